@@ -1,0 +1,1 @@
+"""Differentially private synthetic text: the side that sees private data."""

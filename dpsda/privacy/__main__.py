@@ -1,0 +1,113 @@
+"""Noise from epsilon, epsilon from noise, and what a run has spent.
+
+python -m dpsda.privacy calibrate --epsilon 1 --delta 3.56e-8 --steps 10
+python -m dpsda.privacy epsilon --noise 0.82 --delta 5e-7 --steps 439 --sampling_rate 0.02276
+python -m dpsda.privacy show RUN          the spend, release by release
+python -m dpsda.privacy verify RUN        recompute the certificate from the ledger, check every hash
+python -m dpsda.privacy total RUN RUN     several runs on the same data
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from dpsda.privacy.errors import PrivacyError
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m dpsda.privacy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, about in (("calibrate", "noise multiplier for an epsilon"), ("epsilon", "epsilon of a noise multiplier")):
+        command = commands.add_parser(name, help=about, description=about)
+        if name == "calibrate":
+            command.add_argument("--epsilon", type=float, required=True)
+        else:
+            command.add_argument("--noise", "--noise_multiplier", type=float, required=True, dest="noise")
+        command.add_argument("--delta", type=float, required=True)
+        command.add_argument("--steps", type=int, required=True, help="how many releases are composed")
+        command.add_argument(
+            "--sampling_rate", type=float, default=1.0, help="Poisson rate of DP-SGD; 1 (default): noisy histograms"
+        )
+    for name, about in (("show", "what a run has spent"), ("verify", "check a run's certificate against its ledger")):
+        commands.add_parser(name, help=about, description=about).add_argument("run", type=Path, metavar="RUN")
+    command = commands.add_parser("total", help="epsilon of several runs on the same data")
+    command.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    command.add_argument("--delta", type=float, help="default: the smallest of the runs'")
+    args = parser.parse_args(argv)
+    try:
+        if args.command in ("calibrate", "epsilon"):
+            _numbers(args)
+        elif args.command == "total":
+            _total(args.runs, args.delta)
+        else:
+            _run(args.command, args.run)
+    except (PrivacyError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _numbers(args: argparse.Namespace) -> None:
+    from dpsda.privacy import accounting
+
+    if args.steps < 1:
+        raise PrivacyError(f"--steps has to be at least 1, not {args.steps}")
+    if not 0 < args.sampling_rate <= 1:
+        raise PrivacyError(f"--sampling_rate has to lie in (0, 1], not at {args.sampling_rate}")
+
+    def events(noise: float) -> list[accounting.Event]:
+        if args.sampling_rate == 1:
+            return [accounting.DiscreteGaussian(noise, args.steps)]
+        return [accounting.SubsampledGaussian(noise, args.sampling_rate, args.steps)]
+
+    if args.command == "calibrate":
+        noise = accounting.calibrate(events, args.epsilon, args.delta)
+    elif args.noise > 0:
+        noise = args.noise
+    else:
+        raise PrivacyError(f"--noise has to be above 0, not {args.noise}")
+    print(f"noise multiplier  {noise:.4f}")
+    print(f"epsilon (PLD)     {accounting.round_up(accounting.epsilon(events(noise), args.delta)):.4f}")
+    bounds = accounting.cross_check(events(noise), args.delta)
+    if bounds:
+        print(f"epsilon (PRV)     {accounting.round_up(bounds[1]):.4f}, at least {bounds[0]:.4f}; continuous Gaussian")
+    else:
+        print("epsilon (PRV)     not applicable at a noise scale below 0.5")
+
+
+def _run(command: str, run: Path) -> None:
+    from dpsda.privacy import certificate
+    from dpsda.privacy.ledger import Ledger
+
+    if command == "verify":
+        print(certificate.verify(run)["statement"])
+        print("verified: the ledger's chain, the epsilon, and the hash of every result and released file")
+        return
+    ledger = Ledger(run, read_only=True)
+    facts = certificate.build(ledger)
+    print(facts["statement"])
+    print(f"unit: {facts['unit']}, {facts['units']} of them (public); accountant: {facts['accountant']}")
+    print("budget:", "none, a noise multiplier was given" if ledger.budget is None else f"epsilon {ledger.budget:g}")
+    for row in facts["mechanisms"]:
+        print(
+            f"  {row['releases']:3d} x {row['stage']} {row['what']}: {row['mechanism']}, "
+            f"noise multiplier {row['noise_multiplier']}, L2 sensitivity {row['l2_sensitivity']:.4g}"
+        )
+    open_ones = [x["name"] for x in ledger.reservations() if ledger.result(x["name"]) is None]
+    if open_ones:
+        print(f"  charged and not finished: {', '.join(open_ones)}")
+
+
+def _total(runs: list[Path], delta: float | None) -> None:
+    from dpsda.privacy import accounting, certificate
+
+    spent, at = certificate.total(runs, delta)
+    print(f"together: ({accounting.round_up(spent)}, {at:.3g})-differentially private, if the runs saw the same data")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

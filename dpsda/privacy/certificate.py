@@ -1,0 +1,129 @@
+"""What a run may claim, recomputed from its ledger: the certificate, its sentence, and its verification."""
+
+from __future__ import annotations
+
+import json
+import math
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from dpsda.privacy import accounting
+from dpsda.privacy.errors import LedgerError, PrivacyError
+from dpsda.privacy.files import sha256
+from dpsda.privacy.ledger import Ledger
+
+FILE = "release/certificate.json"
+_LIBRARIES = ("dp-accounting", "prv-accountant", "opendp", "numpy")
+
+NOT_PROTECTED = (
+    "How long the run took, and other side channels of the machine that it ran on.",
+    "The choice of hyper-parameters, where several runs on the same data were compared to make it.",
+    "What is looked up in the folder private/: it is computed from the private data without noise.",
+    "Private text that the language model or the encoder saw in its own training.",
+    "Other runs on the same data: their losses add up (`python -m dpsda.privacy total RUN ...`).",
+    "The number of units, which is treated as public, and the label domain and prompts, which the owner wrote.",
+)
+
+
+def build(ledger: Ledger) -> dict[str, Any]:
+    """The certificate of a run as plain data; everything in it but library versions and files follows from the ledger.
+
+    Raises PrivacyError where the accountants disagree.
+    """
+    header, events, delta = ledger.header, ledger.events(), float(ledger.header["delta"])
+    spent = accounting.epsilon(events, delta)
+    bounds = accounting.cross_check(events, delta)
+    protected = math.isfinite(spent)
+    return {
+        "epsilon": accounting.round_up(spent) if protected else "inf",
+        "delta": delta,
+        "unit": header["unit"],
+        "units": header["units"],
+        "relation": header["relation"],
+        "budget": ledger.budget,
+        "statement": sentence(spent, delta, header["unit"]),
+        "mechanisms": _mechanisms(ledger),
+        "facts": header["facts"],
+        "accountant": accounting.accountant(events),
+        "cross_check": {"accountant": "PRV", "lower": bounds[0], "upper": bounds[1]} if bounds else None,
+        "not_protected": list(NOT_PROTECTED),
+        "ledger": {"lines": len(ledger.lines), "head": ledger.head},
+        "versions": {name: version(name) for name in _LIBRARIES},
+    }
+
+
+def sentence(spent: float, delta: float, unit: str) -> str:
+    """The guarantee in one sentence."""
+    if not math.isfinite(spent):
+        return "This run was made without noise (epsilon = inf): nothing is protected, treat its output as private."
+    return (
+        f"The release is ({accounting.round_up(spent)}, {delta:.3g})-differentially private for neighbouring data sets "
+        f"that differ by one {unit} added or removed."
+    )
+
+
+def verify(run: Path) -> dict[str, Any]:
+    """Recompute the certificate of `run` from its ledger alone, check the chain, every committed result and every
+    released file, and return it. Raises PrivacyError with the first thing that does not fit."""
+    path = run / FILE
+    if not path.is_file():
+        path = run / "private" / FILE  # where a run without noise puts it
+    if not path.is_file():
+        raise LedgerError(f"{run / FILE}: no certificate here; has the run finished?")
+    ledger = Ledger(run, read_only=True)
+    try:
+        claimed = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError:
+        raise LedgerError(f"{path}: not JSON; it was edited or damaged") from None
+    for line in ledger.reservations():
+        committed = ledger.result(line["name"])
+        if committed is None:
+            continue  # charged, never seen
+        file = run / line["file"]
+        if not file.is_file():
+            raise LedgerError(f"{file}: the result of {line['name']} is missing")
+        if sha256(file) != committed:
+            raise LedgerError(f"{file}: not the result that the ledger committed for {line['name']}; it was edited")
+    actual = build(ledger)
+    for key, value in json.loads(json.dumps(actual)).items():
+        if key not in ("versions", "cross_check", "epsilon", "statement") and claimed.get(key) != value:
+            raise PrivacyError(
+                f"{path}: {key!r} is not what the ledger gives; the certificate or the ledger was edited"
+            )
+    # another version of an accountant may move the last digits
+    if not math.isclose(float(claimed["epsilon"]), float(actual["epsilon"]), rel_tol=1e-3):
+        raise PrivacyError(f"{path}: epsilon {claimed['epsilon']} is claimed, the ledger gives {actual['epsilon']}")
+    for name, digest in claimed.get("files", {}).items():
+        file = path.parent / name
+        if not file.is_file() or sha256(file) != digest:
+            raise PrivacyError(f"{file}: not the file that was certified")
+    return actual
+
+
+def total(runs: list[Path], delta: float | None = None) -> tuple[float, float]:
+    """(epsilon, delta) of several runs on the same data together; `delta` is by default the smallest of theirs.
+
+    The fingerprints of two runs cannot be compared, by design: that the data are the same is the caller's word. If they
+    are not, the total is still an upper bound for each of them.
+    """
+    ledgers = [Ledger(run, read_only=True) for run in runs]
+    for key in ("unit", "relation"):
+        if len({ledger.header[key] for ledger in ledgers}) > 1:
+            raise PrivacyError(f"the runs differ in their {key}, and losses of different kinds do not add up")
+    at = delta if delta is not None else min(float(ledger.header["delta"]) for ledger in ledgers)
+    return accounting.epsilon([event for ledger in ledgers for event in ledger.events()], at), at
+
+
+def _mechanisms(ledger: Ledger) -> list[dict[str, Any]]:
+    """The releases, those alike in one row with their number."""
+    rows: list[dict[str, Any]] = []
+    for line in ledger.reservations():
+        keys = ("stage", "mechanism", "noise_multiplier", "l2_sensitivity", "scale", "event")
+        row = {"releases": 1, "what": line["name"].split("/")[0], **{key: line.get(key) for key in keys}}
+        same = next((r for r in rows if {**r, "releases": 1} == row), None)
+        if same:
+            same["releases"] += 1
+        else:
+            rows.append(row)
+    return rows

@@ -1,0 +1,213 @@
+"""What a run has spent: an append-only, hash-chained file, written before every draw.
+
+The sequence of a release is reserve -> draw -> store -> commit. The reservation is on disk before the noise is drawn,
+and nothing reads the result before it is stored, so that a kill at any moment costs at most one draw that nobody saw:
+
+    killed after     found on restart                what happens
+    reserve, draw    a reservation, no result        a `retry` line, a fresh draw, no new charge
+    store            a reservation and its result    the stored result is committed; nothing is drawn
+    commit           all of it                       the stored result is used
+
+A line holds `seq`, `type`, its own fields, the hash of the line before it and its own hash. The types are `open` (unit,
+number of units, delta, relation, facts on the data), `budget` (epsilon or null), `reserve` (stage, name, mechanism,
+event, file), `retry` and `commit` (name, sha256 of the file).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dpsda.privacy import accounting
+from dpsda.privacy.accounting import Event
+from dpsda.privacy.errors import BudgetError, LedgerError
+from dpsda.privacy.files import append_line, sha256, write_atomic
+
+RELATION = "add_remove"
+_FIRST = "0" * 64
+
+Line = dict[str, Any]
+
+
+class Ledger:
+    """The ledger of the run in folder `run`, read or started, and locked against a second process until `close`."""
+
+    def __init__(self, run: Path, *, read_only: bool = False) -> None:
+        self.run = Path(run)
+        self.path = self.run / "state" / "ledger.jsonl"
+        self._lock: int | None = None
+        if not read_only:
+            self._lock = _lock(self.path.with_suffix(".lock"))
+            _drop_torn_line(self.path)
+        self.lines = _read(self.path)
+
+    def close(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    # what it holds
+
+    @property
+    def header(self) -> Line:
+        if not self.lines:
+            raise LedgerError(f"{self.path}: no ledger here; is this the folder of a run?")
+        return self.lines[0]
+
+    @property
+    def head(self) -> str:
+        """The hash of the last line; it stands for the whole chain."""
+        return str(self.lines[-1]["hash"]) if self.lines else _FIRST
+
+    @property
+    def budget(self) -> float | None:
+        """The epsilon that the run may not exceed; None where a noise multiplier was given instead."""
+        return next((line["epsilon"] for line in reversed(self.lines) if line["type"] == "budget"), None)
+
+    def reservations(self, stage: str | None = None) -> list[Line]:
+        """The charged releases, committed or not."""
+        return [x for x in self.lines if x["type"] == "reserve" and stage in (None, x["stage"])]
+
+    def events(self, stage: str | None = None) -> list[Event]:
+        return [accounting.from_json(line["event"]) for line in self.reservations(stage)]
+
+    def result(self, name: str) -> str | None:
+        """The sha256 of a committed result; None where it is not committed."""
+        return next((str(x["sha256"]) for x in self.lines if x["type"] == "commit" and x["name"] == name), None)
+
+    def epsilon(self) -> float:
+        """What is spent, reservations without a result included: an upper bound at the ledger's delta."""
+        return accounting.epsilon(self.events(), float(self.header["delta"]))
+
+    # what is written
+
+    def open(self, *, unit: str, units: int, delta: float, facts: dict[str, Any]) -> None:
+        """Start the ledger, or check that it was started for the same unit, delta and data."""
+        fields = {"relation": RELATION, "unit": unit, "units": units, "delta": delta, "facts": facts}
+        if not self.lines:
+            self._append("open", fields)
+            return
+        for key, value in fields.items():
+            if self.header.get(key) != value:
+                what = ", ".join(k for k in facts if self.header["facts"].get(k) != facts[k]) if key == "facts" else key
+                raise LedgerError(
+                    f"{self.run}: this run was started with other private data or settings ({what} differs): its "
+                    "budget covers those only; use another --result_folder"
+                )
+
+    def set_budget(self, epsilon: float | None) -> None:
+        """Note the budget. It may be raised, or dropped for none, but never lie below what is spent."""
+        if epsilon is not None and self.reservations() and self.epsilon() > epsilon:
+            raise BudgetError(
+                f"{self.run}: epsilon {accounting.round_up(self.epsilon())} is spent, which is above the {epsilon:g} "
+                "asked for; ask for a larger --epsilon"
+            )
+        if not any(line["type"] == "budget" for line in self.lines) or self.budget != epsilon:
+            self._append("budget", {"epsilon": epsilon})
+
+    def release(
+        self, stage: str, name: str, file: str, mechanism: dict[str, Any], event: Event, draw: Callable[[], bytes]
+    ) -> bytes:
+        """The result of release `name`, drawn at most once: `draw()` gives the bytes of `file`, relative to the run.
+
+        Raises BudgetError before the draw where it would exceed the budget, and LedgerError where a stored result is
+        not the one that was committed, or `name` was charged for something else.
+        """
+        path = self.run / file
+        committed = self.result(name)
+        if committed is not None:
+            if not path.is_file() or sha256(path) != committed:
+                raise LedgerError(
+                    f"{path}: not the result that the ledger committed; restore it, it is not drawn twice"
+                )
+            return path.read_bytes()
+        fields = {"stage": stage, "name": name, "file": file, **mechanism, "event": accounting.to_json(event)}
+        reserved = next((x for x in self.reservations() if x["name"] == name), None)
+        if reserved is None:
+            if path.exists():
+                raise LedgerError(f"{path}: a result without a reservation; remove it, the ledger does not cover it")
+            self._check_budget(name, event)
+            self._append("reserve", fields)
+        elif any(reserved.get(key) != value for key, value in fields.items()):
+            raise LedgerError(
+                f"{self.path}: {name!r} is reserved with other settings; go on with the command that made it"
+            )
+        elif not path.exists():
+            self._append("retry", {"stage": stage, "name": name})
+        if not path.exists():
+            write_atomic(path, draw())
+        self._append("commit", {"stage": stage, "name": name, "sha256": sha256(path)})
+        return path.read_bytes()
+
+    def _check_budget(self, name: str, event: Event) -> None:
+        if self.budget is None:
+            return
+        after = accounting.epsilon([*self.events(), event], float(self.header["delta"]))
+        if after > self.budget:
+            raise BudgetError(
+                f"{self.run}: {name} would bring epsilon to {accounting.round_up(after)}, above the budget of "
+                f"{self.budget:g}; nothing was drawn"
+            )
+
+    def _append(self, kind: str, fields: Line) -> None:
+        if self._lock is None:
+            raise LedgerError(f"{self.path}: opened for reading only")
+        line = {"seq": len(self.lines), "type": kind, **fields, "prev": self.head}
+        line["hash"] = _digest(line)
+        append_line(self.path, json.dumps(line, sort_keys=True))
+        # what was written is what is kept, so that a float or tuple reads the same now and after a restart
+        self.lines.append(json.loads(json.dumps(line)))
+
+
+def _digest(line: Line) -> str:
+    body = {key: value for key, value in line.items() if key != "hash"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _read(path: Path) -> list[Line]:
+    if not path.exists():
+        return []
+    lines: list[Line] = []
+    for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        where = f"{path}, line {number}"
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            raise LedgerError(f"{where}: not JSON; the ledger is damaged, restore it from a copy") from None
+        before = lines[-1]["hash"] if lines else _FIRST
+        if not isinstance(line, dict) or line.get("hash") != _digest(line):
+            raise LedgerError(f"{where}: its hash does not fit its content; it was edited or damaged")
+        if line.get("prev") != before or line.get("seq") != len(lines):
+            raise LedgerError(f"{where}: it does not follow the line before; a line was removed, added or moved")
+        if (line["type"] == "open") != (number == 1):
+            raise LedgerError(f"{where}: a ledger has one `open` line, its first")
+        lines.append(line)
+    return lines
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut a last line that has no newline: a kill tore it, and whatever it announced had not happened yet."""
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        with open(path, "r+b") as file:
+            file.truncate(whole)
+            os.fsync(file.fileno())
+
+
+def _lock(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise LedgerError(f"{path.parent.parent}: another process is working in this run folder; wait for it") from None
+    return handle
