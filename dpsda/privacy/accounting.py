@@ -122,37 +122,43 @@ def cross_check(events: Sequence[Event], delta: float) -> tuple[float, float] | 
     return lower, upper
 
 
-def calibrate(events: Callable[[float], Sequence[Event]], epsilon_budget: float, delta: float) -> float:
-    """The smallest noise multiplier, on a grid of 1e-4, at which `events(noise_multiplier)` stays within the budget.
-
-    `events` may hold others than those that depend on the noise multiplier (what a run has spent before). Raises
-    BudgetError where no noise, however large, is enough.
+def calibrate(
+    events: Callable[[float], Sequence[Event]], epsilon_budget: float, delta: float, spent: Sequence[Event] = ()
+) -> float:
+    """The smallest noise multiplier, on a grid of 1e-4, at which `spent` and `events(noise_multiplier)` together stay
+    within the budget. Raises BudgetError where no noise up to 10,000 is enough.
     """
     if not epsilon_budget > 0:
         raise PrivacyError(f"epsilon has to be above 0, not {epsilon_budget}")
     _check_delta(delta)
+    too_much = BudgetError(
+        f"epsilon {epsilon_budget:g} is not enough for what is to be released, whatever the noise; ask for a larger "
+        "--epsilon"
+    )
+    if spent and epsilon(spent, delta) >= epsilon_budget:
+        raise too_much
 
     def excess(log_noise: float) -> float:
-        return math.log(max(epsilon(events(math.exp(log_noise)), delta), 1e-12) / epsilon_budget)
+        together = [*spent, *events(math.exp(log_noise))]
+        return math.log(max(epsilon(together, delta), 1e-12) / epsilon_budget)
 
-    # Epsilon falls with the noise, nearly as a power of it: a secant on log-log axes needs about five evaluations.
-    low, high = 0.0, math.log(8.0)
-    f_low, f_high = excess(low), excess(high)
-    for _ in range(60):
-        if abs(f_high) < 1e-6:
+    # Epsilon falls nearly as a power of the noise: a secant on log-log axes, from the closed form of a Gaussian of the
+    # same rho, needs three or four evaluations.
+    before, f_before = math.inf, math.inf
+    point = math.log(_gaussian_guess([*spent, *events(1.0)], epsilon_budget, delta))
+    while True:
+        f = excess(point)
+        slope = (f - f_before) / (point - before) if math.isfinite(before) else -1.2
+        if abs(f) < 1e-6 or abs(point - before) < 1e-6:
             break
-        slope = (f_high - f_low) / (high - low) if high != low else 0.0
-        step = -f_high / slope if slope < 0 else math.copysign(1.0, f_high)
-        low, f_low = high, f_high
-        high = high + min(max(step, -2.0), 2.0)
-        if high > 16:
-            raise BudgetError(
-                f"epsilon {epsilon_budget:g} is not enough for what is to be released, whatever the noise: "
-                "it is spent already; ask for a larger --epsilon"
-            )
-        f_high = excess(high)
-    ticks = max(1, math.floor(math.exp(high) * 1e4) - 1)
-    while epsilon(events(ticks / 1e4), delta) > epsilon_budget:  # ends on the private side
+        before, f_before = point, f
+        point += min(max(-f / slope if slope < 0 else math.copysign(1.0, f), -1.5), 1.5)
+        if point > math.log(1e4):
+            raise too_much
+    ticks = max(1, math.floor(math.exp(point) * 1e4))
+    while ticks > 1 and excess(math.log((ticks - 1) / 1e4)) <= 0:
+        ticks -= 1
+    while excess(math.log(ticks / 1e4)) > 0:  # ends on the private side
         ticks += 1
     return ticks / 1e4
 
@@ -182,6 +188,33 @@ def _noise(event: Event) -> float:
             return event.noise_multiplier
         case _:
             return math.inf
+
+
+def _gaussian_guess(events: Sequence[Event], epsilon_budget: float, delta: float) -> float:
+    """The noise multiplier at which a Gaussian mechanism with the rho of `events` (at noise multiplier 1) has exactly
+    (epsilon, delta) (Balle and Wang 2018, Theorem 8); only where a search starts."""
+    from scipy.optimize import brentq
+    from scipy.special import log_ndtr, ndtr
+
+    rho = 0.0
+    for event in events:
+        match event:
+            case DiscreteGaussian():
+                rho += event.count / (2 * event.scale**2)
+            case SubsampledGaussian():
+                rho += event.sampling_rate**2 * event.steps / (2 * event.noise_multiplier**2)
+            case Zcdp():
+                rho += event.rho
+
+    def excess(log_mu: float) -> float:
+        mu = math.exp(log_mu)
+        spill = math.exp(epsilon_budget + log_ndtr(-mu / 2 - epsilon_budget / mu))
+        return float(ndtr(mu / 2 - epsilon_budget / mu) - spill - delta)
+
+    if rho == 0 or excess(-12.0) > 0 or excess(6.0) < 0:
+        return 1.0
+    mu = math.exp(float(brentq(excess, -12.0, 6.0, xtol=1e-9)))
+    return min(max(math.sqrt(2 * rho) / mu, 0.3), 1e3)
 
 
 def _grouped(events: Sequence[Event]) -> list[tuple[DiscreteGaussian | SubsampledGaussian, int]]:

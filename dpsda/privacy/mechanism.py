@@ -104,6 +104,7 @@ class UserHistogram:
         cast = votes.ravel()
         owner, cast = owner[cast != NO_VOTE], cast[cast != NO_VOTE]
         # one entry for every (user, bin) that has votes
+        _, owner = np.unique(owner, return_inverse=True)
         pairs, times = np.unique(owner * bins + cast, return_counts=True)
         owner, cast = pairs // bins, pairs % bins
         squares = np.bincount(owner, weights=times.astype(np.float64) ** 2)

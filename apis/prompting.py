@@ -1,0 +1,182 @@
+"""From a data set's `prompts.yaml` to prompts, and from a model's answer to a text.
+
+    system: who the model is
+    init: template(s) for a text from nothing
+    paraphrase: template(s) that rewrite {text}
+    blank_fill: template(s) that fill the blanks of {masked}
+    keywords, personas, tones: lists to draw from
+    few_shot: {init: [...], paraphrase: [...], blank_fill: [...]}, each a mapping of the template's fields and `answer`
+    length: {min_words, max_words, spread, tokens_per_word, whole_sentences}
+
+Templates use {label.COLUMN}, {keyword}, {persona}, {tone}, {text}, {masked} and {words}. A template or list may depend
+on a label: `{COLUMN: {value: ..., other value: ...}}`. Of a list of templates one is drawn for every prompt, as is one
+keyword, persona and tone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+import numpy as np
+
+from apis.api import Prompt
+from dpsda.errors import InputError
+
+KINDS = ("paraphrase", "blank_fill")  # of variations
+_LISTS = {"keyword": "keywords", "persona": "personas", "tone": "tones"}
+_PREAMBLE = re.compile(r"^(?:sure|certainly|of course|here(?:'s| is| are))\b[^:\n]{0,80}:\s*", re.IGNORECASE)
+_WORD_COUNT = re.compile(r"\s*\(\s*\d+ words?\s*\)\s*$", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s|$)")
+_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`"}
+
+
+@dataclass(frozen=True)
+class Length:
+    """Targets in words. An initial text aims anywhere from `min_words` to `max_words`; a variation at the length of its
+    source, plus a normal deviate of standard deviation `spread`, within the same limits. The answer is cut at
+    `tokens_per_word` times the target; with `whole_sentences`, a last sentence that is cut off is dropped."""
+
+    min_words: int = 10
+    max_words: int = 60
+    spread: float = 0.0
+    tokens_per_word: float = 2.0
+    whole_sentences: bool = False
+
+    def tokens(self, words: int, limit: int) -> int:
+        return min(math.ceil(words * self.tokens_per_word), limit)
+
+
+@dataclass(frozen=True)
+class PromptBook:
+    """The prompts of one data set. `max_tokens` caps every answer, whatever its target."""
+
+    system: Any = ""
+    init: Any = ""
+    paraphrase: Any = ""
+    blank_fill: Any = ""
+    keywords: Any = ()
+    personas: Any = ()
+    tones: Any = ()
+    few_shot: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
+    length: Length = Length()
+    max_tokens: int = 64
+
+    @classmethod
+    def read(cls, path: Path, *, max_tokens: int = 64) -> PromptBook:
+        """Raises InputError for a file that is missing or has an unknown key."""
+        import yaml
+
+        try:
+            data = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}; a data set has a prompts.yaml beside its spec.yaml") from None
+        except yaml.YAMLError as error:
+            raise InputError(f"{path}: not YAML ({str(error)[:120]})") from None
+        _check_keys(path, data, {f.name for f in fields(cls)} - {"max_tokens"})
+        _check_keys(path, data.get("length") or {}, {f.name for f in fields(Length)})
+        _check_keys(path, data.get("few_shot") or {}, {"init", *KINDS})
+        data["length"] = Length(**(data.get("length") or {}))
+        return cls(**data, max_tokens=max_tokens)
+
+    def first(self, label: Mapping[str, str], rng: np.random.Generator) -> Prompt:
+        """A prompt for a new text with this label ({column: value})."""
+        words = int(rng.integers(self.length.min_words, self.length.max_words + 1))
+        return self._prompt("init", label, rng, words)
+
+    def variation(
+        self, kind: str, text: str, label: Mapping[str, str], rng: np.random.Generator, degree: float = 0.5
+    ) -> Prompt:
+        """A prompt for a variation of `text`; `degree` is the share of words that `blank_fill` blanks out."""
+        source = text.split()
+        words = round(len(source) + rng.normal(0, self.length.spread))
+        words = min(max(words, self.length.min_words), self.length.max_words)
+        masked = ""
+        if kind == "blank_fill":
+            masked = " ".join("_" if rng.random() < degree else word for word in source)
+        return self._prompt(kind, label, rng, words, text=text, masked=masked)
+
+    def clean(self, answer: str | None) -> str:
+        """The text of an answer: no preamble, no enclosing quotes, no word count, white space collapsed; "" if nothing
+        is left."""
+        text = _PREAMBLE.sub("", (answer or "").strip())
+        text = _WORD_COUNT.sub("", " ".join(text.split()))
+        while len(text) > 1 and _QUOTES.get(text[0]) == text[-1] and text[0] not in text[1:-1]:
+            text = text[1:-1].strip()
+        if self.length.whole_sentences:
+            ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+            text = text[: ends[-1]] if ends else text
+        return text if any(ch.isalnum() for ch in text) else ""
+
+    def _prompt(
+        self, kind: str, label: Mapping[str, str], rng: np.random.Generator, words: int, **values: str
+    ) -> Prompt:
+        template = _one(getattr(self, kind), label, rng)
+        if not template:
+            raise InputError(f"prompts.yaml has no {kind!r} template; add one or choose another --variation_type")
+        for name, plural in _LISTS.items():
+            if "{" + name + "}" in template:
+                values[name] = _one(getattr(self, plural), label, rng)
+        shots = tuple(
+            (
+                _fill(_one(getattr(self, kind), label, rng), {"words": len(shot["answer"].split()), **shot}, label),
+                shot["answer"],
+            )
+            for shot in _of_label(self.few_shot.get(kind, ()), label)
+        )
+        return Prompt(
+            text=_fill(template, {**values, "words": words}, label),
+            system=_one(self.system, label, rng),
+            shots=shots,
+            max_new_tokens=self.length.tokens(words, self.max_tokens),
+        )
+
+
+def _of_label(value: Any, label: Mapping[str, str]) -> Any:
+    """`value` itself, or the part of {column: {label value: part}} that belongs to `label`."""
+    while isinstance(value, Mapping):
+        column = next(iter(value))
+        if len(value) != 1 or column not in label:
+            raise InputError(
+                f"prompts.yaml: {str(column)!r} is not a label column; there are {', '.join(label) or 'none'}"
+            )
+        if label[column] not in value[column]:
+            raise InputError(f"prompts.yaml: nothing is given for {column} = {label[column]!r}")
+        value = value[column][label[column]]
+    return value
+
+
+def _one(value: Any, label: Mapping[str, str], rng: np.random.Generator) -> str:
+    value = _of_label(value, label)
+    if isinstance(value, list | tuple):
+        value = value[int(rng.integers(len(value)))] if value else ""
+    return str(value).strip()
+
+
+def _fill(template: str, values: Mapping[str, Any], label: Mapping[str, str]) -> str:
+    """The template with its fields filled in; a text is inserted as it is, braces included."""
+    parts = []
+    for literal, name, _, _ in Formatter().parse(template):
+        parts.append(literal)
+        if name is None:
+            continue
+        known = label.get(name.removeprefix("label.")) if name.startswith("label.") else values.get(name)
+        if known is None:
+            raise InputError(f"prompts.yaml: a template uses {{{name}}}, which stands for nothing here")
+        parts.append(str(known))
+    return "".join(parts)
+
+
+def _check_keys(path: Path, data: Any, known: set[str]) -> None:
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: expected `key: value` lines")
+    for key in data:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            raise InputError(f"{path}: unknown key {key!r}" + (f"; did you mean {close[0]}?" if close else ""))

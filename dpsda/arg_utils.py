@@ -1,0 +1,178 @@
+"""Command lines from dataclasses: a field is a flag, and the same name is a key of `--config file.yaml`.
+
+The command line goes before the YAML file, and that before the default. An option dataclass checks its own values in
+`__post_init__`. Nothing heavy is imported here: `--help` has to answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dpsda.errors import InputError
+from dpsda.privacy.errors import PrivacyError
+
+_REFUSED = {"wandb_key": "WANDB_API_KEY"}
+
+
+def option(default: Any, help: str, *aliases: str, choices: Sequence[str] = (), free: bool = False) -> Any:
+    """A dataclass field that is a flag. `free` marks what a restarted run may change without being another run."""
+    metadata = {"help": help, "aliases": aliases, "choices": choices, "free": free}
+    if default is MISSING:
+        return field(metadata=metadata)
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see --help)")
+
+
+@dataclass(frozen=True)
+class _Flag:
+    """A field as it is read: its scalar type, and whether it holds a list of them."""
+
+    field: Field[Any]
+    kind: type
+    is_list: bool
+
+
+def parse(argv: Sequence[str] | None, prog: str, description: str, *groups: type) -> tuple[Any, ...]:
+    """One instance of every dataclass in `groups`, filled from the command line, the YAML file and the defaults.
+
+    Raises InputError for an unknown flag or key (naming the nearest known one), a wrong type or a bad value.
+    """
+    parser = _Parser(
+        prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--config", type=Path, help="a YAML file of the options below; the command line goes first")
+    known: dict[str, _Flag] = {}
+    for group in groups:
+        section = parser.add_argument_group(*_title(group))
+        hints = typing.get_type_hints(group)
+        for item in fields(group):
+            flag = _Flag(item, *_kind(hints[item.name]))
+            known.update(dict.fromkeys((item.name, *item.metadata["aliases"]), flag))
+            _add(section, flag)
+    args, unknown = parser.parse_known_args(argv)
+    for word in unknown:
+        name = word.lstrip("-").split("=")[0]
+        if name in _REFUSED:
+            raise InputError(f"--{name} would leave a secret in shells and logs: set {_REFUSED[name]} instead")
+        if word.startswith("--"):
+            raise InputError(f"unknown option --{name}{nearest(name, known, '--')}")
+        raise InputError(f"unexpected argument {word!r}; options start with -- (see --help)")
+    values = _read_yaml(args.config, known) if args.config else {}
+    values.update({key: value for key, value in vars(args).items() if key != "config" and value is not MISSING})
+    for name, flag in known.items():
+        if flag.field.default is MISSING and flag.field.default_factory is MISSING and name not in values:
+            raise InputError(f"--{name} is needed: {flag.field.metadata['help']}")
+    return tuple(group(**{f.name: values[f.name] for f in fields(group) if f.name in values}) for group in groups)
+
+
+def nearest(name: str, known: typing.Iterable[str], prefix: str = "") -> str:
+    """'; did you mean X?' for the known name that is most like `name`, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {prefix}{close[0]}?" if close else ""
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Call an entry point: bad input is one line on stderr and exit code 2, an interrupt is 130."""
+    try:
+        main()
+    except (InputError, PrivacyError) as error:
+        _stop(str(error), 2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _stop(f"{where}{error.strerror or error}; the run can be continued with the same command", 2)
+    except KeyboardInterrupt:
+        _stop("interrupted; the same command continues the run", 130)
+    sys.exit(0)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _title(group: type) -> tuple[str, str | None]:
+    title, _, rest = (group.__doc__ or group.__name__).strip().partition("\n")
+    return title.rstrip("."), rest.strip() or None
+
+
+def _add(section: Any, flag: _Flag) -> None:
+    item = flag.field
+    shown = f" (default: {item.default})" if item.default not in (MISSING, None, "", False) else ""
+    common: dict[str, Any] = {"dest": item.name, "default": MISSING}
+    common["help"] = item.metadata["help"].replace("%", "%%") + shown
+    flags = [f"--{name}" for name in (item.name, *item.metadata["aliases"])]
+    if flag.kind is bool:
+        section.add_argument(*flags, action=argparse.BooleanOptionalAction, **common)
+        return
+    if item.metadata["choices"]:
+        common["choices"] = item.metadata["choices"]
+    else:
+        common["metavar"] = flag.kind.__name__.upper()
+    if flag.is_list:
+        common["nargs"] = "+"
+    section.add_argument(*flags, type=flag.kind, **common)
+
+
+def _kind(hint: Any) -> tuple[type, bool]:
+    """The scalar type of a field, and whether it is a list of them; `X | None` counts as X."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
+    if typing.get_origin(hint) is list:
+        return typing.get_args(hint)[0], True
+    return hint, False
+
+
+def _read_yaml(path: Path, known: dict[str, _Flag]) -> dict[str, Any]:
+    import yaml
+
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; --config names a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not YAML ({str(error)[:120]})") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: a configuration is a list of `option: value` lines")
+    values: dict[str, Any] = {}
+    for key, value in data.items():
+        if key in _REFUSED:
+            raise InputError(f"{path}: {key} is a secret: set {_REFUSED[key]} in the environment instead")
+        if key not in known:
+            raise InputError(f"{path}: unknown key {key!r}{nearest(str(key), known)}")
+        flag = known[key]
+        if value is not None and flag.is_list:
+            value = [_scalar(path, key, v, flag) for v in (value if isinstance(value, list) else [value])]
+        elif value is not None:
+            value = _scalar(path, key, value, flag)
+        values[flag.field.name] = value
+    return values
+
+
+def _scalar(path: Path, key: str, value: Any, flag: _Flag) -> Any:
+    """One YAML value as the flag's type. Whole numbers pass as float, and `inf` and `1e-5` are text to YAML."""
+    kind, choices = flag.kind, flag.field.metadata["choices"]
+    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    if type(value) is not kind:
+        raise InputError(f"{path}: {key} has to be {'true or false' if kind is bool else kind.__name__}, not {value!r}")
+    if choices and value not in choices:
+        raise InputError(f"{path}: {key} is one of {', '.join(choices)}, not {value!r}")
+    return value

@@ -1,0 +1,262 @@
+"""The loop of Aug-PE (Xie et al. 2024, Algorithm 1): vote, select, vary.
+
+Every step leaves a file, and a step whose file is there is not done again: a killed run continues where it was, and a
+finished run goes on where `epochs` was raised. Private data enter `_release` alone, through a mechanism and the ledger.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from apis.api import Prompt, TextAPI
+from dpsda.augpe import planning
+from dpsda.augpe.options import AugPEOptions
+from dpsda.augpe.population import Population, from_nothing, prompt_lines, variations
+from dpsda.augpe.selection import allocate, select
+from dpsda.augpe.voting import vote
+from dpsda.errors import InputError
+from dpsda.privacy.accounting import round_up
+from dpsda.privacy.files import write_atomic
+from dpsda.privacy.ledger import Ledger
+from dpsda.privacy.mechanism import describe
+from dpsda.runs import RunFolder, csv_bytes, read_csv, write_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dpsda.data import PrivateCorpus
+
+# the streams of randomness of one iteration; none of them touches privacy noise
+_PROMPTS, _ANSWERS, _SELECTION, _LOOKAHEAD = range(4)
+
+
+class Prompts(Protocol):
+    """What the loop needs of a prompt book; a label is {column: value}."""
+
+    def first(self, label: dict[str, str], rng: np.random.Generator) -> Prompt: ...
+    def variation(
+        self, kind: str, text: str, label: dict[str, str], rng: np.random.Generator, degree: float
+    ) -> Prompt: ...
+    def clean(self, answer: str | None) -> str: ...
+
+
+class Embeds(Protocol):
+    """What the loop needs of an encoder: texts -> (N, D) float32."""
+
+    def embed(self, texts: Sequence[str], *, private: bool, desc: str = "") -> np.ndarray: ...
+
+
+@dataclass
+class Evolution:
+    """One Aug-PE run over `corpus`. Calling `run` twice is harmless: the second time everything is there."""
+
+    corpus: PrivateCorpus
+    options: AugPEOptions
+    public_label_counts: bool
+    noise_multiplier: float
+    ledger: Ledger
+    folder: RunFolder
+    api: TextAPI
+    book: Prompts
+    encoder: Embeds
+    seed: int
+    observe: Callable[[int, list[str]], None] = lambda t, texts: None
+    say: Callable[[str], None] = print
+
+    def run(self) -> pd.DataFrame:
+        """Evolve up to T = `options.epochs`; the kept texts of T: id, parent_id, text, then the label columns."""
+        counts = self._label_counts()
+        sizes = [allocate(counts, total) for total in self.options.sizes]
+        if self._last_kept() < self.options.epochs:
+            self._expectation(counts, sizes)
+        kept = self._start(sizes[0])
+        self.observe(0, kept.texts)
+        for t in range(1, self.options.epochs + 1):
+            samples = self.folder.step(t) / "samples.csv"
+            if samples.exists():
+                kept = self._read(samples)
+            else:
+                started = time.monotonic()
+                candidates = self._candidates(t, kept)
+                rng = self._rng(t, _SELECTION)
+                mode = self.options.select_syn_mode
+                noisy = np.zeros(len(candidates)) if mode == "random" else self._noisy_votes(t, candidates)
+                kept = candidates.take(
+                    select(noisy, candidates.cells, sizes[t], mode, self.options.count_threshold, rng)
+                )
+                write_csv(samples, self._frame(kept))
+                self.say(
+                    f"iteration {t}/{self.options.epochs}: {len(candidates):,} candidates, {len(kept):,} kept, epsilon "
+                    f"{round_up(self.ledger.epsilon())} spent, {time.monotonic() - started:.0f} s"
+                )
+            self.observe(t, kept.texts)
+        return self._frame(kept)
+
+    # what is released
+
+    def _label_counts(self) -> np.ndarray:
+        """(cells,) counts of the labels: noisy, or exact where the owner says that they are public."""
+        spec, corpus = self.corpus.spec, self.corpus
+        if not spec.labels:
+            return np.ones(1)
+        cells = corpus.cells.astype(np.int64)[:, None]
+        path = self.folder.shared / "label_counts.csv"
+        if self.public_label_counts:
+            return np.bincount(corpus.cells, minlength=len(spec.cells)).astype(np.float64)
+        noisy = self._release(
+            planning.LABEL_COUNTS, self.folder.relative(path), cells, len(spec.cells), lambda: self._label_frame()
+        )
+        return noisy
+
+    def _noisy_votes(self, t: int, candidates: Population) -> np.ndarray:
+        """(M,) noisy counts of the candidates of iteration `t`."""
+
+        def frame() -> pd.DataFrame:
+            shown = self._frame(candidates).drop(columns=["parent_id", "text"])
+            return shown.rename(columns={"id": "candidate_id"})
+
+        votes = None
+        name, file = planning.votes_name(t), self.folder.relative(self.folder.step(t) / "counts.csv")
+        if self.ledger.result(name) is None:
+            public, private = self._lookahead(t, candidates), self._private
+            k, metric = self.options.num_nearest_neighbor, self.options.nn_mode
+            votes = vote(private, self.corpus.cells, public, candidates.cells, k, metric)
+        return self._release(name, file, votes, len(candidates), frame)
+
+    def _release(
+        self, name: str, file: str, votes: np.ndarray | None, bins: int, frame: Callable[[], pd.DataFrame]
+    ) -> np.ndarray:
+        """The noisy histogram `name`, drawn once and stored as `file` with one row a bin."""
+        unit = self.ledger.header["unit"]
+        noise = next(
+            (x["noise_multiplier"] for x in self.ledger.reservations() if x["name"] == name), self.noise_multiplier
+        )
+        mechanism = planning.mechanism(name, unit, noise, self.options.num_nearest_neighbor)
+
+        def draw() -> bytes:
+            assert votes is not None
+            return csv_bytes(frame().assign(noisy=mechanism.release(votes, self.corpus.users, bins)))
+
+        stored = self.ledger.release(planning.STAGE, name, file, describe(mechanism), mechanism.event, draw)
+        return read_csv(io.BytesIO(stored))["noisy"].astype(float).to_numpy()
+
+    # what is generated
+
+    def _start(self, sizes: np.ndarray) -> Population:
+        path = self.folder.step(0) / "samples.csv"
+        if path.exists():
+            return self._read(path)
+        started = time.monotonic()
+        rng = self._rng(0, _PROMPTS)
+        cells = np.repeat(np.arange(len(sizes)), sizes)
+        kept, prompts = from_nothing(
+            self.api,
+            lambda cell: self.book.first(self._label(cell), rng),
+            self.book.clean,
+            cells,
+            self._number(0, _ANSWERS),
+        )
+        if not len(kept):
+            raise InputError("the model answered no initial prompt with a text; check prompts.yaml and --model_type")
+        write_atomic(self.folder.step(0) / "prompts.jsonl", prompt_lines(prompts))
+        write_csv(path, self._frame(kept))
+        self.say(f"start: {len(kept):,} texts that saw no private data, {time.monotonic() - started:.0f} s")
+        return kept
+
+    def _candidates(self, t: int, kept: Population) -> Population:
+        """The population that is voted on at iteration `t`, made from what was kept at t - 1."""
+        path = self.folder.state / f"candidates-{t}.csv"
+        if path.exists():
+            return self._read(path)
+        keep = t == 1 or not self.options.donnot_keep_last_iter
+        times = (self.options.init_L if t == 1 else self.options.L) - keep
+        made, prompts = self._vary(t, kept, times, str(t), _PROMPTS, _ANSWERS)
+        candidates = kept.plus(made) if keep else made
+        if prompts:
+            write_atomic(self.folder.step(t) / "prompts.jsonl", prompt_lines(prompts))
+        write_csv(path, self._frame(candidates))
+        (self.folder.state / f"candidates-{t - 1}.csv").unlink(missing_ok=True)
+        return candidates
+
+    def _lookahead(self, t: int, candidates: Population) -> np.ndarray:
+        """(M, D) embeddings of the candidates, or of the mean of K variations of each."""
+        degree = self.options.lookahead_degree
+        own = self._embed(candidates.texts) if degree == 0 or self.options.lookahead_self else None
+        if degree == 0:
+            assert own is not None
+            return own
+        ahead, _ = self._vary(t, candidates, degree, f"{t}-ahead", _LOOKAHEAD, _LOOKAHEAD)
+        total = self._embed(ahead.texts).reshape(len(candidates), degree, -1).sum(axis=1)
+        return total / degree if own is None else (total + own) / (degree + 1)
+
+    def _vary(
+        self, t: int, sources: Population, times: int, prefix: str, prompts: int, answers: int
+    ) -> tuple[Population, list[Prompt]]:
+        rng, kind, degree = self._rng(t, prompts), self.options.variation_type, self.options.degree(t)
+        return variations(
+            self.api,
+            lambda text, cell: self.book.variation(kind, text, self._label(cell), rng, degree),
+            self.book.clean,
+            sources,
+            times,
+            prefix,
+            self._number(t, answers),
+        )
+
+    # small things
+
+    @functools.cached_property
+    def _private(self) -> np.ndarray:
+        """(n, D) the private records, embedded once (Algorithm 1, line 1)."""
+        return self.encoder.embed(self.corpus.texts, private=True, desc="private records")
+
+    def _embed(self, texts: list[str]) -> np.ndarray:
+        return self.encoder.embed(texts, private=False, desc="candidates")
+
+    def _expectation(self, counts: np.ndarray, sizes: list[np.ndarray]) -> None:
+        if self.options.select_syn_mode == "random":
+            self.say("signal: none is taken, texts are kept at random (the control)")
+            return
+        unit, k = self.ledger.header["unit"], self.options.num_nearest_neighbor
+        positive = np.maximum(counts, 0)
+        shares = positive / positive.sum() if positive.sum() else np.full(len(counts), 1 / len(counts))
+        mechanism = planning.mechanism(planning.votes_name(1), unit, self.noise_multiplier, k)
+        candidates = sizes[-1] * (self.options.L if self.options.epochs > 1 else self.options.init_L)
+        line, warning = planning.signal(unit, self.ledger.header["units"], k, shares, candidates, mechanism.scale)
+        self.say(line)
+        if warning:
+            self.say(warning)
+
+    def _last_kept(self) -> int:
+        return max(
+            (t for t in range(self.options.epochs + 1) if (self.folder.step(t) / "samples.csv").exists()), default=-1
+        )
+
+    def _label(self, cell: int) -> dict[str, str]:
+        spec = self.corpus.spec
+        return dict(zip(spec.label_columns, spec.cells[cell], strict=True))
+
+    def _label_frame(self) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.DataFrame(self.corpus.spec.cells, columns=list(self.corpus.spec.label_columns))
+
+    def _frame(self, population: Population) -> pd.DataFrame:
+        return population.frame(self.corpus.spec.label_columns, self.corpus.spec.cells)
+
+    def _read(self, path: Path) -> Population:
+        return Population.from_frame(read_csv(path), self.corpus.spec.label_columns, self.corpus.spec.cells)
+
+    def _rng(self, t: int, stream: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, t, stream])
+
+    def _number(self, t: int, stream: int) -> int:
+        return int(np.random.SeedSequence([self.seed, t, stream]).generate_state(1)[0])

@@ -1,0 +1,60 @@
+"""What can be set about an Aug-PE run. Names are those of the paper's public code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from apis.prompting import KINDS
+from dpsda.arg_utils import option
+from dpsda.errors import InputError
+
+
+@dataclass(frozen=True)
+class AugPEOptions:
+    """Evolution."""
+
+    epochs: int = option(5, "T, the number of iterations; each spends privacy", free=True)
+    num_seed_samples: int = option(500, "texts kept at every iteration, over all labels")
+    num_samples_schedule: list[int] | None = option(None, "texts kept at 0, 1, ... T instead; the last one is repeated")
+    L: int = option(5, "population = L times the kept texts", "combine_divide_L")
+    init_L: int = option(1, "population at the start = init_L times the seeds", "init_combine_divide_L")
+    lookahead_degree: int = option(0, "K: embed a candidate as the mean of K of its variations; 0 = itself")
+    lookahead_self: bool = option(False, "with K > 0: the candidate itself counts in the mean")
+    num_nearest_neighbor: int = option(1, "k: candidates that a private record votes for")
+    nn_mode: str = option("L2", "distance of the votes", choices=("L2", "IP", "cos_sim"))
+    count_threshold: float = option(0.0, "H: noisy counts not above it are 0")
+    select_syn_mode: str = option(
+        "rank",
+        "keep the most voted, or draw in proportion to the votes, or at random (the control: no vote is taken)",
+        choices=("rank", "prob", "random"),
+    )
+    donnot_keep_last_iter: bool = option(False, "population = L variations of the kept texts, without these")
+    variation_type: str = option("paraphrase", "how a kept text is varied", choices=KINDS)
+    variation_degree_schedule: list[float] = option(
+        [0.5], "share of words that blank_fill blanks out at iteration 1, 2, ...; the last one is repeated"
+    )
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("epochs", 1),
+            ("L", 1),
+            ("init_L", 1),
+            ("num_nearest_neighbor", 1),
+            ("lookahead_degree", 0),
+        ):
+            if getattr(self, name) < least:
+                raise InputError(f"--{name} has to be at least {least}, not {getattr(self, name)}")
+        if min(self.sizes) < 1:
+            raise InputError("--num_seed_samples and --num_samples_schedule have to be at least 1")
+        if not all(0 <= degree <= 1 for degree in self.variation_degree_schedule) or not self.variation_degree_schedule:
+            raise InputError("--variation_degree_schedule holds shares from 0 to 1")
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many texts are kept at 0, 1, ... T."""
+        given = self.num_samples_schedule or [self.num_seed_samples]
+        return [given[min(t, len(given) - 1)] for t in range(self.epochs + 1)]
+
+    def degree(self, t: int) -> float:
+        """The variation degree of iteration `t` >= 1."""
+        return self.variation_degree_schedule[min(t, len(self.variation_degree_schedule)) - 1]

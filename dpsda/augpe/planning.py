@@ -1,0 +1,124 @@
+"""What a run releases, how much noise that takes, and what to expect of the signal: all from public figures."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from dpsda.augpe.options import AugPEOptions
+from dpsda.options import PrivacyOptions
+from dpsda.privacy import accounting
+from dpsda.privacy.accounting import Event
+from dpsda.privacy.ledger import Ledger
+from dpsda.privacy.mechanism import Histogram, histogram
+from dpsda.runs import RunFolder
+
+STAGE = "augpe"
+LABEL_COUNTS = "label_counts"
+
+# Below this many votes a candidate for one standard deviation of noise, the ranking of a label is mostly noise: the
+# best of ~5 candidates has to have its lead of about one mean share stand out.
+WEAK_SIGNAL = 0.5
+
+
+def votes_name(t: int) -> str:
+    return f"votes/{t}"
+
+
+def releases(epochs: int, *, label_counts: bool, votes: bool) -> list[str]:
+    """The names of all releases of a run: T votes, and the label counts where they are private."""
+    names = [LABEL_COUNTS] if label_counts else []
+    return names + [votes_name(t) for t in range(1, epochs + 1)] if votes else names
+
+
+def mechanism(name: str, unit: str, noise_multiplier: float, k: int) -> Histogram:
+    """The mechanism of a release; k is the number of votes that a record casts on candidates."""
+    return histogram(unit, noise_multiplier, 1 if name == LABEL_COUNTS else k)
+
+
+def plan(
+    folder: RunFolder,
+    ledger: Ledger,
+    privacy: PrivacyOptions,
+    options: AugPEOptions,
+    config: dict[str, Any],
+    may_change: set[str],
+    *,
+    labelled: bool,
+) -> float:
+    """The noise multiplier of the releases still to come; it is kept with the configuration.
+
+    A restart of the same command takes the multiplier that it had. Where epochs or epsilon changed, what is spent stays
+    as it is, and the rest is calibrated so that all of it composes to epsilon. Raises BudgetError where no noise is
+    enough, InputError for a folder of another configuration.
+    """
+    before = folder.earlier_config(STAGE, config, may_change)
+    label_counts = labelled and privacy.label_counts == "private"
+    names = releases(options.epochs, label_counts=label_counts, votes=options.select_syn_mode != "random")
+    goal = {key: config[key] for key in ("epsilon", "noise", "epochs")}
+    if {key: before.get(key) for key in goal} == goal:
+        noise = float(before["noise_multiplier"])
+    elif privacy.noise is not None:
+        noise = privacy.noise
+    else:
+        assert privacy.epsilon is not None
+        noise = _calibrate(ledger, names, options.num_nearest_neighbor, privacy.epsilon)
+    folder.keep_config(STAGE, {**config, "noise_multiplier": noise})
+    return noise
+
+
+def describe_plan(
+    ledger: Ledger, privacy: PrivacyOptions, options: AugPEOptions, noise: float, *, labelled: bool
+) -> str:
+    """The budget in one line, for the user."""
+    unit, units, delta = ledger.header["unit"], ledger.header["units"], ledger.header["delta"]
+    if not privacy.protected:
+        return f"epsilon inf: no noise at all, nothing is protected; everything goes to {ledger.run / 'private'}"
+    goal = "the epsilon of" if privacy.epsilon is None else f"epsilon {privacy.epsilon:g} by"
+    extra = " and for the label counts, an event that the paper does not charge" if labelled else ""
+    if privacy.label_counts == "public":
+        extra = " (the label counts are taken as public)" if labelled else ""
+    what = f"{options.epochs} votes{extra}"
+    if options.select_syn_mode == "random":
+        what = f"no vote{extra}"
+    return f"privacy: {goal} noise multiplier {noise:.4f} for {what}; delta {delta:.3g}, {units:,} {unit}s"
+
+
+def _calibrate(ledger: Ledger, names: list[str], k: int, epsilon: float) -> float:
+    """The smallest multiplier at which the releases not charged yet, composed with all that is, stay within epsilon."""
+    charged = {line["name"] for line in ledger.reservations()}
+    open_names = [name for name in names if name not in charged]
+    if not open_names or epsilon == math.inf:
+        return 0.0
+    spent, unit = ledger.events(), ledger.header["unit"]
+
+    def events(noise: float) -> list[Event]:
+        return [mechanism(name, unit, noise, k).event for name in open_names]
+
+    return accounting.calibrate(events, epsilon, float(ledger.header["delta"]), spent)
+
+
+def signal(
+    unit: str, units: int, k: int, shares: np.ndarray, candidates: np.ndarray, noise_scale: float
+) -> tuple[str, str | None]:
+    """A line on the votes to expect against the noise, and a warning where most labels would rank noise.
+
+    `shares` are the labels' noisy shares of the data and `candidates` their numbers of candidates, both (cells,).
+    """
+    votes = k if unit == "record" else 1
+    there = candidates > 0
+    per_candidate = votes * units * shares[there] / candidates[there]
+    line = (
+        f"signal: {units:,} {unit}s vote for {int(candidates.sum()):,} candidates, on average "
+        f"{votes * units / candidates.sum():.3g} votes each, against noise of standard deviation {noise_scale:.3g}"
+    )
+    weak = int(np.sum(per_candidate < WEAK_SIGNAL * noise_scale))
+    if 2 * weak <= len(per_candidate) or noise_scale == 0:
+        return line, None
+    return line, (
+        f"warning: {weak} of {len(per_candidate)} labels expect fewer than {WEAK_SIGNAL:g} votes a candidate for one "
+        "standard deviation of noise, so that their ranking is mostly noise; use fewer seeds, a smaller L, fewer "
+        "epochs, fewer labels, or a larger epsilon"
+    )

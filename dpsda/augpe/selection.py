@@ -1,0 +1,50 @@
+"""What is kept, decided from noisy counts only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def allocate(noisy_counts: np.ndarray, total: int) -> np.ndarray:
+    """`total` texts over the label cells in proportion to their noisy counts, (cells,) int64, by largest remainder.
+
+    Negative counts count as none; if all are, every cell gets the same share.
+    """
+    weights = np.maximum(np.asarray(noisy_counts, dtype=np.float64), 0)
+    if weights.sum() == 0:
+        weights = np.ones_like(weights)
+    exact = total * weights / weights.sum()
+    sizes = np.floor(exact).astype(np.int64)
+    largest = np.argsort(sizes - exact, kind="stable")
+    sizes[largest[: total - sizes.sum()]] += 1
+    return sizes
+
+
+def select(
+    noisy: np.ndarray,  # (M,) noisy counts of the candidates
+    candidate_cells: np.ndarray,  # (M,)
+    sizes: np.ndarray,  # (cells,) how many to keep
+    mode: str,
+    threshold: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """The numbers of the kept candidates, label by label; fewer than asked where a label has too few candidates.
+
+    "rank" keeps the highest noisy counts: the threshold does not change an order, and where too few candidates exceed
+    it the order goes on below it. "prob" draws with replacement in proportion to the counts above the threshold, or
+    evenly if there are none. "random" looks at no count.
+    """
+    kept = []
+    for cell, size in enumerate(sizes):
+        own = np.flatnonzero(candidate_cells == cell)
+        counts = noisy[own]
+        if mode == "rank":
+            chosen = np.argsort(-counts, kind="stable")[:size]
+        elif mode == "prob" and len(own):
+            weights = np.where(counts > threshold, np.maximum(counts, 0), 0)
+            weights = weights if weights.sum() > 0 else np.ones_like(weights)
+            chosen = rng.choice(len(own), size=min(size, len(own)), p=weights / weights.sum())
+        else:
+            chosen = rng.permutation(len(own))[:size]
+        kept.append(own[chosen])
+    return np.concatenate(kept)

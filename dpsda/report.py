@@ -1,0 +1,124 @@
+"""What a run shows at its end, and the distances to a reference set that it notes on its way."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from dpsda.privacy.accounting import epsilon, from_json, round_up
+from dpsda.privacy.ledger import Ledger
+from dpsda.runs import RunFolder, read_csv, read_json, write_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dpsda.data import PrivateCorpus
+
+
+class Encoder(Protocol):
+    def embed(self, texts: Sequence[str], *, private: bool, desc: str = "") -> np.ndarray: ...
+
+
+@dataclass
+class Distances:
+    """Distances of each iteration's kept texts to a reference set, measured once and kept in one csv.
+
+    Columns: iteration; nn_distance, the mean cosine distance from a reference text to its nearest kept text; fid, the
+    Frechet distance between equal-sized sets, the larger one cut down by a fixed draw. The csv lies beside the
+    iterations where the reference is public, else in `private/`.
+    """
+
+    path: Path
+    reference: PrivateCorpus | None
+    public: bool
+    encoder: Encoder
+
+    def note(self, t: int, texts: list[str]) -> None:
+        """Measure iteration `t` unless that was done."""
+        import pandas as pd
+
+        from dpsda.evaluation.fid import fid
+        from dpsda.evaluation.nearest_distance import nearest_distance
+
+        table = read_csv(self.path) if self.path.exists() else pd.DataFrame(columns=["iteration"])
+        if self.reference is None or str(t) in set(table["iteration"]):
+            return
+        synthetic = self.encoder.embed(texts, private=False, desc="candidates")
+        size = min(len(self._real), len(synthetic))
+        row = {
+            "iteration": str(t),
+            "nn_distance": f"{nearest_distance(self._real, synthetic):.5f}",
+            "fid": f"{fid(_sample(self._real, size), _sample(synthetic, size)):.5f}",
+        }
+        write_csv(self.path, pd.concat([table, pd.DataFrame([row])]))
+
+    @functools.cached_property
+    def _real(self) -> np.ndarray:
+        assert self.reference is not None
+        return self.encoder.embed(self.reference.texts, private=not self.public, desc="reference")
+
+
+def distances_file(folder: RunFolder, public: bool) -> Path:
+    return (folder.shared if public else folder.private) / "distances.csv"
+
+
+def _sample(vectors: np.ndarray, size: int) -> np.ndarray:
+    """`size` rows by a fixed draw, so that iterations are compared with the same reference rows."""
+    return vectors[np.random.default_rng(0).permutation(len(vectors))[:size]]
+
+
+def iteration_table(ledger: Ledger, epochs: int, distances: pd.DataFrame | None) -> str:
+    """Iteration, epsilon spent up to it, and the distances where they were measured."""
+    names = [line["name"] for line in ledger.reservations()]
+    events = [from_json(line["event"]) for line in ledger.reservations()]
+    measured = {} if distances is None else {row["iteration"]: row for row in distances.to_dict("records")}
+    columns = [c for c in (distances.columns if distances is not None else []) if c != "iteration"]
+    lines = ["  ".join(["iteration", "epsilon", *columns])]
+    for t in range(epochs + 1):
+        upto = [e for e, name in zip(events, names, strict=True) if _iteration(name) <= t]
+        spent = round_up(epsilon(upto, float(ledger.header["delta"]))) if t else 0.0
+        shown = "inf" if math.isinf(spent) else f"{spent:.4f}"
+        cells = [f"{t:9d}", f"{shown:>7}"]
+        cells += [f"{measured[str(t)][c] if str(t) in measured else '-':>{len(c)}}" for c in columns]
+        lines.append("  ".join(cells))
+    return "\n".join(lines)
+
+
+def _iteration(name: str) -> int:
+    """The iteration that a release belongs to; the label counts come before the first."""
+    last = name.rpartition("/")[2]
+    return int(last) if last.isdigit() else 0
+
+
+def examples(frame: pd.DataFrame, label_columns: list[str], count: int = 10) -> str:
+    """`count` texts with their labels, in turn from every label."""
+    rows = frame.copy()
+    rows["turn"] = rows.groupby(label_columns).cumcount() if label_columns else range(len(rows))
+    shown = rows.sort_values("turn", kind="stable").head(count).sort_values(label_columns, kind="stable")
+    lines: list[str] = []
+    for row in shown.to_dict("records"):
+        label = ", ".join(str(row[c]) for c in label_columns)
+        lines.append(f"  {'[' + label + '] ' if label else ''}{row['text']}")
+    return "\n".join(lines)
+
+
+def show(folder: RunFolder, ledger: Ledger, epochs: int, *, log_private: bool) -> None:
+    """Print how a finished run ends: the table, ten texts, the guarantee, and where the release lies."""
+    shown = distances_file(folder, public=True)
+    if not shown.exists() and log_private:
+        shown = distances_file(folder, public=False)
+    facts = read_json(folder.release / "certificate.json")
+    texts = read_csv(folder.release / "synthetic.csv")
+    print()
+    print(iteration_table(ledger, epochs, read_csv(shown) if shown.exists() else None))
+    print()
+    print(examples(texts, [c for c in texts.columns if c not in ("id", "parent_id", "text")]))
+    print()
+    print(facts["statement"])
+    print(f"release: {folder.release}")

@@ -1,0 +1,104 @@
+"""The run folder: where each result lies, what may be shared, and what a restarted command may change.
+
+    RUN/release/    the synthetic set, its certificate and data card
+    RUN/<t>/        samples.csv, counts.csv, prompts.jsonl of iteration t
+    RUN/state/      ledger, resolved configuration, what a restart needs
+    RUN/private/    everything computed from private data without noise; mode 0700
+
+A run without noise protects nothing, so all its results lie under RUN/private.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpsda.errors import InputError
+from dpsda.privacy.files import write_atomic
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class RunFolder:
+    """The folder of one run. `protected` is False for a run without noise."""
+
+    def __init__(self, root: Path, *, protected: bool = True) -> None:
+        self.root = Path(root)
+        self.state = self.root / "state"
+        self.private = self.root / "private"
+        self.shared = self.root if protected else self.private
+        self.release = self.shared / "release"
+        try:
+            self.state.mkdir(parents=True, exist_ok=True)
+            self.private.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{self.root}: cannot be written to ({error.strerror}); give another --result_folder"
+            ) from None
+
+    def step(self, t: int) -> Path:
+        """The folder of iteration `t`."""
+        return self.shared / str(t)
+
+    def relative(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+    def secret_key(self) -> bytes:
+        """A random key of this run, for fingerprints; it never leaves `private/`."""
+        path = self.private / "fingerprint.key"
+        if not path.exists():
+            write_atomic(path, secrets.token_bytes(32))
+        return path.read_bytes()
+
+    def earlier_config(self, stage: str, config: dict[str, Any], may_change: set[str]) -> dict[str, Any]:
+        """The stage's configuration in this folder, {} if there is none; InputError if it is not `config`, but for the
+        names in `may_change`."""
+        path = self.state / f"{stage}.json"
+        if not path.exists():
+            return {}
+        before: dict[str, Any] = read_json(path)
+        now = json.loads(json.dumps(config))
+        changed = [key for key in now if before.get(key) != now[key] and key not in may_change]
+        if changed:
+            what = ", ".join(f"{key} was {before.get(key)!r}, now {now[key]!r}" for key in changed)
+            raise InputError(
+                f"{self.root}: holds a run of another configuration ({what}); use its settings, or another "
+                "--result_folder"
+            )
+        return before
+
+    def keep_config(self, stage: str, config: dict[str, Any]) -> None:
+        write_json(self.state / f"{stage}.json", config)
+
+
+def write_json(path: Path, data: Any) -> None:
+    write_atomic(path, (json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError:
+        raise InputError(f"{path}: not JSON; it was edited or damaged, restore it or use another folder") from None
+
+
+def csv_bytes(frame: pd.DataFrame) -> bytes:
+    """UTF-8, RFC 4180 quoting."""
+    buffer = io.StringIO()
+    frame.to_csv(buffer, index=False, lineterminator="\r\n")
+    return buffer.getvalue().encode()
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    write_atomic(path, csv_bytes(frame))
+
+
+def read_csv(path: Path | io.BytesIO) -> pd.DataFrame:
+    """A csv of ours as strings, empty fields as empty strings."""
+    import pandas as pd
+
+    return pd.read_csv(path, dtype=str, keep_default_na=False)

@@ -1,0 +1,62 @@
+"""How every run starts: folder, configuration, ledger and budget, in the order that loses nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpsda.errors import InputError
+from dpsda.options import PrivacyOptions
+from dpsda.privacy.accounting import default_delta
+from dpsda.privacy.files import sha256
+from dpsda.privacy.ledger import Ledger
+from dpsda.runs import RunFolder, write_csv
+
+if TYPE_CHECKING:
+    from dpsda.data import DatasetSpec, PrivateCorpus
+
+PROMPTS = "prompts.yaml"
+
+
+@contextlib.contextmanager
+def open_run(root: Path, corpus: PrivateCorpus, privacy: PrivacyOptions) -> Iterator[tuple[RunFolder, Ledger]]:
+    """The run folder and its ledger, locked, opened for this corpus; a folder of other data is refused."""
+    units = corpus.num_users if privacy.privacy_unit == "user" else corpus.num_records
+    if units is None:
+        raise InputError(f"--privacy_unit user needs a `user:` column in {corpus.spec.folder / 'spec.yaml'}")
+    folder = RunFolder(root, protected=privacy.protected)
+    with contextlib.closing(Ledger(root)) as ledger:
+        _open(folder, ledger, units, corpus, privacy)
+        yield folder, ledger
+
+
+def _open(folder: RunFolder, ledger: Ledger, units: int, corpus: PrivateCorpus, privacy: PrivacyOptions) -> None:
+    if ledger.lines and (ledger.budget == math.inf) == privacy.protected:
+        raise InputError(
+            f"{folder.root}: runs with and without noise do not share a folder; use another --result_folder"
+        )
+    if not corpus.spec.labels:
+        labels = "no label columns"
+    elif privacy.label_counts == "public":
+        labels = "the label counts are taken as public knowledge, on the owner's word"
+    else:
+        labels = "the label counts are released with noise; the label domain is public"
+    delta = default_delta(units) if privacy.delta is None else privacy.delta
+    facts = {"data": corpus.fingerprint(folder.secret_key()), "labels": labels}
+    ledger.open(unit=privacy.privacy_unit, units=units, delta=delta, facts=facts)
+    ledger.set_budget(privacy.epsilon)
+    write_csv(folder.private / "dropped.csv", corpus.dropped)
+
+
+def configuration(spec: DatasetSpec, *options: Any) -> tuple[dict[str, Any], set[str]]:
+    """All options as plain data, with the digests of the data set's two files, and the names that may change."""
+    config: dict[str, Any] = {}
+    for group in options:
+        config.update(asdict(group))
+    for name in ("spec.yaml", PROMPTS):
+        config[name] = sha256(spec.folder / name) if (spec.folder / name).is_file() else None
+    return config, {f.name for group in options for f in fields(group) if f.metadata["free"]}

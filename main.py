@@ -1,0 +1,112 @@
+"""Aug-PE: differentially private synthetic text from a language model that is only asked for text.
+
+    python main.py --config data/rotten_tomatoes/quickstart.yaml
+    python main.py --dataset my_data --epsilon 4 --result_folder runs/mine --model_type embedded:smollm2-135m-instruct
+    python main.py --dataset my_data --epsilon 4 --result_folder runs/mine --dry_run
+
+The same command continues a run that was stopped; a larger --epochs or --epsilon extends one that is complete.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dpsda.arg_utils import parse, run
+from dpsda.augpe.options import AugPEOptions
+from dpsda.options import DataOptions, EmbeddingOptions, ModelOptions, PrivacyOptions, RunOptions
+
+if TYPE_CHECKING:
+    from apis.api import TextAPI
+    from dpsda.augpe.evolution import Embeds
+
+
+def main() -> None:
+    groups = (DataOptions, PrivacyOptions, AugPEOptions, ModelOptions, EmbeddingOptions, RunOptions)
+    options = parse(None, "python main.py", __doc__ or "", *groups)
+    if not options[-1].dry_run:
+        generate(Path(options[-1].result_folder), *options)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        generate(Path(scratch), *options)
+    print("that was a dry run: no model was called, nothing was released, and nothing is kept")
+
+
+def generate(
+    root: Path,
+    data: DataOptions,
+    privacy: PrivacyOptions,
+    evolution: AugPEOptions,
+    model: ModelOptions,
+    embedding: EmbeddingOptions,
+    run: RunOptions,
+) -> None:
+    """One run of Aug-PE in folder `root`, from its options to its release."""
+    from apis.prompting import PromptBook
+    from dpsda import release, report, start
+    from dpsda.augpe.evolution import Evolution
+    from dpsda.augpe.planning import describe_plan, plan
+    from dpsda.data import DatasetSpec, load
+    from dpsda.dry_run import EchoAPI, HashEncoder
+
+    spec = DatasetSpec.read(data.dataset)
+    book = PromptBook.read(spec.folder / start.PROMPTS, max_tokens=model.length)
+    corpus = load(spec, data.split, file=data.train_data_file)
+    reference = load(spec, data.reference_split) if data.reference_split else None
+    with start.open_run(root, corpus, privacy) as (folder, ledger):
+        config, free = start.configuration(spec, data, privacy, evolution, model, embedding, run)
+        noise = plan(folder, ledger, privacy, evolution, config, free, labelled=bool(spec.labels))
+        about = {
+            "method": "Aug-PE (Xie et al. 2024)",
+            "data set": spec.name,
+            "iterations": str(evolution.epochs),
+            "model": model.model_type,
+            "encoder": embedding.feature_extractor,
+        }
+        if release.is_published(folder, ledger, about):
+            print(f"{root}: this run is complete; a larger --epochs or --epsilon extends it")
+        else:
+            print(describe_plan(ledger, privacy, evolution, noise, labelled=bool(spec.labels)))
+            api, encoder = (EchoAPI(), HashEncoder()) if run.dry_run else _models(model, embedding)
+            public = data.reference_split in spec.public
+            distances = report.Distances(report.distances_file(folder, public), reference, public, encoder)
+            texts = Evolution(
+                corpus=corpus,
+                options=evolution,
+                public_label_counts=privacy.label_counts == "public",
+                noise_multiplier=noise,
+                ledger=ledger,
+                folder=folder,
+                api=api,
+                book=book,
+                encoder=encoder,
+                seed=run.seed,
+                observe=distances.note,
+            ).run()
+            release.publish(folder, ledger, texts, about)
+            if run.dry_run:
+                print(f"a real run would ask for {api.prompts:,} texts of {api.tokens:,} tokens together, at most")
+        report.show(folder, ledger, evolution.epochs, log_private=run.log_private)
+
+
+def _models(model: ModelOptions, embedding: EmbeddingOptions) -> tuple[TextAPI, Embeds]:
+    from apis.hf_api import HFAPI
+    from dpsda.embedding import Encoder
+
+    api = HFAPI(
+        model.model_type,
+        device=model.device,
+        dtype=model.dtype,
+        temperature=model.temperature,
+        top_k=model.top_k,
+        top_p=model.top_p,
+        repetition_penalty=model.repetition_penalty,
+        do_sample=model.do_sample,
+        batch_size=model.batch_size,
+    )
+    return api, Encoder(embedding.feature_extractor, device=model.device)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,225 @@
+"""The ledger's promises, and a certificate that fails when anything under it is edited."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from dpsda.privacy import certificate
+from dpsda.privacy.errors import BudgetError, LedgerError, PrivacyError
+from dpsda.privacy.files import write_atomic
+from dpsda.privacy.ledger import Ledger
+from dpsda.privacy.mechanism import describe, histogram
+
+
+def started(run, budget=None, **header):
+    ledger = Ledger(run)
+    ledger.open(**{"unit": "record", "units": 1000, "delta": 1e-5, "facts": {"labels": "none"}, **header})
+    ledger.set_budget(budget)
+    return ledger
+
+
+def release(ledger, t, noise=5.0, draw=None):
+    mechanism = histogram("record", noise)
+    votes = np.zeros((50, 1), dtype=np.int64)
+    draw = draw or (lambda: ",".join(map(str, mechanism.release(votes, None, 3))).encode())
+    return ledger.release("test", f"votes/{t}", f"{t}/counts.csv", describe(mechanism), mechanism.event, draw)
+
+
+def finished(run, budget=None):
+    ledger = started(run, budget)
+    for t in (1, 2):
+        release(ledger, t)
+    write_atomic(run / "release" / "synthetic.csv", b"text\r\nhello\r\n")
+    facts = certificate.build(ledger)
+    facts["files"] = {"synthetic.csv": certificate.sha256(run / "release" / "synthetic.csv")}
+    write_atomic(run / certificate.FILE, json.dumps(facts).encode())
+    ledger.close()
+    return facts
+
+
+def never():
+    raise AssertionError("drawn twice")
+
+
+def test_a_committed_result_is_never_drawn_again(tmp_path):
+    ledger = started(tmp_path)
+    first = release(ledger, 1)
+    assert release(ledger, 1, draw=never) == first
+    ledger.close()
+    assert release(Ledger(tmp_path), 1, draw=never) == first
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("moment", ["reserve", "draw", "store", "commit"])
+def test_a_kill_at_any_point_costs_no_second_charge(tmp_path, moment, monkeypatch):
+    """The process dies right after `moment`; the next one has to find its way, and nobody sees two draws."""
+    ledger = started(tmp_path)
+    drawn = []
+
+    def draw():
+        drawn.append(len(drawn))
+        if moment == "reserve":
+            raise Killed
+        return f"result {len(drawn)}".encode()
+
+    def dies(call, *args):
+        call(*args)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        if moment == "draw":
+            patch.setattr("dpsda.privacy.ledger.write_atomic", lambda path, data: dies(lambda: None))
+        if moment == "store":
+            patch.setattr("dpsda.privacy.ledger.write_atomic", lambda path, data: dies(write_atomic, path, data))
+        if moment == "commit":
+            append = Ledger._append
+            patch.setattr(
+                Ledger, "_append", lambda self, k, f: dies(append, self, k, f) if k == "commit" else append(self, k, f)
+            )
+        with pytest.raises(Killed):
+            release(ledger, 1, draw=draw)
+    ledger.close()
+
+    again = Ledger(tmp_path)
+    result = release(again, 1, draw=lambda: b"second draw")
+    stored = moment in ("store", "commit")
+    assert result == (b"result 1" if stored else b"second draw")
+    assert len(again.reservations()) == 1
+    assert sum(line["type"] == "retry" for line in again.lines) == (not stored)
+    assert again.epsilon() == pytest.approx(_spend_of_one(tmp_path / "other"))
+
+
+def _spend_of_one(folder):
+    ledger = started(folder)
+    release(ledger, 1)
+    return ledger.epsilon()
+
+
+def test_a_torn_last_line_is_dropped(tmp_path):
+    ledger = started(tmp_path)
+    release(ledger, 1)
+    ledger.close()
+    with open(ledger.path, "ab") as file:
+        file.write(b'{"seq": 4, "type": "res')
+    again = Ledger(tmp_path)
+    assert again.head == ledger.head
+    release(again, 2)
+    again.close()
+    assert len(Ledger(tmp_path).reservations()) == 2
+
+
+def test_a_spend_above_the_budget_is_refused_before_the_draw(tmp_path):
+    ledger = started(tmp_path, budget=1.0)
+    release(ledger, 1)
+    with pytest.raises(BudgetError, match="nothing was drawn"):
+        release(ledger, 2, draw=never)
+    assert len(ledger.reservations()) == 1
+    ledger.set_budget(2.0)
+    release(ledger, 2)
+    with pytest.raises(BudgetError, match="is spent"):
+        ledger.set_budget(1.0)
+
+
+def test_another_unit_delta_or_data_is_refused(tmp_path):
+    started(tmp_path).close()
+    for change in ({"unit": "user"}, {"delta": 1e-6}, {"units": 999}, {"facts": {"labels": "other"}}):
+        with pytest.raises(LedgerError, match="differs"):
+            ledger = Ledger(tmp_path)
+            try:
+                ledger.open(**{"unit": "record", "units": 1000, "delta": 1e-5, "facts": {"labels": "none"}, **change})
+            finally:
+                ledger.close()
+
+
+def test_a_reservation_is_finished_as_it_was_made(tmp_path):
+    ledger = started(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        release(ledger, 1, draw=lambda: 1 / 0)
+    with pytest.raises(LedgerError, match="other settings"):
+        release(ledger, 1, noise=4.0)
+
+
+def test_a_result_that_no_reservation_covers_is_refused(tmp_path):
+    ledger = started(tmp_path)
+    write_atomic(tmp_path / "1" / "counts.csv", b"from somewhere")
+    with pytest.raises(LedgerError, match="without a reservation"):
+        release(ledger, 1)
+
+
+def test_one_process_at_a_time(tmp_path):
+    ledger = started(tmp_path)
+    with pytest.raises(LedgerError, match="another process"):
+        Ledger(tmp_path)
+    ledger.close()
+    Ledger(tmp_path).close()
+
+
+def test_a_finished_run_verifies(tmp_path):
+    facts = finished(tmp_path)
+    assert certificate.verify(tmp_path)["epsilon"] == facts["epsilon"]
+    assert facts["mechanisms"][0]["releases"] == 2 and facts["cross_check"]["lower"] < facts["epsilon"]
+
+
+LEDGER, COUNTS, CERTIFICATE = "state/ledger.jsonl", "1/counts.csv", certificate.FILE
+
+
+@pytest.mark.parametrize(
+    "file, old, new",
+    [
+        (LEDGER, '"noise_multiplier": 5.0', '"noise_multiplier": 9.0'),
+        (LEDGER, '"scale": 5.0', '"scale": 6.0'),
+        (LEDGER, '"units": 1000', '"units": 1001'),
+        (LEDGER, r"(?s)^(.*?\n.*?\n).*?\n", r"\1"),  # one line gone
+        (LEDGER, r"(?s)\n[^\n]*\n$", "\n"),  # the last line gone
+        (LEDGER, r"(?s)$", "{}\n"),
+        (LEDGER, r"(?s)$", "not json\n"),
+        (COUNTS, r"(?s)$", "0"),
+        (CERTIFICATE, r'"epsilon": [0-9.]+, "delta"', '"epsilon": 0.5, "delta"'),
+        (CERTIFICATE, '"noise_multiplier": 5.0', '"noise_multiplier": 9.0'),
+        (CERTIFICATE, '"delta": 1e-05', '"delta": 1e-09'),
+        ("release/synthetic.csv", "hello", "goodbye"),
+    ],
+)
+def test_verify_fails_when_one_thing_is_edited(tmp_path, file, old, new):
+    finished(tmp_path)
+    path = tmp_path / file
+    data = path.read_bytes()
+    edited = re.sub(old.encode(), new.encode(), data, count=1)
+    assert edited != data
+    path.write_bytes(edited)
+    with pytest.raises(PrivacyError):
+        certificate.verify(tmp_path)
+
+
+def test_a_rewritten_chain_does_not_fit_the_certificate(tmp_path):
+    """An editor who computes every hash again still has another head."""
+    from dpsda.privacy.ledger import _digest
+
+    finished(tmp_path)
+    lines = [json.loads(x) for x in (tmp_path / LEDGER).read_text().splitlines()]
+    head = "0" * 64
+    for line in lines:
+        if line["type"] == "reserve":
+            line["noise_multiplier"] = line["scale"] = line["event"]["scale"] = 9.0
+        line["prev"] = head
+        line["hash"] = head = _digest(line)
+    (tmp_path / LEDGER).write_text("".join(json.dumps(x) + "\n" for x in lines))
+    with pytest.raises(PrivacyError):
+        certificate.verify(tmp_path)
+
+
+def test_runs_on_the_same_data_add_up(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    facts = finished(one)
+    shutil.copytree(one, two)
+    spent, delta = certificate.total([one, two])
+    assert delta == 1e-5 and facts["epsilon"] < spent < 2 * facts["epsilon"]
+    started(tmp_path / "user", unit="user").close()
+    with pytest.raises(PrivacyError, match="unit"):
+        certificate.total([one, tmp_path / "user"])
