@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+VARIATIONS = ("paraphrase", "blank_fill")  # how a text is varied
+
 
 @dataclass(frozen=True)
 class Prompt:

@@ -26,12 +26,13 @@ from typing import Any
 
 import numpy as np
 
-from apis.api import Prompt
+from apis.api import VARIATIONS, Prompt
 from dpsda.errors import InputError
 
-KINDS = ("paraphrase", "blank_fill")  # of variations
 _LISTS = {"keyword": "keywords", "persona": "personas", "tone": "tones"}
-_PREAMBLE = re.compile(r"^(?:sure|certainly|of course|here(?:'s| is| are))\b[^:\n]{0,80}:\s*", re.IGNORECASE)
+_PREAMBLE = re.compile(
+    r"^(?:(?:sure|certainly|of course|here(?:'s| is| are))\b[^:\n]{0,80}:|in other words,)\s*", re.IGNORECASE
+)
 _WORD_COUNT = re.compile(r"\s*\(\s*\d+ words?\s*\)\s*$", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s|$)")
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`"}
@@ -81,7 +82,7 @@ class PromptBook:
             raise InputError(f"{path}: not YAML ({str(error)[:120]})") from None
         _check_keys(path, data, {f.name for f in fields(cls)} - {"max_tokens"})
         _check_keys(path, data.get("length") or {}, {f.name for f in fields(Length)})
-        _check_keys(path, data.get("few_shot") or {}, {"init", *KINDS})
+        _check_keys(path, data.get("few_shot") or {}, {"init", *VARIATIONS})
         data["length"] = Length(**(data.get("length") or {}))
         return cls(**data, max_tokens=max_tokens)
 

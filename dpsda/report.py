@@ -51,11 +51,9 @@ class Distances:
             return
         synthetic = self.encoder.embed(texts, private=False, desc="candidates")
         size = min(len(self._real), len(synthetic))
-        row = {
-            "iteration": str(t),
-            "nn_distance": f"{nearest_distance(self._real, synthetic):.5f}",
-            "fid": f"{fid(_sample(self._real, size), _sample(synthetic, size)):.5f}",
-        }
+        spread = f"{fid(_sample(self._real, size), _sample(synthetic, size)):.5f}" if size > 1 else "-"
+        near = f"{nearest_distance(self._real, synthetic):.5f}"
+        row = {"iteration": str(t), "nn_distance": near, "fid": spread}
         write_csv(self.path, pd.concat([table, pd.DataFrame([row])]))
 
     @functools.cached_property

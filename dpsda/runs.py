@@ -32,6 +32,7 @@ class RunFolder:
         self.private = self.root / "private"
         self.shared = self.root if protected else self.private
         self.release = self.shared / "release"
+        self.steps = self.state if protected else self.private / "state"  # what a restart needs of the texts
         try:
             self.state.mkdir(parents=True, exist_ok=True)
             self.private.mkdir(mode=0o700, exist_ok=True)

@@ -173,7 +173,7 @@ class Evolution:
 
     def _candidates(self, t: int, kept: Population) -> Population:
         """The population that is voted on at iteration `t`, made from what was kept at t - 1."""
-        path = self.folder.state / f"candidates-{t}.csv"
+        path = self.folder.steps / f"candidates-{t}.csv"
         if path.exists():
             return self._read(path)
         keep = t == 1 or not self.options.donnot_keep_last_iter
@@ -183,7 +183,7 @@ class Evolution:
         if prompts:
             write_atomic(self.folder.step(t) / "prompts.jsonl", prompt_lines(prompts))
         write_csv(path, self._frame(candidates))
-        (self.folder.state / f"candidates-{t - 1}.csv").unlink(missing_ok=True)
+        (self.folder.steps / f"candidates-{t - 1}.csv").unlink(missing_ok=True)
         return candidates
 
     def _lookahead(self, t: int, candidates: Population) -> np.ndarray:

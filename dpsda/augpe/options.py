@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from apis.prompting import KINDS
+from apis.api import VARIATIONS
 from dpsda.arg_utils import option
 from dpsda.errors import InputError
 
@@ -29,7 +29,7 @@ class AugPEOptions:
         choices=("rank", "prob", "random"),
     )
     donnot_keep_last_iter: bool = option(False, "population = L variations of the kept texts, without these")
-    variation_type: str = option("paraphrase", "how a kept text is varied", choices=KINDS)
+    variation_type: str = option("paraphrase", "how a kept text is varied", choices=VARIATIONS)
     variation_degree_schedule: list[float] = option(
         [0.5], "share of words that blank_fill blanks out at iteration 1, 2, ...; the last one is repeated"
     )

@@ -22,6 +22,10 @@ LABEL_COUNTS = "label_counts"
 # best of ~5 candidates has to have its lead of about one mean share stand out.
 WEAK_SIGNAL = 0.5
 
+# A run that is extended with next to no budget left would undo its own work: its next votes may have at most this many
+# times the noise of the earlier ones.
+DROWNED = 5
+
 
 def votes_name(t: int) -> str:
     return f"votes/{t}"
@@ -97,7 +101,8 @@ def _calibrate(ledger: Ledger, names: list[str], k: int, epsilon: float) -> floa
     def events(noise: float) -> list[Event]:
         return [mechanism(name, unit, noise, k).event for name in open_names]
 
-    return accounting.calibrate(events, epsilon, float(ledger.header["delta"]), spent)
+    most = DROWNED * max(line["noise_multiplier"] for line in ledger.reservations()) if spent else 1000.0
+    return accounting.calibrate(events, epsilon, float(ledger.header["delta"]), spent, most)
 
 
 def signal(

@@ -123,25 +123,29 @@ def cross_check(events: Sequence[Event], delta: float) -> tuple[float, float] | 
 
 
 def calibrate(
-    events: Callable[[float], Sequence[Event]], epsilon_budget: float, delta: float, spent: Sequence[Event] = ()
+    events: Callable[[float], Sequence[Event]],
+    epsilon_budget: float,
+    delta: float,
+    spent: Sequence[Event] = (),
+    most: float = 1000.0,
 ) -> float:
     """The smallest noise multiplier, on a grid of 1e-4, at which `spent` and `events(noise_multiplier)` together stay
-    within the budget. Raises BudgetError where no noise up to 10,000 is enough.
+    within the budget. Raises BudgetError where no noise up to `most` is enough.
     """
     if not epsilon_budget > 0:
         raise PrivacyError(f"epsilon has to be above 0, not {epsilon_budget}")
     _check_delta(delta)
     too_much = BudgetError(
-        f"epsilon {epsilon_budget:g} is not enough for what is to be released, whatever the noise; ask for a larger "
-        "--epsilon"
+        f"epsilon {epsilon_budget:g} is not enough for what is still to be released: it would take a noise multiplier "
+        f"above {most:g}; ask for a larger --epsilon"
     )
-    if spent and epsilon(spent, delta) >= epsilon_budget:
-        raise too_much
 
     def excess(log_noise: float) -> float:
         together = [*spent, *events(math.exp(log_noise))]
         return math.log(max(epsilon(together, delta), 1e-12) / epsilon_budget)
 
+    if spent and excess(math.log(most)) > 0:
+        raise too_much
     # Epsilon falls nearly as a power of the noise: a secant on log-log axes, from the closed form of a Gaussian of the
     # same rho, needs three or four evaluations.
     before, f_before = math.inf, math.inf
@@ -153,14 +157,22 @@ def calibrate(
             break
         before, f_before = point, f
         point += min(max(-f / slope if slope < 0 else math.copysign(1.0, f), -1.5), 1.5)
-        if point > math.log(1e4):
+        if point > math.log(most):
             raise too_much
-    ticks = max(1, math.floor(math.exp(point) * 1e4))
-    while ticks > 1 and excess(math.log((ticks - 1) / 1e4)) <= 0:
-        ticks -= 1
-    while excess(math.log(ticks / 1e4)) > 0:  # ends on the private side
-        ticks += 1
-    return ticks / 1e4
+
+    # Then to the grid, in whole ticks: `fits` is within the budget, `over` is not, and they close in on each other.
+    over, fits, step = 0, max(1, math.ceil(math.exp(point) * 1e4)), 1
+    while excess(math.log(fits / 1e4)) > 0:
+        over, fits, step = fits, fits + step, 2 * step
+    while step and fits - step > over:
+        if excess(math.log((fits - step) / 1e4)) > 0:
+            over = fits - step
+            break
+        fits, step = fits - step, 2 * step
+    while fits - over > 1:
+        middle = (fits + over) // 2
+        over, fits = (middle, fits) if excess(math.log(middle / 1e4)) > 0 else (over, middle)
+    return fits / 1e4
 
 
 def default_delta(units: int) -> float:
@@ -214,7 +226,7 @@ def _gaussian_guess(events: Sequence[Event], epsilon_budget: float, delta: float
     if rho == 0 or excess(-12.0) > 0 or excess(6.0) < 0:
         return 1.0
     mu = math.exp(float(brentq(excess, -12.0, 6.0, xtol=1e-9)))
-    return min(max(math.sqrt(2 * rho) / mu, 0.3), 1e3)
+    return min(max(math.sqrt(2 * rho) / mu, 0.3), 100.0)
 
 
 def _grouped(events: Sequence[Event]) -> list[tuple[DiscreteGaussian | SubsampledGaussian, int]]:

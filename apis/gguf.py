@@ -1,0 +1,62 @@
+"""GGUF files as dense models: transformers keeps their weights packed and would unpack them on every forward pass.
+
+python -m apis.gguf embedded:smollm2-135m-instruct      write the dense copy if it is not there yet, print its folder
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+from pathlib import Path
+
+from dpsda.assets import home, resolve
+from dpsda.errors import InputError
+
+
+def dense(file: Path) -> Path:
+    """The folder of `file`'s bfloat16 copy with its tokenizer, written once for all clones and processes."""
+    if not file.is_file():
+        raise InputError(f"no GGUF file at {file}")
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    folder = home() / "models" / f"{file.stem}-{digest[:12]}"
+    if not folder.exists():
+        _unpack(file, folder)
+    return folder
+
+
+def _unpack(file: Path, folder: Path) -> None:
+    """Write the copy under a temporary name; `folder` appears only when it is complete."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    where = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
+    tokenizer = AutoTokenizer.from_pretrained(**where)
+    model = AutoModelForCausalLM.from_pretrained(
+        **where, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+    )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpack-") as scratch:
+        copy = Path(scratch, "model")
+        model.to(torch.bfloat16).save_pretrained(copy)
+        tokenizer.save_pretrained(copy)
+        try:
+            copy.rename(folder)
+        except OSError:
+            if not folder.exists():  # another process may have finished the same copy first
+                raise
+
+
+def main(names: list[str]) -> int:
+    try:
+        for name in names:
+            print(dense(Path(resolve(name))))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,188 @@
+"""Hugging Face causal language models in this process."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from jinja2 import TemplateError
+from tqdm import tqdm
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from apis.api import Prompt, TextAPI
+from apis.decoding import ATTENTION, Decoder, Request, Sampler
+from apis.gguf import dense
+from dpsda.assets import resolve
+from dpsda.errors import InputError
+
+EMBEDDED = "embedded:smollm2-135m-instruct"
+LEAST_SHARED = 4  # a prefix is read once where at least this many prompts share at least this many tokens
+
+
+class HFAPI(TextAPI):
+    """A causal model, given as `embedded:NAME`, a folder, a .gguf file or a name on the hub.
+
+    `device` and `dtype` are torch names; "auto" takes the GPU if there is one, and bfloat16 where the processor has it.
+    `top_p` 1 and `top_k` 0 are off. `batch_size` rows are decoded at a time; None fits the batch into `CACHE_BYTES`.
+    """
+
+    CACHE_BYTES = 2**30  # for keys and values on a CPU; a GPU gives half of what is free
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        temperature: float = 1.0,
+        top_k: int = 50,
+        top_p: float = 0.9,
+        repetition_penalty: float = 1.0,
+        do_sample: bool = True,
+        batch_size: int | None = None,
+        progress: bool = True,
+    ):
+        self.name, self.batch_size, self.progress = model, batch_size, progress
+        self.sampling = {
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "repetition_penalty": repetition_penalty,
+            "do_sample": do_sample,
+        }
+        if do_sample and temperature <= 0:
+            raise InputError(f"temperature {temperature} is not positive; for the likeliest token use do_sample=False")
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+        self.model, self.tokenizer = load(model, self.device, pick_dtype(dtype, self.device))
+        stops = self.model.generation_config.eos_token_id
+        self.stops = {self.tokenizer.eos_token_id, *(stops if isinstance(stops, list) else [stops])} - {None}
+        self.tokens_generated = 0  # over the life of the engine, stop tokens included
+
+    def generate(self, prompts: Sequence[Prompt], seed: int) -> list[str | None]:
+        if not prompts:
+            return []
+        requests = self.requests(prompts)
+        answers: list[list[int]] = [[] for _ in prompts]
+        generator = torch.Generator(self.device).manual_seed(seed)
+        decoder = Decoder(self.model, self.stops, Sampler(generator, **self.sampling))
+        start, before = time.perf_counter(), self.tokens_generated
+        with tqdm(total=len(prompts), unit="text", desc="generate", disable=not self.progress) as bar:
+            for i, answer in decoder.run(requests, self.batch_size or self.fit(requests)):
+                answers[i] = answer
+                self.tokens_generated += min(len(answer) + 1, requests[i].cap)
+                bar.set_postfix_str(
+                    f"{(self.tokens_generated - before) / (time.perf_counter() - start):.0f} tokens/s", refresh=False
+                )
+                bar.update()
+        return self.tokenizer.batch_decode(answers, skip_special_tokens=True)
+
+    def requests(self, prompts: Sequence[Prompt]) -> list[Request]:
+        """Tokens of every prompt, and how many of them it shares with all prompts of the same system and shots."""
+        chat = bool(self.tokenizer.chat_template)
+        texts = [self.render(prompt) if chat else plain(prompt) for prompt in prompts]
+        ids = self.tokenizer(texts, add_special_tokens=not chat)["input_ids"]
+        blank = [t for t in (self.tokenizer.bos_token_id, *self.stops) if t is not None][:1]
+        ids = [row or blank for row in ids]
+        context = context_length(self.model.config)
+        for i, (row, prompt) in enumerate(zip(ids, prompts, strict=True)):
+            if prompt.max_new_tokens < 1:
+                raise InputError(f"prompt {i} asks for {prompt.max_new_tokens} new tokens; ask for at least one")
+            if len(row) + prompt.max_new_tokens > context:
+                raise InputError(
+                    f"prompt {i} has {len(row)} tokens and asks for {prompt.max_new_tokens}, but {self.name} holds "
+                    f"{context} in all: shorten the prompt or its answer"
+                )
+        members = defaultdict(list)
+        for i, prompt in enumerate(prompts):
+            members[prompt.system, prompt.shots].append(i)
+        groups, shared = [-1] * len(ids), [0] * len(ids)
+        for group, rows in enumerate(members.values()):
+            # one token of each prompt is left to be read at its own row
+            common = min(common_length([ids[i] for i in rows]), min(len(ids[i]) for i in rows) - 1)
+            if min(len(rows), common) >= LEAST_SHARED:
+                for i in rows:
+                    groups[i], shared[i] = group, common
+        return [Request(ids[i], p.max_new_tokens, groups[i], shared[i]) for i, p in enumerate(prompts)]
+
+    def render(self, prompt: Prompt) -> str:
+        turns = [("system", prompt.system)] if prompt.system else []
+        for question, answer in prompt.shots:
+            turns += [("user", question), ("assistant", answer)]
+        turns.append(("user", prompt.text))
+        apply: Callable = self.tokenizer.apply_chat_template
+        chat = [{"role": role, "content": content} for role, content in turns]
+        try:
+            return apply(chat, tokenize=False, add_generation_prompt=True)
+        except TemplateError:  # some templates know no system turn: the instruction then opens the first request
+            chat[1]["content"] = f"{prompt.system}\n\n{chat[1]['content']}"
+            return apply(chat[1:], tokenize=False, add_generation_prompt=True)
+
+    def fit(self, requests: Sequence[Request]) -> int:
+        """How many rows of the longest request the memory for keys and values holds, up to what still gains speed."""
+        config = self.model.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        row = 2 * config.num_hidden_layers * heads * size * self.model.dtype.itemsize  # bytes of one token
+        row *= max(len(r.ids) + r.cap for r in requests)
+        memory = torch.cuda.mem_get_info(self.device)[0] // 2 if self.device.type == "cuda" else self.CACHE_BYTES
+        return max(1, min(memory // row, 512 if self.device.type == "cuda" else 64))
+
+
+def common_length(rows: list[list[int]]) -> int:
+    """How many leading tokens all rows share: the first and the last in sorted order differ the earliest."""
+    first, last = min(rows), max(rows)
+    return next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+
+
+def plain(prompt: Prompt) -> str:
+    """The prompt of a model without a chat template: all its parts, a line each."""
+    parts = [prompt.system, *(part for shot in prompt.shots for part in shot), prompt.text]
+    return "\n".join(part for part in parts if part)
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    if name != "auto":
+        dtype = getattr(torch, name, None)
+        if not isinstance(dtype, torch.dtype):
+            raise InputError(f"{name!r} is not a torch dtype; use auto, float32, bfloat16 or float16")
+        return dtype
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
+def context_length(config) -> int:
+    """Tokens a row may hold: positions the model knows, and the window within which all layers see everything."""
+    config = config.get_text_config()
+    limits = [getattr(config, "max_position_embeddings", None)]
+    if getattr(config, "use_sliding_window", True):
+        limits.append(getattr(config, "sliding_window", None))
+    return min((limit for limit in limits if limit), default=2**31)
+
+
+def load(name: str, device: torch.device, dtype: torch.dtype):
+    """The model, ready to decode, and its tokenizer."""
+    source = resolve(name)
+    local = Path(source).expanduser()
+    if local.exists():
+        source = dense(local) if local.suffix == ".gguf" else local
+    elif local.suffix == ".gguf" or source.startswith((".", "~")) or local.is_absolute() or source.count("/") > 1:
+        raise InputError(f"no model at {name}; {EMBEDDED} comes from the package index and needs no hub")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=ATTENTION)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"could not load {name} from a local folder or the hub ({reason}); {EMBEDDED} needs no hub"
+        ) from error
+    if not model._supports_attention_backend:
+        raise InputError(
+            f"{name} is a {model.config.model_type}, whose attention cannot be batched here; serve it instead"
+        )
+    return model.to(device).eval(), tokenizer

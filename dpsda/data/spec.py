@@ -1,0 +1,207 @@
+"""What a data set looks like: `data/<name>/spec.yaml`. Adding a data set is adding that file, and no code.
+
+    text: text                                     # the column of the private texts
+    labels:                                        # public domains; leave out for unlabelled text
+      - column: stars
+        domain: [1, 2, 3, 4, 5]
+    user: author                                   # optional: who wrote the record, for --privacy_unit user
+    filter: {language: [en]}                       # optional: only records with these values
+    splits:
+      train: {file: reviews.csv, hash: [0, 0.9]}   # beside the spec, absolute, or embedded:NAME
+      test: {file: reviews.csv, hash: [0.9, 1]}    # hash: the share of the texts (of the users, if there are any)
+      public: [test]                               # splits whose texts are public
+
+Everything in a spec is public knowledge: columns, label domains and splits are chosen without looking at the data.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dpsda import assets
+from dpsda.errors import InputError
+
+DATA = Path(__file__).parents[2] / "data"
+
+
+def normalise(value: object) -> str:
+    """One spelling for one label: `5`, `5.0`, `"5"` and `" 5 "` are the same value, however the file stores it."""
+    return re.sub(r"^([+-]?\d+)\.0+$", r"\1", str(value).strip())
+
+
+@dataclass(frozen=True)
+class Label:
+    """A label column and the values that it can take, in the spelling of the spec."""
+
+    column: str
+    domain: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The records of `file` whose hash is in the half-open range `hash` of [0, 1)."""
+
+    file: str
+    hash: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A data set: its columns, label domains and splits. All of it is public."""
+
+    name: str
+    folder: Path
+    text: str
+    splits: dict[str, Split]
+    labels: tuple[Label, ...] = ()
+    user: str | None = None
+    filter: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    public: frozenset[str] = frozenset()
+
+    @property
+    def label_columns(self) -> list[str]:
+        return [label.column for label in self.labels]
+
+    @property
+    def cells(self) -> list[tuple[str, ...]]:
+        """Every joint label cell, in the order of the domains; one empty tuple where there are no labels."""
+        return list(itertools.product(*(label.domain for label in self.labels)))
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are read from the file, each once."""
+        wanted = [self.text, *self.label_columns, *self.filter, *([self.user] if self.user else [])]
+        return list(dict.fromkeys(wanted))
+
+    def split(self, name: str) -> Split:
+        if name not in self.splits:
+            raise InputError(f"{self.name} has no split {name!r}; there are: {', '.join(self.splits)}")
+        return self.splits[name]
+
+    def path(self, file: str) -> Path:
+        """Where a split's file is: beside the spec, at an absolute path, or an asset that is fetched."""
+        return self.folder / assets.resolve(file)
+
+    @classmethod
+    def read(cls, path_or_name: str | Path) -> DatasetSpec:
+        """Read a spec by its file, by its folder, or by the name of a folder in `data/`.
+
+        Raises InputError if there is none, if it is not YAML, or if a key is unknown, missing or of the wrong kind.
+        """
+        import yaml
+
+        path = Path(path_or_name)
+        if not path.exists() and path.name == str(path_or_name):
+            path = DATA / path
+        if path.is_dir():
+            path = path / "spec.yaml"
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            known = ", ".join(sorted(spec.parent.name for spec in DATA.glob("*/spec.yaml")))
+            raise InputError(
+                f"no data set {str(path_or_name)!r}: give one of {known}, or a path to a spec.yaml"
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read {path}: {error}") from None
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f", line {mark.line + 1}" if mark else ""
+            raise InputError(f"{path}{line}: not valid YAML") from None
+        return _Reader(path).spec(content)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Checks the content of one spec file; every complaint names the file and the key."""
+
+    path: Path
+
+    def spec(self, content: Any) -> DatasetSpec:
+        top = self.mapping(content, "", {"text": True, "splits": True, "labels": False, "user": False, "filter": False})
+        splits = self.mapping(top["splits"], "splits")
+        public = [self.text(name, "splits.public") for name in self.list(splits.pop("public", []), "splits.public")]
+        spec = DatasetSpec(
+            name=self.path.parent.name,
+            folder=self.path.parent,
+            text=self.text(top["text"], "text"),
+            labels=tuple(
+                self.label(item, f"labels[{i}]") for i, item in enumerate(self.list(top.get("labels"), "labels"))
+            ),
+            user=self.text(top["user"], "user") if top.get("user") is not None else None,
+            filter={
+                self.text(column, "filter"): self.domain(values, f"filter.{column}")
+                for column, values in self.mapping(top.get("filter") or {}, "filter").items()
+            },
+            splits={self.text(name, "splits"): self.split(item, f"splits.{name}") for name, item in splits.items()},
+            public=frozenset(public),
+        )
+        if not spec.splits:
+            self.fail("splits", "names no split")
+        for name in public:
+            if name not in spec.splits:
+                self.fail("splits.public", f"{name!r} is not a split; there are: {', '.join(spec.splits)}")
+        roles = [spec.text, *spec.label_columns, *([spec.user] if spec.user else [])]
+        for column in roles:
+            if roles.count(column) > 1:
+                self.fail("labels", f"the column {column!r} has two roles (text, label, user)")
+        return spec
+
+    def label(self, item: Any, where: str) -> Label:
+        fields = self.mapping(item, where, {"column": True, "domain": True})
+        return Label(self.text(fields["column"], f"{where}.column"), self.domain(fields["domain"], f"{where}.domain"))
+
+    def split(self, item: Any, where: str) -> Split:
+        fields = self.mapping({"file": item} if isinstance(item, str) else item, where, {"file": True, "hash": False})
+        bounds = fields.get("hash", [0, 1])
+        numbers = isinstance(bounds, list) and all(type(bound) in (int, float) for bound in bounds)
+        if not numbers or len(bounds) != 2 or not 0 <= bounds[0] < bounds[1] <= 1:
+            self.fail(f"{where}.hash", "is two numbers [low, high] with 0 <= low < high <= 1")
+        return Split(self.text(fields["file"], f"{where}.file"), (float(bounds[0]), float(bounds[1])))
+
+    def domain(self, values: Any, where: str) -> tuple[str, ...]:
+        domain = []
+        for value in self.list(values, where):
+            if isinstance(value, bool) or not isinstance(
+                value, (str, int, float)
+            ):  # YAML reads a bare yes or no as a bool
+                self.fail(
+                    where, f"{value!r} is neither text nor a number; put yes, no, true, false and dates in quotes"
+                )
+            domain.append(str(value).strip())
+        if not domain:
+            self.fail(where, "is empty")
+        if len({normalise(value) for value in domain}) < len(domain):
+            self.fail(where, "names one value twice (5 and 5.0 are the same)")
+        return tuple(domain)
+
+    def mapping(self, value: Any, where: str, keys: dict[str, bool] | None = None) -> dict[str, Any]:
+        """`value` as a dict; `keys` are the ones that it may have, True where it must."""
+        if not isinstance(value, dict):
+            self.fail(where, "is not a mapping of keys to values")
+        for key in value if keys is not None else ():
+            if key not in keys:
+                near = difflib.get_close_matches(str(key), keys, n=1, cutoff=0.0)[0]
+                self.fail(where, f"unknown key {str(key)!r}; the nearest known key is {near!r}")
+        for key, required in (keys or {}).items():
+            if required and value.get(key) is None:
+                self.fail(where, f"the key {key!r} is missing")
+        return dict(value)
+
+    def list(self, value: Any, where: str) -> list[Any]:
+        if value is not None and not isinstance(value, list):
+            self.fail(where, "is not a list")
+        return value or []
+
+    def text(self, value: Any, where: str) -> str:
+        if not isinstance(value, str) or not value.strip():
+            self.fail(where, f"{value!r} is not a name; if it is one, put it in quotes")
+        return value
+
+    def fail(self, where: str, what: str) -> None:
+        raise InputError(f"{self.path}: {f'{where}: ' if where else ''}{what}")

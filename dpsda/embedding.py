@@ -1,0 +1,298 @@
+"""Texts -> (N, D) float32 by a sentence-transformers encoder, each text once ever: vectors are kept on disk.
+
+Why this does not call `SentenceTransformer.encode`: there a text shares its batch with whichever texts are next to it
+in length, and its vector moves with their number and their padding (1e-7 in float32, 2e-3 in bfloat16). That is enough
+to flip a near-tie, so one record could change another one's vote (DESIGN, rule 9). Here a text's number of tokens alone
+decides the shape of its batch, and places that are not filled repeat the first row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import secrets
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dpsda.assets import home, resolve
+from dpsda.errors import InputError
+
+GROUP = 8192  # texts between two writes to the cache: what a kill can lose, and the tokens held in memory
+TOKENS = {"cpu": 512, "cuda": 1 << 16}  # tokens in a batch, filler included
+
+log = logging.getLogger(__name__)
+
+
+class Encoder:
+    """One resident encoder: a hub name, a sentence-transformers folder, or `embedded:all-minilm-l6-v2`.
+
+    `dtype` is "float32", "bfloat16", or "auto": bfloat16 where the hardware multiplies it, as votes do not need more
+    (benchmarks/README.md has what it costs and saves). Pooling and whatever follows it stay in float32.
+    """
+
+    def __init__(self, model: str, *, device: str = "auto", dtype: str = "auto", cache: bool = True):
+        import torch
+
+        self.name = model
+        self.device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        self.dtype = dtype if dtype != "auto" else "bfloat16" if _multiplies_bfloat16(self.device) else "float32"
+        self._model = _load(model, self.device, self.dtype)
+        probe = self._tokenise(["a"])
+        self.dim: int = self._forward(probe, [0], _width(len(probe["input_ids"][0]), self._limit)).shape[1]
+        self._caches: dict[bool, _Cache] | None = {} if cache else None
+
+    def embed(self, texts: Sequence[str], *, private: bool, desc: str = "") -> np.ndarray:
+        """The vectors of `texts`, (N, D) float32. `private` texts and public ones have separate caches.
+
+        A vector is a function of its text: bit for bit the same whatever else is in `texts`, in whatever order.
+        """
+        from tqdm import tqdm
+
+        cache = self._cache(private)
+        keys = _keys(texts, cache.secret if cache else b"")
+        first, inverse = np.unique(keys, return_index=True, return_inverse=True)[1:]
+        out = np.empty((len(texts), self.dim), dtype=np.float32)
+        missing = np.sort(first if cache is None else first[~cache.fill(out, first, keys[first])])
+        # the bar of private texts has no counts: how many distinct ones there are is private
+        layout = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}, {rate_fmt}]" if private else None
+        desc, quiet = desc or "embed", not len(missing)
+        with tqdm(total=len(missing), desc=desc, unit="text", bar_format=layout, disable=quiet, delay=1) as bar:
+            for start in range(0, len(missing), GROUP):
+                group = missing[start : start + GROUP]
+                vectors = self._embed([texts[i] for i in group], bar.update)
+                out[group] = vectors
+                if cache is not None:
+                    cache.add(keys[group], vectors)
+        source = first[inverse]
+        repeated = np.flatnonzero(source != np.arange(len(source)))
+        out[repeated] = out[source[repeated]]
+        return out
+
+    def _embed(self, texts: list[str], progress: Callable[[int], object]) -> np.ndarray:
+        """(len(texts), D) float32, in batches of fixed shapes.
+
+        Rows that fill their batch's width do not share it with padded ones: a model that finds no padding in a batch
+        skips the mask and takes another kernel, so the batch-mates would decide.
+        """
+        tokens = self._tokenise(texts)
+        counts = [len(row) for row in tokens["input_ids"]]
+        widths, counts = np.array([_width(count, self._limit) for count in counts]), np.array(counts)
+        out = np.empty((len(texts), self.dim), dtype=np.float32)
+        for width, full in sorted(set(zip(widths.tolist(), (counts == widths).tolist(), strict=True)), reverse=True):
+            rows = np.flatnonzero((widths == width) & ((counts == width) == full))
+            size = self._rows(width)
+            for start in range(0, len(rows), size):
+                batch = rows[start : start + size]
+                out[batch] = self._forward(tokens, batch, width)
+                progress(len(batch))
+        return out
+
+    def _forward(self, tokens: dict, batch: Sequence[int], width: int) -> np.ndarray:
+        """(len(batch), D) float32: rows `batch` of `tokens`, padded to `width` tokens and to the rows of that width."""
+        import torch
+
+        size = self._rows(width)
+        padded = [*batch, *[batch[0]] * (size - len(batch))]
+        lists = {name: [rows[i] for i in padded] for name, rows in tokens.items() if isinstance(rows, list)}
+        features = dict(self._model.tokenizer.pad(lists, padding="max_length", max_length=width, return_tensors="pt"))
+        features = {name: tensor.to(self.device) for name, tensor in features.items()}
+        features |= {name: value for name, value in tokens.items() if not isinstance(value, list)}
+        with torch.inference_mode():
+            for module in self._model:
+                features = module(features)
+                features = {name: _float32(value) for name, value in features.items()}
+        out = features["sentence_embedding"][:, : self._model.truncate_dim].cpu().numpy()
+        if not (out[len(batch) :] == out[0]).all():
+            raise InputError(
+                f"{self.name} on {self.device}: equal rows of a batch get different vectors, so a vote could depend "
+                f"on other records; use another device or dtype"
+            )
+        return out[: len(batch)]
+
+    def _tokenise(self, texts: list[str]) -> dict:
+        """The model's own preprocessing (prompt, truncation), without padding: lists of token ids, masks and so on."""
+        model = self._model
+        unpadded = {"text": {"padding": False}, "common": {"return_tensors": None}}
+        prompt = model.prompts.get(model.default_prompt_name)
+        return dict(model.preprocess(texts, prompt=prompt, processing_kwargs=unpadded))
+
+    def _rows(self, width: int) -> int:
+        return max(1, TOKENS["cuda" if self.device.startswith("cuda") else "cpu"] // width)
+
+    @property
+    def _limit(self) -> int | None:
+        return self._model.max_seq_length
+
+    def _cache(self, private: bool) -> _Cache | None:
+        if self._caches is None:
+            return None
+        if private not in self._caches:
+            if private:
+                (home() / "private").mkdir(parents=True, exist_ok=True)
+                (home() / "private").chmod(0o700)
+            root = home() / "private" if private else home()
+            folder = f"{Path(self.name).name.replace(':', '-')}-{self.dtype}-{_identity(self._model)}"
+            self._caches[private] = _Cache(root / "embeddings" / folder, self.dim)
+        return self._caches[private]
+
+
+class _Cache:
+    """Vectors by the keyed hash of their text: shards `ID.keys.npy` (n,) S16 and `ID.vectors.npy` (n, D) float32.
+
+    Shards are only ever added, under unique names; the keys are renamed into place last, so a shard with keys is
+    whole, and processes that share the folder at most store a text twice. Vectors are memory-mapped.
+    """
+
+    def __init__(self, folder: Path, dim: int):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.dim = folder, dim
+        self.secret = self._secret()
+        self._shards: dict[str, np.ndarray | None] = {}  # the vectors; None is a shard to ignore
+        self._parts: list[tuple[str, np.ndarray]] = []  # (shard, its keys)
+        self._sorted = 0  # how many of `_parts` the index covers
+
+    def fill(self, out: np.ndarray, rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        """Write the vectors that are known into `out[rows]`; which keys were known, (len(keys),) bool."""
+        self._refresh()
+        if not self._parts:
+            return np.zeros(len(keys), dtype=bool)
+        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        found = self._keys[at] == keys
+        part, row = self._part[at], self._row[at]
+        for number in np.unique(part[found]):
+            here = np.flatnonzero(found & (part == number))
+            here = here[np.argsort(row[here])]  # read the file in its order
+            out[rows[here]] = self._shards[self._parts[number][0]][row[here]]
+        return found
+
+    def add(self, keys: np.ndarray, vectors: np.ndarray) -> None:
+        name = uuid.uuid4().hex
+        self._write(vectors).rename(self.folder / f"{name}.vectors.npy")
+        self._write(keys).rename(self.folder / f"{name}.keys.npy")
+
+    def _refresh(self) -> None:
+        """Take in the shards that appeared since the last call, ours or another process's."""
+        for path in sorted(self.folder.glob("*.keys.npy")):
+            name = path.name.removesuffix(".keys.npy")
+            if name not in self._shards:
+                self._shards[name] = self._open(name)
+        if self._sorted < len(self._parts):
+            keys = np.concatenate([keys for _, keys in self._parts])
+            order = np.argsort(keys, kind="stable")
+            sizes = [len(keys) for _, keys in self._parts]
+            self._keys = keys[order]
+            self._part = np.repeat(np.arange(len(sizes)), sizes)[order]
+            self._row = np.concatenate([np.arange(size) for size in sizes])[order]
+            self._sorted = len(self._parts)
+
+    def _open(self, name: str) -> np.ndarray | None:
+        try:
+            keys = np.load(self.folder / f"{name}.keys.npy", allow_pickle=False)
+            vectors = np.load(self.folder / f"{name}.vectors.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            log.warning("%s: the shard %s is damaged and not used", self.folder, name)
+            return None
+        whole = keys.dtype == np.dtype("S16") and vectors.dtype == np.float32 and vectors.ndim == 2
+        if not whole or keys.shape != vectors.shape[:1] or not len(keys):
+            log.warning("%s: %s is not a shard of this cache and not used", self.folder, name)
+            return None
+        if vectors.shape[1:] != (self.dim,):
+            raise InputError(
+                f"{self.folder} holds vectors of {vectors.shape[-1]} numbers and this model gives {self.dim}: "
+                f"remove that folder, or use the model that filled it"
+            )
+        self._parts.append((name, keys))
+        return vectors
+
+    def _secret(self) -> bytes:
+        """The key of this cache's hashes: without it, a leaked index cannot be tested for a guessed text."""
+        path = self.folder / "key.npy"
+        if not path.exists():
+            temporary = self._write(np.frombuffer(secrets.token_bytes(32), dtype=np.uint8))
+            with contextlib.suppress(FileExistsError):  # another process was first
+                os.link(temporary, path)
+            temporary.unlink()
+        return np.load(path, allow_pickle=False).tobytes()
+
+    def _write(self, array: np.ndarray) -> Path:
+        """A temporary file with `array`, safely on the disk, to be renamed into place."""
+        temporary = self.folder / f".{uuid.uuid4().hex}.tmp"
+        with open(temporary, "wb") as sink:
+            np.save(sink, array, allow_pickle=False)
+            sink.flush()
+            os.fsync(sink.fileno())
+        return temporary
+
+
+def _load(name: str, device: str, dtype: str):
+    """The model in evaluation mode: its transformer in `dtype`, what follows in float32."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Transformer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # of loading the weights, which takes a second
+    try:
+        model = SentenceTransformer(resolve(name), device=device, model_kwargs={"dtype": getattr(torch, dtype)})
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"cannot load the encoder {name!r} ({reason}); give a sentence-transformers folder or hub name, or "
+            f"embedded:all-minilm-l6-v2, which needs no model hub"
+        ) from None
+    if not isinstance(model[0], Transformer) or not hasattr(model.tokenizer, "pad"):
+        raise InputError(f"the encoder {name!r} does not begin with a transformer over tokens; take one that does")
+    for module in list(model)[1:]:
+        module.float()
+    model.tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True  # we pad apart on purpose
+    return model.eval()
+
+
+def _multiplies_bfloat16(device: str) -> bool:
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    cpu = torch.cpu.get_capabilities()
+    return device == "cpu" and bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))
+
+
+def _width(count: int, limit: int | None) -> int:
+    """Tokens of the batches for texts of `count` tokens: the next of 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, ... above
+    `count`, at most a quarter more of it, so that only a text at the model's limit fills its row."""
+    step = max(8, 1 << max(count.bit_length() - 3, 0))
+    width = (count // step + 1) * step
+    return min(width, limit) if limit else width
+
+
+def _keys(texts: Sequence[str], secret: bytes) -> np.ndarray:
+    """(N,) S16: the keyed BLAKE2b of each text."""
+    encoded = (text.encode("utf-8", "surrogatepass") for text in texts)
+    digests = [hashlib.blake2b(text, key=secret, digest_size=16).digest() for text in encoded]
+    return np.frombuffer(b"".join(digests), dtype="S16")
+
+
+def _identity(model) -> str:
+    """A hash of all that makes a vector: the weights, the modules and their settings, the vocabulary, the prompt."""
+    import torch
+
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    settings = (repr(model), model.truncate_dim, model.prompts.get(model.default_prompt_name))
+    digest.update(repr((settings, sorted(model.tokenizer.get_vocab().items()))).encode())
+    return digest.hexdigest()
+
+
+def _float32(value):
+    import torch
+
+    return value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value

@@ -1,0 +1,171 @@
+"""The nearest candidates of every query: exact, in bounded memory, and for every query as if it were alone.
+
+A block of queries meets a tile of candidates twice. One matrix product in low precision first gives every score within
+a proven bound of the true one, and drops what cannot be among the k nearest. The few pairs that are left are scored in
+float64, pair by pair. So an answer depends on the vectors of its own pairs only, whatever the block shapes, the device
+and the precision of the first step, and removing a query changes no other one's neighbours (DESIGN, rule 9).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    pass
+
+Metric = Literal["L2", "IP", "cos_sim"]
+
+BLOCK = 1024  # queries scored at a time
+TILE = 1 << 14  # candidates scored at a time
+PAIRS = 1 << 13  # pairs rescored at a time
+
+
+def nearest(
+    queries: np.ndarray, candidates: np.ndarray, k: int = 1, metric: Metric = "L2", *, device: str = "auto"
+) -> np.ndarray:
+    """Indices (N, k) int64 of the k nearest `candidates` (M, D) of each of `queries` (N, D), nearest first."""
+    return search(queries, candidates, k, metric, device=device)[0]
+
+
+def search(
+    queries: np.ndarray, candidates: np.ndarray, k: int = 1, metric: Metric = "L2", *, device: str = "auto"
+) -> tuple[np.ndarray, np.ndarray]:
+    """`nearest`, and how near: (N, k) int64 and (N, k) float64.
+
+    How near is the Euclidean distance for L2, and the inner product or the cosine (0 for a zero vector) for IP and
+    cos_sim, where more is nearer. Exact up to the rounding of float64; ties go to the lower index. Inputs are float32
+    and may be memory-mapped. Raises ValueError if k is not in 1..M, the shapes do not fit, or a vector is not finite.
+    """
+    import torch
+
+    if metric not in ("L2", "IP", "cos_sim"):
+        raise ValueError(f"metric {metric!r} is not one of L2, IP, cos_sim")
+    if queries.ndim != 2 or candidates.ndim != 2 or queries.shape[1] != candidates.shape[1]:
+        raise ValueError(f"queries {queries.shape} and candidates {candidates.shape} are not (N, D) and (M, D)")
+    if not 1 <= k <= len(candidates):
+        raise ValueError(f"k = {k} is not between 1 and the number of candidates, {len(candidates)}")
+    device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+    kept = _distinct(candidates, k)
+    tiles = [_Tile(candidates, kept[start : start + TILE], metric, device) for start in range(0, len(kept), TILE)]
+    indices = np.empty((len(queries), k), dtype=np.int64)
+    scores = np.empty((len(queries), k), dtype=np.float64)
+    for start in range(0, len(queries), BLOCK):
+        block = _float32(queries[start : start + BLOCK], "query")
+        found = [tile.best(block, k) for tile in tiles]
+        query, index, score = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        order = np.lexsort((index, -score, query))  # by query, then nearest first, then lower index
+        first = np.searchsorted(query[order], np.arange(len(block)))
+        best = order[first[:, None] + np.arange(k)]
+        indices[start : start + BLOCK] = index[best]
+        scores[start : start + BLOCK] = score[best]
+    return indices, np.sqrt(-scores) if metric == "L2" else scores
+
+
+class _Tile:
+    """Some of the candidates, and what every block of queries needs to know of them.
+
+    The score of a pair (more is nearer) is q.c for IP, q.c / |c| for cos_sim and, as a stand-in for -|q - c|^2 that
+    orders the candidates of a query in the same way, q.c - |c|^2 / 2 + const for L2. So it is always q.v + b.
+    """
+
+    def __init__(self, candidates: np.ndarray, index: np.ndarray, metric: Metric, device: str):
+        import torch
+
+        self.index, self.metric, self.device = index, metric, device
+        self.exact = _float32(candidates[index], "candidate")  # (m, D)
+        self.norms = _norms(self.exact)
+        # a GPU may be set to multiply float32 with fewer bits, which the bound does not allow for; float64 it leaves be
+        on_cpu = torch.bfloat16 if _multiplies_bfloat16() else torch.float32
+        self.low = on_cpu if device == "cpu" else torch.float64
+        v, b = self.exact, np.zeros(len(index))
+        if metric == "cos_sim":
+            v = (v / np.where(self.norms > 0, self.norms, 1)[:, None]).astype(np.float32)
+        if metric == "L2":
+            b = ((self.norms**2).mean() - self.norms**2) / 2
+        v, b = torch.from_numpy(v), torch.from_numpy(b)[:, None]
+        low, low_b = v.to(self.low), b.to(self.low)
+        self.longest = _norms(v.numpy()).max()
+        self.largest_b = b.abs().max().item()
+        self.rounded = _norms((v - low.float()).numpy()).max()
+        self.rounded_b = (b - low_b).abs().max().item()
+        self.table = torch.cat([low, low_b], dim=1).to(device)  # (m, D + 1)
+
+    def best(self, block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Pairs that hold, for every query of the block, its k best of this tile: query, index and exact score."""
+        row, column = self._survivors(block, min(k, len(self.index)))
+        score = np.empty(len(row), dtype=np.float64)
+        for start in range(0, len(row), PAIRS):
+            pairs = slice(start, start + PAIRS)
+            q, c = block[row[pairs]].astype(np.float64), self.exact[column[pairs]].astype(np.float64)
+            score[pairs] = -np.vecdot(q - c, q - c) if self.metric == "L2" else np.vecdot(q, c)
+        if self.metric == "cos_sim":
+            lengths = _norms(block)[row] * self.norms[column]
+            score = np.divide(score, lengths, out=np.zeros_like(score), where=lengths > 0)
+        return row, self.index[column], score
+
+    def _survivors(self, block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """(row, column) of every pair that may be among the k best of its query, and of some that are not.
+
+        Let E be the true score, P what the product is before its result is rounded to S. With q = q' + dq and
+        v = v' + dv, where q' and v' are the rounded factors, |P - E| <= e := |dq| |v| + |q'| |dv| + |db| + (sums in
+        float32). If t is at most the k-th largest S, k candidates have S >= t, so P >= t - u |t| and
+        E >= t - u |t| - e. One of the k best has no smaller E, so its P >= t - u |t| - 2 e, and S keeps that order.
+        """
+        import torch
+
+        q = torch.zeros(BLOCK, block.shape[1] + 1)  # the last block is filled up with zeros
+        q.numpy()[: len(block), :-1] = block
+        q[:, -1] = 1
+        low = q.to(self.low)
+        scores = self.table @ low.T.to(self.device)  # (m, BLOCK): what follows runs along the rows
+
+        lost, length = _norms(block - low[: len(block), :-1].float().numpy()), _norms(block)
+        largest = length * self.longest + self.largest_b
+        if largest.max(initial=0) > 1e37:
+            raise ValueError("the vectors are too long to multiply in float32")
+        sums = (q.shape[1] + 8) * 2.0**-22 * largest + 1e-30  # above n u sum |q_i v_i|, the textbook bound; underflow
+        error = 1.01 * (lost * self.longest + length * self.rounded + self.rounded_b + sums)
+
+        # the k-th best of the best of some parts is at most the k-th best of all
+        parts = 1 if k == 1 else min(len(self.index), 4 * k)
+        size = len(self.index) // parts
+        peaks = scores[: parts * size].view(parts, size, BLOCK).amax(dim=1)
+        kth = peaks[:, : len(block)].float().topk(k, dim=0).values[-1]
+        slack = 1.01 * 2.0**-8 * kth.abs() + 2 * torch.from_numpy(error).to(kth)
+        survives = scores[:, : len(block)] >= (kth - slack).to(self.low)
+        column, row = np.divmod(np.flatnonzero(survives.cpu().numpy()), len(block))
+        return row, column
+
+
+def _distinct(candidates: np.ndarray, k: int) -> np.ndarray:
+    """Ascending indices of the first k of every set of equal candidates: no query has use for more of them."""
+    rows = np.ascontiguousarray(candidates)
+    rows = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
+    order = np.argsort(rows, kind="stable")
+    fresh = np.concatenate([[True], rows[order[1:]] != rows[order[:-1]]])
+    first = np.maximum.accumulate(np.where(fresh, np.arange(len(rows)), 0))
+    return np.sort(order[np.arange(len(rows)) - first < k])
+
+
+def _float32(rows: np.ndarray, what: str) -> np.ndarray:
+    rows = np.asarray(rows, dtype=np.float32)
+    if not np.isfinite(rows).all():
+        raise ValueError(f"a {what} holds NaN or infinity")
+    return rows
+
+
+def _norms(rows: np.ndarray) -> np.ndarray:
+    """The length of each row, (N,) float64."""
+    rows = rows.astype(np.float64)
+    return np.sqrt(np.vecdot(rows, rows))
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware: elsewhere float32 is faster. The answers are the same."""
+    import torch
+
+    cpu = torch.cpu.get_capabilities()
+    return bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))

@@ -1,0 +1,5 @@
+"""Metadata and pins live in pyproject.toml."""
+
+from setuptools import setup
+
+setup()

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+
+from apis.prompting import PromptBook
+from dpsda.errors import InputError
+
+BOOK = """
+system: You write.
+init: {kind: {film: "A film in {words} words: {keyword}, {tone}, {persona}.", food: ["One {keyword}", "Two {keyword}"]}}
+paraphrase: "{label.kind}, {tone}, {words}: {text}"
+blank_fill: "Fill: {masked}"
+keywords: {kind: {film: [chase], food: [soup]}}
+personas: [a fan]
+tones: [dry, warm]
+few_shot:
+  paraphrase:
+    - {tone: dry, text: a b, answer: c d e}
+length: {min_words: 5, max_words: 9, tokens_per_word: 2}
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(text=BOOK, **options):
+        path = tmp_path / "prompts.yaml"
+        path.write_text(text)
+        return PromptBook.read(path, **options)
+
+    return read
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def test_a_first_prompt_draws_from_its_label(read):
+    prompt = read().first({"kind": "film"}, rng())
+    assert prompt.system == "You write." and prompt.shots == ()
+    words = int(prompt.text.split()[3])
+    assert 5 <= words <= 9 and prompt.max_new_tokens == 2 * words
+    assert prompt.text.split(": ")[1] in ("chase, dry, a fan.", "chase, warm, a fan.")
+    drawn = {read().first({"kind": "food"}, rng(seed)).text for seed in range(20)}
+    assert drawn == {"One soup", "Two soup"}
+
+
+def test_a_variation_carries_its_source_unchanged(read):
+    source = "a {tone} {0} text with braces and % signs"
+    prompt = read().variation("paraphrase", source, {"kind": "film"}, rng())
+    assert prompt.text.endswith(f", 9: {source}") and prompt.text.startswith("film, ")
+    assert prompt.shots == (("film, dry, 3: a b", "c d e"),)
+
+
+def test_targets_stay_within_limits(read):
+    book = read(BOOK + "\n", max_tokens=12)
+    prompt = book.variation("paraphrase", "word " * 50, {"kind": "film"}, rng())
+    assert ", 9: " in prompt.text and prompt.max_new_tokens == 12
+
+
+def test_blank_fill_blanks_a_share_of_the_words(read):
+    """1,000 words at 0.3: within 0.075 of it, five standard errors; one false alarm in a million."""
+    text = read().variation("blank_fill", "word " * 1000, {"kind": "film"}, rng(), 0.3).text
+    assert text.count("_") / 1000 == pytest.approx(0.3, abs=0.075)
+    assert read().variation("blank_fill", "x y", {"kind": "film"}, rng(), 0.0).text == "Fill: x y"
+
+
+@pytest.mark.parametrize(
+    "answer, text",
+    [
+        ("  A fine\n film. ", "A fine film."),
+        ('"A fine film."', "A fine film."),
+        ("Sure, here is a review: A fine film.", "A fine film."),
+        ("Here's a rewritten version:\n\n“A fine film.”", "A fine film."),
+        ("In other words, a fine film.", "a fine film."),
+        ("A fine film. (3 words)", "A fine film."),
+        ('"Fine" and "odd"', '"Fine" and "odd"'),
+        ("...", ""),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_answers_are_cleaned(read, answer, text):
+    assert read().clean(answer) == text
+
+
+def test_a_sentence_that_is_cut_off_goes(read):
+    book = read("length: {whole_sentences: true}")
+    assert book.clean("One is whole. The other is cut") == "One is whole."
+    assert book.clean("only a piece") == "only a piece"
+
+
+def test_bad_books_are_refused(read, tmp_path):
+    with pytest.raises(InputError, match="did you mean paraphrase"):
+        read("paraphrases: x")
+    with pytest.raises(InputError, match="did you mean max_words"):
+        read("length: {max_word: 3}")
+    with pytest.raises(InputError, match="not YAML"):
+        read("init: [")
+    with pytest.raises(InputError, match=r"prompts\.yaml beside its spec"):
+        PromptBook.read(tmp_path / "nothing.yaml")
+    with pytest.raises(InputError, match="no 'init' template"):
+        read("paraphrase: x").first({}, rng())
+    with pytest.raises(InputError, match="stands for nothing"):
+        read("init: '{nothing}'").first({}, rng())
+    with pytest.raises(InputError, match="nothing is given for kind = 'book'"):
+        read().first({"kind": "book"}, rng())
+    with pytest.raises(InputError, match="not a label column"):
+        read("init: {kind: {film: x}}").first({"stars": "5"}, rng())

@@ -1,0 +1,77 @@
+import math
+
+import numpy as np
+import pytest
+
+from dpsda.augpe.options import AugPEOptions
+from dpsda.augpe.planning import plan, releases, signal
+from dpsda.errors import InputError
+from dpsda.options import PrivacyOptions
+from dpsda.privacy.errors import BudgetError
+from dpsda.privacy.ledger import Ledger
+from dpsda.privacy.mechanism import describe, histogram
+from dpsda.runs import RunFolder
+
+
+def planned(root, epsilon=None, noise=None, epochs=3, spend=(), k=1):
+    """The noise multiplier of a run in `root`; afterwards the releases in `spend` are charged at it."""
+    folder, ledger = RunFolder(root), Ledger(root)
+    try:
+        ledger.open(unit="record", units=10_000, delta=1e-5, facts={})
+        ledger.set_budget(epsilon)
+        privacy, options = (
+            PrivacyOptions(epsilon=epsilon, noise=noise),
+            AugPEOptions(epochs=epochs, num_nearest_neighbor=k),
+        )
+        config = {"epsilon": epsilon, "noise": noise, "epochs": epochs, "k": k}
+        multiplier = plan(folder, ledger, privacy, options, config, {"epsilon", "noise", "epochs"}, labelled=True)
+        for name in spend:
+            mechanism = histogram("record", multiplier, 1 if name == "label_counts" else k)
+            ledger.release("augpe", name, f"{name}.csv", describe(mechanism), mechanism.event, lambda: b"x")
+        return multiplier, ledger.epsilon()
+    finally:
+        ledger.close()
+
+
+def test_label_counts_are_one_more_event():
+    assert releases(2, label_counts=True, votes=True) == ["label_counts", "votes/1", "votes/2"]
+    assert releases(2, label_counts=False, votes=False) == []
+
+
+def test_the_whole_run_spends_the_budget_and_no_more(tmp_path):
+    names = releases(3, label_counts=True, votes=True)
+    _, spent = planned(tmp_path, epsilon=2, spend=names, k=3)
+    assert 1.999 < spent <= 2
+
+
+def test_a_restart_keeps_its_noise(tmp_path):
+    first, _ = planned(tmp_path, epsilon=2, spend=["label_counts", "votes/1"])
+    assert planned(tmp_path, epsilon=2)[0] == first
+
+
+def test_more_iterations_compose_with_what_was_spent(tmp_path):
+    first, _ = planned(tmp_path, epsilon=2, epochs=3, spend=["label_counts", "votes/1"])
+    second, spent = planned(tmp_path, epsilon=2, epochs=6, spend=[f"votes/{t}" for t in range(2, 7)])
+    assert second > first and 1.999 < spent <= 2
+    with pytest.raises(BudgetError, match="larger --epsilon"):
+        planned(tmp_path, epsilon=2, epochs=7)
+    _, spent = planned(tmp_path, epsilon=3, epochs=7, spend=["votes/7"])
+    assert 2 < spent <= 3
+
+
+def test_another_configuration_is_refused(tmp_path):
+    planned(tmp_path, epsilon=2, k=1)
+    with pytest.raises(InputError, match="k was 1, now 2"):
+        planned(tmp_path, epsilon=2, k=2)
+
+
+def test_signal_warns_where_most_labels_would_rank_noise():
+    shares, candidates = np.array([0.98, 0.01, 0.01]), np.array([500, 500, 500])
+    line, warning = signal("record", 10_000, 1, shares, candidates, 5.0)
+    assert "6.67 votes" in line and "2 of 3 labels" in warning
+    assert signal("record", 10_000, 1, np.array([1.0]), np.array([1000]), 5.0)[1] is None
+    assert signal("record", 10_000, 1, shares, candidates, 0.0)[1] is None
+
+
+def test_no_noise(tmp_path):
+    assert planned(tmp_path, epsilon=math.inf, spend=["label_counts"]) == (0.0, math.inf)

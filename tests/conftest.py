@@ -1,0 +1,76 @@
+"""A small made-up data set in the project's format, and a run on it with stand-ins for the models."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dpsda.augpe.options import AugPEOptions
+from dpsda.options import DataOptions, EmbeddingOptions, ModelOptions, PrivacyOptions, RunOptions
+
+SPEC = """
+text: text
+labels:
+  - {column: stars, domain: [low, high]}
+  - {column: kind, domain: [food, film, book]}
+user: author
+splits:
+  train: {file: train.csv}
+  test: {file: train.csv, hash: [0, 0.5]}
+  public: [test]
+"""
+PROMPTS = """
+system: You write reviews.
+init: "Write a {label.stars} review of a {label.kind}, about {keyword}, in a {tone} voice, in {words} words."
+paraphrase: "Rewrite in a {tone} voice: {text}"
+blank_fill: "Fill in the blanks: {masked}"
+keywords: {kind: {food: [soup, bread], film: [a chase], book: [a plot]}}
+tones: [dry, warm]
+length: {min_words: 5, max_words: 12}
+"""
+
+
+def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["text", "stars", "kind", "author"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """The folder of a data set: 120 records of 30 users in 6 label cells; the last cell is empty."""
+    folder = tmp_path / "made_up"
+    folder.mkdir()
+    (folder / "spec.yaml").write_text(SPEC)
+    (folder / "prompts.yaml").write_text(PROMPTS)
+    rng = np.random.default_rng(0)
+    words = ["cold", "bright", "slow", "fine", "odd", "loud", "plain", "rich", "thin", "warm"]
+    write_rows(
+        folder / "train.csv",
+        [
+            {
+                "text": f'A {words[rng.integers(10)]}, "{words[rng.integers(10)]}" thing number {i}.',
+                "stars": ("low", "high")[i % 2],
+                "kind": ("food", "film")[i // 2 % 2] if i % 2 else ("food", "film", "book")[i // 2 % 3],
+                "author": f"author {i % 30}",
+            }
+            for i in range(120)
+        ],
+    )
+    return folder
+
+
+def options(dataset: Path, *, privacy=None, evolution=None, **run):
+    """Options of a run with stand-ins for the models; `main.generate(root, *options(dataset))` keeps the folder."""
+    return (
+        DataOptions(str(dataset), reference_split="test"),
+        PrivacyOptions(**(privacy or {"epsilon": 4.0})),
+        AugPEOptions(**{"epochs": 3, "num_seed_samples": 24, "L": 3, **(evolution or {})}),
+        ModelOptions(),
+        EmbeddingOptions(),
+        RunOptions(**{"result_folder": "unused", "dry_run": True, **run}),
+    )

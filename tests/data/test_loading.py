@@ -1,0 +1,248 @@
+"""Loading: the records of a file, one by one, and nothing private in a message."""
+
+import bz2
+import csv
+import gzip
+import io
+import random
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dpsda.data import DatasetSpec, Label, Split, load, loading
+from dpsda.data.loading import record_hash
+from dpsda.errors import InputError
+
+
+def spec(folder, **fields):
+    return DatasetSpec(**{"name": "t", "folder": folder, "text": "text", "splits": {"train": Split("t.csv")}} | fields)
+
+
+def write(folder, rows, header=("text", "stars"), name="t.csv", newline="\r\n"):
+    out = io.StringIO()
+    csv.writer(out, lineterminator=newline).writerows([header, *rows])
+    (folder / name).write_bytes(out.getvalue().encode("utf-8"))
+
+
+STARS = (Label("stars", ("1", "2", "3")),)
+
+
+def test_rotten_tomatoes():
+    """The shipped data set: the figures of the file are public, and no text is in both splits."""
+    data = DatasetSpec.read("rotten_tomatoes")
+    train, test = load(data, "train"), load(data, "test")
+    assert train.num_records + test.num_records == 12_808 and 1_800 < test.num_records < 2_200
+    assert not set(train.texts) & set(test.texts)
+    assert len(train.dropped) == 0 and train.users is None and train.num_users is None
+    assert train.cells.dtype == np.int32 and np.bincount(train.cells).tolist()[0] > train.num_records / 2
+    assert data.cells == [("fresh",), ("rotten",)]
+
+
+fields = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+
+
+@given(
+    st.lists(st.tuples(st.one_of(fields, st.text('",\n\r a', max_size=12)), fields), min_size=1, max_size=15),
+    st.sampled_from([("\r\n", csv.QUOTE_MINIMAL), ("\r\n", csv.QUOTE_ALL), ("\n", csv.QUOTE_ALL)]),
+    st.sampled_from([1, 17, 64, 1 << 20]),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_text_survives_a_csv(tmp_path_factory, rows, style, block):
+    """Quoted newlines, commas, doubled quotes, blanks, Unicode: what a CSV library wrote is what is read, however the
+    file is cut in blocks (Arrow's own blocks lose bytes of a quoted CRLF)."""
+    folder = tmp_path_factory.mktemp("csv")
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator=style[0], quoting=style[1])
+    writer.writerows([("other", "text"), *[(b, a) for a, b in rows]])
+    (folder / "t.csv").write_bytes(out.getvalue().encode("utf-8"))
+    expected = [text for text, _ in rows if text.strip()]
+    before, loading.BLOCK = loading.BLOCK, block
+    try:
+        if expected:
+            assert list(load(spec(folder), "train").texts) == expected
+        else:
+            with pytest.raises(InputError, match="no record is left"):
+                load(spec(folder), "train")
+    finally:
+        loading.BLOCK = before
+
+
+def test_bad_rows_are_dropped_one_by_one(tmp_path):
+    rows = [("a", 1), ("", 1), ("  \n\t", 2), ("b", 4), ("c", "3.0"), ("d", ""), ("None", " 2"), ("", 9), ("NaN", "2")]
+    write(tmp_path, rows)
+    corpus = load(spec(tmp_path, labels=STARS), "train")
+    assert list(corpus.texts) == ["a", "c", "None", "NaN"]
+    assert corpus.cells.tolist() == [0, 2, 1, 1]
+    assert corpus.dropped["row"].tolist() == [1, 2, 3, 5, 7]
+    outside = "stars is outside its domain"
+    assert corpus.dropped["reason"].tolist() == ["no text", "no text", outside, outside, "no text"]
+
+
+def test_joint_cells_follow_the_spec(tmp_path):
+    labels = (Label("a", ("x", "y")), Label("b", ("1", "2", "3")), Label("c", ("u", "v")))
+    data = spec(tmp_path, labels=labels)
+    rows = [(f"text {i}", *random.Random(i).choice(data.cells)) for i in range(200)]
+    write(tmp_path, rows, header=("text", "a", "b", "c"))
+    corpus = load(data, "train")
+    assert [data.cells[cell] for cell in corpus.cells] == [row[1:] for row in rows]
+
+
+@pytest.mark.parametrize("stars", [[1, 2, 3], [1.0, 2.0, 3.0], ["1", "2.0", " 3 "]])
+@pytest.mark.parametrize("text", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_parquet(tmp_path, stars, text):
+    table = pa.table({"text": pa.array(["a", "b\r\nc", None], pa.string()).cast(text), "stars": stars, "x": [1, 2, 3]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    corpus = load(spec(tmp_path, labels=STARS), "train", file=tmp_path / "t.parquet")
+    assert list(corpus.texts) == ["a", "b\r\nc"] and corpus.cells.tolist() == [0, 1]
+    assert corpus.dropped.to_dict("list") == {"row": [2], "reason": ["no text"]}
+
+
+def test_compressed_csv(tmp_path):
+    write(tmp_path, [("a", 1), ("b", 2)])
+    data = (tmp_path / "t.csv").read_bytes()
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(data))
+    (tmp_path / "t.csv.bz2").write_bytes(bz2.compress(data))
+    for name in ("t.csv.gz", "t.csv.bz2"):
+        assert list(load(spec(tmp_path), "train", file=tmp_path / name).texts) == ["a", "b"]
+
+
+def test_byte_order_mark(tmp_path):
+    (tmp_path / "t.csv").write_bytes("text,stars\r\né,1\r\n".encode("utf-8-sig"))
+    assert list(load(spec(tmp_path), "train").texts) == ["é"]
+
+
+def test_filter_and_users(tmp_path):
+    rows = [("a", "en", "u"), ("b", "fr", "u"), ("c", "en", "v"), ("d", "en", " "), ("e", "en", "u"), ("", "fr", "u")]
+    write(tmp_path, rows, header=("text", "language", "author"))
+    corpus = load(spec(tmp_path, user="author", filter={"language": ("en",)}), "train")
+    assert list(corpus.texts) == ["a", "c", "e"]
+    assert corpus.users.dtype == np.int64 and corpus.num_users == 2
+    assert corpus.users[0] == corpus.users[2] != corpus.users[1]
+    assert corpus.dropped.to_dict("list") == {"row": [3], "reason": ["no user"]}
+
+
+def test_the_hash_splits_by_text_or_user(tmp_path):
+    """Of 10,000 texts, a share of 0.3 is off by more than 0.02 with probability below 2e-5 (and the hash is fixed)."""
+    rows = [(f"text {i % 10_000}", f"user {i % 100}") for i in range(20_000)]
+    write(tmp_path, rows, header=("text", "author"))
+    splits = {"a": Split("t.csv", (0.0, 0.3)), "b": Split("t.csv", (0.3, 1.0))}
+    a, b = (load(spec(tmp_path, splits=splits), name) for name in "ab")
+    assert abs(a.num_records / 20_000 - 0.3) < 0.02 and a.num_records + b.num_records == 20_000
+    assert not set(a.texts) & set(b.texts)
+    assert len(set(a.texts)) == a.num_records / 2  # both copies of a text are on one side
+    a, b = (load(spec(tmp_path, splits=splits, user="author"), name) for name in "ab")
+    assert a.num_users + b.num_users == 100 and 0 < a.num_users < 100
+
+
+def test_the_hash_is_the_same_for_ever():
+    """The values of hashlib.blake2b(text, digest_size=8), of which the first 53 bits are a fraction of [0, 1)."""
+    values = record_hash(pa.chunked_array([["", "abc"], ["é\n"]], pa.large_string()))
+    assert values.tolist() == [0.8931675160897388, 0.846604635986145, 0.28769843288569685]
+
+
+def test_no_record_depends_on_another(tmp_path, monkeypatch):
+    """Removing a row of the file leaves the fate of every other row as it was, whatever the blocks."""
+    rng = random.Random(0)
+    rows = [(f'{i} "x"\r\n' * rng.randrange(3), rng.randrange(5), rng.choice(["u", "v", ""])) for i in range(60)]
+    data = spec(tmp_path, labels=STARS, user="author", splits={"train": Split("t.csv", (0.0, 0.6))}, filter={})
+    data_by_text = spec(tmp_path, labels=STARS, splits={"train": Split("t.csv", (0.0, 0.6))})
+
+    def fates(rows, one):
+        write(tmp_path, rows, header=("text", "stars", "author"))
+        corpus = load(one, "train")
+        return list(zip(corpus.texts, corpus.cells.tolist(), strict=True))
+
+    monkeypatch.setattr(loading, "BLOCK", 64)
+    for one in (data, data_by_text):
+        whole = fates(rows, one)
+        for i in range(0, 60, 7):
+            rest = fates(rows[:i] + rows[i + 1 :], one)
+            lost = [record for record in whole if record not in rest]
+            assert len(whole) - len(rest) == len(lost) <= 1 and [r for r in whole if r not in lost] == rest
+
+
+def test_texts_are_a_sequence(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "BLOCK", 100)  # several chunks
+    expected = [f"text {i}" for i in range(100)]
+    write(tmp_path, [(text, 1) for text in expected])
+    texts = load(spec(tmp_path), "train").texts
+    assert len(texts) == 100 and list(texts) == expected
+    assert texts[3] == expected[3] and texts[-1] == expected[-1] and texts[np.int64(50)] == expected[50]
+    for at in (slice(0, 5), slice(10, 90), slice(95, 200), slice(50, 20), slice(None, None, -7), slice(-3, None)):
+        assert texts[at] == expected[at]
+    with pytest.raises(IndexError):
+        texts[100]
+
+
+def test_fingerprint(tmp_path, monkeypatch):
+    data = spec(tmp_path, labels=STARS, user="author")
+    header = ("text", "stars", "author")
+    rows = [("ab", 1, "u"), ("c", 2, "v"), ("", 3, "v"), ("d", 3, "u")]
+
+    def fingerprint(rows, key=b"key", one=data):
+        write(tmp_path, rows, header=header)
+        return load(one, "train").fingerprint(key)
+
+    original = fingerprint(rows)
+    assert len(original) == 64 and fingerprint(rows) == original
+    monkeypatch.setattr(loading, "BLOCK", 20)
+    assert fingerprint(rows) == original  # however it was read
+    assert fingerprint([rows[0], rows[1], rows[3]]) == original  # a dropped row is not part of the corpus
+    others = [
+        fingerprint(rows, b"another"),
+        fingerprint([("a", 1, "u"), ("bc", 2, "v"), rows[3]]),  # the same bytes, cut elsewhere
+        fingerprint([("ab", 3, "u"), *rows[1:]]),
+        fingerprint([("ab", 1, "v"), *rows[1:]]),
+        fingerprint(rows[:3]),
+        fingerprint([rows[1], rows[0], *rows[2:]]),
+        fingerprint(rows, one=spec(tmp_path, labels=STARS)),
+    ]
+    assert len({original, *others}) == 8
+
+
+SECRET = "5ecre7"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("text,stars\r\n", "is empty"),
+        (f"txt,stars\r\n{SECRET},1\r\n", "no column 'text'; its columns are: txt, stars"),
+        (f"text,text,stars\r\n{SECRET},a,1\r\n", "more than one column 'text'"),
+        (f"text,stars\r\n{SECRET},and a comma,1\r\n", "more or fewer fields"),
+        (f"text,stars\r\n{SECRET}\r\n", "more or fewer fields"),
+        (f'text,stars\r\n"{SECRET},1\r\n', "never closed"),
+        (f'text,stars\r\n5" {SECRET} 6",1\r\n', "inside a field that is not quoted"),
+        (f'text,stars\r\n"{SECRET}"x,1\r\n', "inside a field that is not quoted"),
+        (f"text,stars\r\n{SECRET}\udcff,1\r\n", "not UTF-8"),
+        (f"text,stars\r\n{SECRET},9\r\n,1\r\n", "no record is left"),
+    ],
+)
+def test_errors_are_one_line_without_private_values(tmp_path, content, message):
+    (tmp_path / "t.csv").write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError, match=message) as error:
+        load(spec(tmp_path, labels=STARS), "train")
+    assert str(tmp_path / "t.csv") in str(error.value) and "\n" not in str(error.value)
+    chain = error.value
+    while chain is not None:  # nor in what a traceback would show
+        assert SECRET not in str(chain)
+        chain = None if chain.__suppress_context__ else chain.__context__
+
+
+def test_missing_file_and_wrong_parquet(tmp_path):
+    with pytest.raises(InputError, match=r"there is no file .*t\.csv"):
+        load(spec(tmp_path), "train")
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(InputError, match="not a parquet file"):
+        load(spec(tmp_path), "train", file=tmp_path / "t.parquet")
+    pq.write_table(pa.table({"text": [1.5, 2.5]}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="'text' holds double, not text"):
+        load(spec(tmp_path), "train", file=tmp_path / "t.parquet")
+    (tmp_path / "t.csv.gz").write_bytes(b"not gzip")
+    with pytest.raises(InputError, match="cannot be decompressed"):
+        load(spec(tmp_path), "train", file=tmp_path / "t.csv.gz")

@@ -1,0 +1,445 @@
+"""Whole runs of main.py: on stand-ins for the models where the loop is meant, on the real ones once."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import main
+from dpsda.errors import InputError
+from dpsda.privacy import certificate
+from dpsda.privacy.errors import PrivacyError
+from dpsda.privacy.ledger import Ledger
+from tests.conftest import options, write_rows
+
+ROOT = Path(main.__file__).parent
+
+
+def run(root, dataset, **settings):
+    main.generate(root, *options(dataset, **settings))
+    return pd.read_csv(Path(root) / "release" / "synthetic.csv", keep_default_na=False)
+
+
+def ledger(root):
+    return Ledger(Path(root), read_only=True)
+
+
+# the loop
+
+
+def test_a_run_leaves_what_it_promises(tmp_path, dataset, capsys):
+    texts = run(tmp_path / "run", dataset)
+    assert list(texts.columns) == ["id", "parent_id", "text", "stars", "kind"] and len(texts) == 24
+    assert set(zip(texts.stars, texts.kind, strict=True)) <= {
+        (s, k) for s in ("low", "high") for k in ("food", "film", "book")
+    }
+    root = tmp_path / "run"
+    for t in range(4):
+        samples = pd.read_csv(root / str(t) / "samples.csv")
+        assert len(samples) == 24
+        if t:
+            counts = pd.read_csv(root / str(t) / "counts.csv")
+            assert list(counts.columns) == ["candidate_id", "stars", "kind", "noisy"]
+            assert len(counts) == (24 if t == 1 else 72)
+            assert set(samples.id) <= set(counts.candidate_id)
+            assert counts.noisy.between(-1000, 1000).all() and (counts.noisy == counts.noisy.round()).all()
+    assert not (root / "4").exists() and not (root / "state" / "candidates-4.csv").exists()
+    facts = certificate.verify(root)
+    assert 3.99 < facts["epsilon"] <= 4 and facts["units"] == 120 and facts["unit"] == "record"
+    assert sum(row["releases"] for row in facts["mechanisms"]) == 4  # three votes and the label counts
+    printed = capsys.readouterr().out
+    assert "iteration  epsilon  nn_distance  fid" in printed and "4.0-differentially private" not in printed
+    assert facts["statement"] in printed and str(root / "release") in printed
+    assert oct((root / "private").stat().st_mode & 0o777) == "0o700"
+    parquet = pd.read_parquet(root / "release" / "synthetic.parquet")
+    assert parquet["text"].tolist() == texts["text"].tolist()
+
+
+def test_a_complete_run_says_so_and_draws_nothing(tmp_path, dataset, capsys):
+    first = run(tmp_path / "run", dataset)
+    head = ledger(tmp_path / "run").head
+    second = run(tmp_path / "run", dataset)
+    assert "complete" in capsys.readouterr().out
+    assert ledger(tmp_path / "run").head == head and second.equals(first)
+
+
+def test_more_epochs_and_epsilon_extend_a_run(tmp_path, dataset):
+    run(tmp_path / "run", dataset)
+    with pytest.raises(PrivacyError, match="larger --epsilon"):
+        run(tmp_path / "run", dataset, evolution={"epochs": 5})
+    run(tmp_path / "run", dataset, privacy={"epsilon": 6.0}, evolution={"epochs": 5})
+    facts = certificate.verify(tmp_path / "run")
+    assert 4 < facts["epsilon"] <= 6 and len(ledger(tmp_path / "run").reservations()) == 6
+
+
+@pytest.mark.parametrize(
+    "evolution",
+    [
+        {"select_syn_mode": "prob", "count_threshold": 2.0},
+        {"lookahead_degree": 2},
+        {"lookahead_degree": 2, "lookahead_self": True, "nn_mode": "cos_sim"},
+        {"num_nearest_neighbor": 3, "nn_mode": "IP"},
+        {"donnot_keep_last_iter": True},
+        {"init_L": 3, "num_samples_schedule": [30, 12, 6]},
+        {"variation_type": "blank_fill", "variation_degree_schedule": [0.6, 0.2]},
+        {"epochs": 1, "L": 1},
+        {"num_seed_samples": 1},
+    ],
+)
+def test_options_of_the_algorithm(tmp_path, dataset, evolution):
+    texts = run(tmp_path / "run", dataset, evolution=evolution)
+    assert 1 <= len(texts) <= 30
+    assert certificate.verify(tmp_path / "run")["epsilon"] <= 4
+    if "num_samples_schedule" in evolution:
+        sizes = [len(pd.read_csv(tmp_path / "run" / str(t) / "samples.csv")) for t in range(4)]
+        assert sizes == [30, 12, 6, 6]
+        assert len(pd.read_csv(tmp_path / "run" / "1" / "counts.csv")) == 90
+    if "donnot_keep_last_iter" in evolution:
+        late = pd.read_csv(tmp_path / "run" / "3" / "samples.csv", dtype=str)
+        assert late.id.str.startswith("3-").all()
+
+
+def test_the_control_takes_no_vote(tmp_path, dataset):
+    run(tmp_path / "run", dataset, evolution={"select_syn_mode": "random"})
+    assert [x["name"] for x in ledger(tmp_path / "run").reservations()] == ["label_counts"]
+    assert not list((tmp_path / "run").glob("*/counts.csv"))
+
+
+def test_public_label_counts_are_no_event(tmp_path, dataset, capsys):
+    texts = run(tmp_path / "run", dataset, privacy={"epsilon": 4.0, "label_counts": "public"})
+    assert len(ledger(tmp_path / "run").reservations()) == 3
+    assert "owner's word" in json.dumps(certificate.verify(tmp_path / "run"))
+    assert (texts.kind == "book").sum() == 4  # 20 of 120 records have it, all of them low
+
+
+def test_a_noise_multiplier_reports_its_epsilon(tmp_path, dataset):
+    run(tmp_path / "run", dataset, privacy={"noise": 5.0})
+    facts = certificate.verify(tmp_path / "run")
+    assert facts["budget"] is None and facts["mechanisms"][0]["noise_multiplier"] == 5.0 and 0.9 < facts["epsilon"] < 1
+
+
+def test_without_noise_everything_stays_private(tmp_path, dataset, capsys):
+    main.generate(tmp_path / "run", *options(dataset, privacy={"epsilon": float("inf")}))
+    printed = capsys.readouterr().out
+    assert "nothing is protected" in printed
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["private", "state"]
+    assert not list((tmp_path / "run" / "state").glob("*.csv"))
+    assert certificate.verify(tmp_path / "run")["epsilon"] == "inf"
+    with pytest.raises(InputError, match="with and without noise"):
+        run(tmp_path / "run", dataset)
+
+
+def test_a_user_counts_once(tmp_path, dataset):
+    run(tmp_path / "run", dataset, privacy={"epsilon": 4.0, "privacy_unit": "user"})
+    facts = certificate.verify(tmp_path / "run")
+    assert facts["unit"] == "user" and facts["units"] == 30 and facts["accountant"] == "RDP" and facts["epsilon"] <= 4
+    assert "120" not in json.dumps(facts)  # how many records there are is private
+
+
+def test_no_label_columns(tmp_path, dataset):
+    (dataset / "spec.yaml").write_text("text: text\nsplits: {train: {file: train.csv}, test: {file: train.csv}}\n")
+    (dataset / "prompts.yaml").write_text("init: Write.\nparaphrase: 'Rewrite: {text}'\n")
+    texts = run(tmp_path / "run", dataset)
+    assert list(texts.columns) == ["id", "parent_id", "text"]
+    assert len(ledger(tmp_path / "run").reservations()) == 3
+
+
+def test_a_dry_run_keeps_nothing(tmp_path, dataset):
+    argv = ["--dataset", str(dataset), "--epsilon", "4", "--result_folder", str(tmp_path / "run"), "--dry_run"]
+    done = command(*argv, "--epochs", "2", "--num_seed_samples", "20")
+    assert done.returncode == 0, done.stderr
+    assert "a real run would ask for 100 texts" in done.stdout and not (tmp_path / "run").exists()
+
+
+# seeds
+
+
+def test_a_seed_reaches_the_prompts_and_no_noise(tmp_path, dataset):
+    def public(root):
+        return (root / "0" / "prompts.jsonl").read_bytes()
+
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    for root, seed in ((one, 5), (two, 5), (three, 6)):
+        run(root, dataset, seed=seed, privacy={"epsilon": 1.0, "label_counts": "public"})
+    assert public(one) == public(two) != public(three)
+    noisy = [[pd.read_csv(root / str(t) / "counts.csv").noisy.tolist() for t in (1, 2, 3)] for root in (one, two)]
+    assert all(a != b for a, b in zip(*noisy, strict=True))
+    for name in ("one", "two"):
+        shutil.rmtree(tmp_path / name)
+        run(tmp_path / name, dataset, seed=5, privacy={"epsilon": 1.0})
+    assert (one / "label_counts.csv").read_bytes() != (two / "label_counts.csv").read_bytes()
+
+
+# crashes
+
+
+DRIVER = """
+import sys, time
+sys.path[:0] = [{root!r}]
+import main
+from pathlib import Path
+from tests.conftest import options
+from dpsda.dry_run import EchoAPI
+slow = EchoAPI.generate
+EchoAPI.generate = lambda self, prompts, seed: (time.sleep(0.05), slow(self, prompts, seed))[1]
+main.generate(Path({run!r}), *options(Path({dataset!r}), evolution={{"epochs": 6}}))
+"""
+
+
+def test_killed_at_twenty_random_moments_a_run_still_finishes_within_its_budget(tmp_path, dataset):
+    """SIGKILL at random moments of a run, each on what the one before left: no release stores twice, no stored result
+    changes, and the spend is that of a run that nobody killed."""
+    root = tmp_path / "run"
+    code = DRIVER.format(root=str(ROOT), run=str(root), dataset=str(dataset))
+    start = [sys.executable, "-c", code]
+    before = time.monotonic()
+    shutil.rmtree(root, ignore_errors=True)
+    subprocess.run(start, check=True, capture_output=True)
+    whole = time.monotonic() - before
+    unkilled = certificate.verify(root)["epsilon"]
+    shutil.rmtree(root)
+
+    draw = random.Random(0)
+    stored: dict[str, bytes] = {}
+    kills = 0
+    while kills < 20:
+        child = subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            child.wait(timeout=draw.uniform(0.4, 1.0) * whole)
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGKILL)
+        child.wait()
+        kills += 1
+        assert child.returncode in (0, -signal.SIGKILL), child.stderr.read().decode()
+        names = list(root.glob("**/counts.csv")) + list(root.glob("label_counts.csv"))
+        for path in names:
+            assert stored.setdefault(str(path), path.read_bytes()) == path.read_bytes()
+        if child.returncode == 0:  # it got through: take back the release and the last steps' texts, not the spend
+            shutil.rmtree(root / "release")
+            for t in (4, 5, 6):
+                (root / str(t) / "samples.csv").unlink(missing_ok=True)
+    subprocess.run(start, check=True, capture_output=True)
+    book = ledger(root)
+    assert certificate.verify(root)["epsilon"] == unkilled
+    assert len(book.reservations()) == 7 == len({x["name"] for x in book.lines if x["type"] == "commit"})
+    assert sum(x["type"] == "commit" for x in book.lines) == 7
+
+
+# leaks
+
+
+def marked(dataset):
+    """Every private text carries a 32-hex marker, every author another one."""
+    rng = random.Random(1)
+    markers = [f"{rng.getrandbits(128):032x}" for _ in range(240)]
+    rows = [
+        {
+            "text": f"A film {markers[i]} to see.",
+            "stars": ("low", "high")[i % 2],
+            "kind": "film",
+            "author": markers[120 + i],
+        }
+        for i in range(120)
+    ]
+    rows += [{"text": f"Dropped {markers[0]}", "stars": markers[1], "kind": "film", "author": "x"}]
+    write_rows(dataset / "train.csv", rows)
+    return re.compile("|".join(markers).encode())
+
+
+@pytest.mark.parametrize("unit", ["record", "user"])
+def test_no_private_text_leaves_the_private_folder(tmp_path, dataset, unit):
+    pattern = marked(dataset)
+    (dataset / "spec.yaml").write_text((dataset / "spec.yaml").read_text().replace("  public: [test]\n", ""))
+    root = tmp_path / "run"
+    environment = {**os.environ, "DPSDA_HOME": str(tmp_path / "home"), "SECRET_API_KEY": "f" * 32}
+    code = DRIVER.format(root=str(ROOT), run=str(root), dataset=str(dataset)).replace(
+        '{"epochs": 6}', f'{{"epochs": 2}}, privacy={{"epsilon": 4.0, "privacy_unit": "{unit}"}}'
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
+    assert done.returncode == 0, done.stderr.decode()
+    assert not pattern.search(done.stdout + done.stderr)
+    files = [p for p in tmp_path.rglob("*") if p.is_file() and dataset not in p.parents]
+    assert any(p.name == "distances.csv" and "private" in p.parts for p in files)  # the reference is not public here
+    for path in files:
+        if "private" not in path.relative_to(tmp_path).parts:
+            assert not pattern.search(path.read_bytes()) and b"f" * 32 not in path.read_bytes(), path
+    broken = code.replace(
+        "main.generate", "import dpsda.augpe.voting\ndpsda.augpe.evolution.vote = None\nmain.generate"
+    )
+    done = subprocess.run([sys.executable, "-c", broken.replace(str(root), str(tmp_path / "two"))], capture_output=True)
+    assert done.returncode and not pattern.search(done.stdout + done.stderr)  # a traceback quotes no text either
+
+
+# bad input
+
+
+def command(*argv, **options):
+    """main.py in a process of its own."""
+    return subprocess.run([sys.executable, str(ROOT / "main.py"), *argv], capture_output=True, text=True, **options)
+
+
+def refused(capsys, root, dataset, match, **settings):
+    with pytest.raises((InputError, PrivacyError), match=match) as error:
+        main.generate(root, *options(dataset, **settings))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_bad_values_are_refused(tmp_path, dataset, capsys):
+    for privacy, match in [
+        ({"epsilon": 0.0}, "above 0"),
+        ({"epsilon": -1.0}, "above 0"),
+        ({"epsilon": float("nan")}, "above 0"),
+        ({"epsilon": 1.0, "noise": 1.0}, "not both"),
+        ({"noise": 0.0}, "above 0"),
+        ({"epsilon": 1.0, "delta": 1.0}, "--delta"),
+        ({"epsilon": 1.0, "delta": 2.0}, "--delta"),
+        ({"delta": 1e-5}, "--epsilon or --noise"),
+    ]:
+        refused(capsys, tmp_path / "run", dataset, match, privacy=privacy)
+    for evolution, match in [
+        ({"epochs": 0}, "--epochs"),
+        ({"L": 0}, "--L"),
+        ({"num_seed_samples": 0}, "--num_seed_samples"),
+        ({"num_nearest_neighbor": 0}, "--num_nearest"),
+        ({"variation_degree_schedule": [1.5]}, "shares"),
+    ]:
+        refused(capsys, tmp_path / "run", dataset, match, evolution=evolution)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_files_are_refused(tmp_path, dataset, capsys):
+    train, good = dataset / "train.csv", (dataset / "train.csv").read_text()
+    cases = [
+        (lambda: train.unlink(), "train.csv"),
+        (lambda: train.write_text(""), "train.csv"),
+        (lambda: train.write_text("text,stars,kind,author\n"), "train.csv"),
+        (lambda: train.write_text(good.replace("stars", "sterne", 1)), "stars"),
+        (lambda: train.write_text(re.sub("(low|high)", "unknown-value", good)), "train.csv"),
+    ]
+    for spoil, match in cases:
+        spoil()
+        message = refused(capsys, tmp_path / "run", dataset, match)
+        assert "unknown-value" not in message
+    train.write_text(good)
+    refused(capsys, tmp_path / "run", tmp_path / "nowhere", "nowhere")
+    (dataset / "prompts.yaml").unlink()
+    refused(capsys, tmp_path / "run", dataset, "prompts.yaml")
+    (dataset / "spec.yaml").write_text("text: text\nsplit: {}\n")
+    refused(capsys, tmp_path / "run", dataset, "spec.yaml")
+
+
+def test_rows_that_cannot_be_used_are_dropped_and_only_private_knows(tmp_path, dataset, capsys):
+    rows = [{"text": f"text {i}", "stars": "low", "kind": "film", "author": f"a{i}"} for i in range(50)] + [
+        {"text": "", "stars": "low", "kind": "film", "author": "a"},
+        {"text": "  ", "stars": "low", "kind": "film", "author": "a"},
+        {"text": "fine", "stars": "medium", "kind": "film", "author": "a"},
+        {"text": "fine", "stars": "low", "kind": "film", "author": ""},
+    ]
+    write_rows(dataset / "train.csv", rows)
+    run(tmp_path / "run", dataset)
+    dropped = pd.read_csv(tmp_path / "run" / "private" / "dropped.csv")
+    assert dropped["row"].tolist() == [50, 51, 52, 53]
+    assert "medium" not in capsys.readouterr().out
+    assert certificate.verify(tmp_path / "run")["units"] == 50
+
+
+def test_a_folder_of_other_data_or_settings_is_refused(tmp_path, dataset, capsys):
+    run(tmp_path / "run", dataset)
+    head = ledger(tmp_path / "run").head
+    refused(capsys, tmp_path / "run", dataset, "L was 3, now 4", evolution={"L": 4})
+    refused(capsys, tmp_path / "run", dataset, "delta differs", privacy={"epsilon": 4.0, "delta": 1e-7})
+    refused(capsys, tmp_path / "run", dataset, "unit differs", privacy={"epsilon": 4.0, "privacy_unit": "user"})
+    refused(capsys, tmp_path / "run", dataset, "is spent", privacy={"epsilon": 1.0})
+    text = (dataset / "train.csv").read_text()
+    (dataset / "train.csv").write_text(text.replace("thing number 7", "thing number 8", 1))
+    refused(capsys, tmp_path / "run", dataset, "data differs")
+    (dataset / "train.csv").write_text(text)
+    with open(tmp_path / "run" / "state" / "ledger.jsonl", "r+") as file:
+        file.write("x")
+    refused(capsys, tmp_path / "run", dataset, "ledger.jsonl")
+    assert head
+
+
+def test_one_line_and_code_two(tmp_path, dataset):
+    base = ["--dataset", str(dataset), "--result_folder", str(tmp_path / "run"), "--epsilon", "4"]
+    cases = [
+        ([*base, "--epoch", "3"], "did you mean --epochs?"),
+        ([*base, "--epsilon", "0"], "--epsilon has to be above 0"),
+        ([*base, "--model_type", str(tmp_path / "no_model")], "no_model"),
+        ([*base, "--train_data_file", "no.csv"], "no.csv"),
+    ]
+    for argv, part in cases:
+        done = command(*argv, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+        assert done.returncode == 2 and part in done.stderr, done.stderr
+        assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == done.stderr.splitlines()[
+            -1:
+        ]
+        assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, dataset, capsys):
+    (tmp_path / "file").write_text("not a folder")
+    refused(capsys, tmp_path / "file" / "run", dataset, "cannot be written to")
+
+
+def test_a_full_disk_loses_nothing(tmp_path, dataset, monkeypatch):
+    """The disk fills up at the third write of a release; the error is an OSError, and the run goes on after it."""
+    import dpsda.privacy.ledger as module
+
+    write, calls = module.write_atomic, []
+
+    def full(path, data):
+        calls.append(path)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device", str(path))
+        write(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_atomic", full)
+        with pytest.raises(OSError, match="No space left"):
+            main.generate(tmp_path / "run", *options(dataset))
+    run(tmp_path / "run", dataset)
+    facts = certificate.verify(tmp_path / "run")
+    assert facts["epsilon"] <= 4 and sum(row["releases"] for row in facts["mechanisms"]) == 4
+
+
+def test_help_is_fast():
+    """Under a second; the best of three, for a busy machine."""
+    times = []
+    for _ in range(3):
+        before = time.monotonic()
+        done = command("--help")
+        times.append(time.monotonic() - before)
+        assert done.returncode == 0 and "--epsilon" in done.stdout and "--combine_divide_L" in done.stdout
+    assert min(times) < 1
+
+
+# the real thing
+
+
+def test_the_real_models_end_to_end(tmp_path):
+    """The embedded model and encoder on the embedded reviews, small: a real text comes out for every place."""
+    root = tmp_path / "run"
+    argv = ["--config", str(ROOT / "data" / "rotten_tomatoes" / "quickstart.yaml"), "--result_folder", str(root)]
+    argv += ["--epochs", "1", "--num_seed_samples", "8", "--L", "2", "--init_L", "2", "--length", "24"]
+    done = command(*argv, cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    assert done.returncode == 0, done.stderr
+    texts = pd.read_csv(root / "release" / "synthetic.csv")
+    assert len(texts) == 8 and texts.text.str.len().min() > 3 and set(texts.category) == {"fresh", "rotten"}
+    counts = pd.read_csv(root / "1" / "counts.csv")
+    # ten thousand votes among few candidates, under noise of a few votes: the sum shows that they were counted
+    assert counts.noisy.sum() == pytest.approx(certificate.verify(root)["units"], abs=200)
+    assert np.isfinite(pd.read_csv(root / "distances.csv").nn_distance).all()
