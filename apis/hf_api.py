@@ -19,6 +19,7 @@ from dpsda.assets import resolve
 from dpsda.errors import InputError
 
 EMBEDDED = "embedded:smollm2-135m-instruct"
+PACKED_FOR = 128  # rows that packed weights are laid out for: a full batch on a CPU
 LEAST_SHARED = 4  # a prefix is read once where at least this many prompts share at least this many tokens
 
 
@@ -130,7 +131,7 @@ class HFAPI(TextAPI):
         row = 2 * config.num_hidden_layers * heads * size * self.model.dtype.itemsize  # bytes of one token
         row *= max(len(r.ids) + r.cap for r in requests)
         memory = torch.cuda.mem_get_info(self.device)[0] // 2 if self.device.type == "cuda" else self.CACHE_BYTES
-        return max(1, min(memory // row, 512 if self.device.type == "cuda" else 64))
+        return max(1, min(memory // row, 512 if self.device.type == "cuda" else PACKED_FOR))
 
 
 def common_length(rows: list[list[int]]) -> int:
@@ -185,4 +186,32 @@ def load(name: str, device: torch.device, dtype: torch.dtype):
         raise InputError(
             f"{name} is a {model.config.model_type}, whose attention cannot be batched here; serve it instead"
         )
-    return model.to(device).eval(), tokenizer
+    model = model.to(device).eval()
+    if device.type == "cpu" and dtype == torch.bfloat16:
+        pack(model)
+    return model, tokenizer
+
+
+class PackedLinear(torch.nn.Module):
+    """A bfloat16 linear layer for inference on a CPU, its weight laid out once as the matrix product wants it.
+
+    `torch.nn.Linear` lays it out again in every call, which at decoding's few rows costs a fifth of the product.
+    """
+
+    def __init__(self, linear: torch.nn.Linear):
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), PACKED_FOR)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return torch.ops.mkldnn._linear_pointwise(rows, self.packed, self.bias, "none", [], "")
+
+
+def pack(model: torch.nn.Module) -> None:
+    """Replace the linear layers of `model` by packed ones, where this build of torch can."""
+    if not torch.backends.mkldnn.is_available():
+        return
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if type(child) is torch.nn.Linear:
+                setattr(module, name, PackedLinear(child))

@@ -7,6 +7,7 @@
     keywords, personas, tones: lists to draw from
     few_shot: {init: [...], paraphrase: [...], blank_fill: [...]}, each a mapping of the template's fields and `answer`
     length: {min_words, max_words, spread, tokens_per_word, whole_sentences}
+    reject: phrases that only a failed answer has; such an answer counts as refused
 
 Templates use {label.COLUMN}, {keyword}, {persona}, {tone}, {text}, {masked} and {words}. A template or list may depend
 on a label: `{COLUMN: {value: ..., other value: ...}}`. Of a list of templates one is drawn for every prompt, as is one
@@ -18,7 +19,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from string import Formatter
@@ -42,7 +43,8 @@ _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`"}
 class Length:
     """Targets in words. An initial text aims anywhere from `min_words` to `max_words`; a variation at the length of its
     source, plus a normal deviate of standard deviation `spread`, within the same limits. The answer is cut at
-    `tokens_per_word` times the target; with `whole_sentences`, a last sentence that is cut off is dropped."""
+    `tokens_per_word` times the target; with `whole_sentences`, a last sentence that is cut off is dropped, and an
+    answer without a whole one counts as refused."""
 
     min_words: int = 10
     max_words: int = 60
@@ -65,7 +67,8 @@ class PromptBook:
     keywords: Any = ()
     personas: Any = ()
     tones: Any = ()
-    few_shot: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
+    few_shot: Mapping[str, Any] = field(default_factory=dict)
+    reject: Sequence[str] = ()
     length: Length = Length()
     max_tokens: int = 64
 
@@ -105,15 +108,18 @@ class PromptBook:
 
     def clean(self, answer: str | None) -> str:
         """The text of an answer: no preamble, no enclosing quotes, no word count, white space collapsed; "" if nothing
-        is left."""
+        is left or the answer is to be rejected."""
         text = _PREAMBLE.sub("", (answer or "").strip())
         text = _WORD_COUNT.sub("", " ".join(text.split()))
-        while len(text) > 1 and _QUOTES.get(text[0]) == text[-1] and text[0] not in text[1:-1]:
-            text = text[1:-1].strip()
         if self.length.whole_sentences:
             ends = [match.end() for match in _SENTENCE_END.finditer(text)]
-            text = text[: ends[-1]] if ends else text
-        return text if any(ch.isalnum() for ch in text) else ""
+            text = text[: ends[-1]] if ends else ""
+        while len(text) > 1 and _QUOTES.get(text[0]) == text[-1] and text[0] not in text[1:-1]:
+            text = text[1:-1].strip()
+        if text.count('"') == 1:  # its partner was cut off
+            text = text.replace('"', "")
+        refused = any(phrase.lower() in text.lower() for phrase in self.reject)
+        return text if any(ch.isalnum() for ch in text) and not refused else ""
 
     def _prompt(
         self, kind: str, label: Mapping[str, str], rng: np.random.Generator, words: int, **values: str

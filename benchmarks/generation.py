@@ -5,9 +5,9 @@
 
 The prompts ask for a paraphrase of a movie review behind one instruction; the answers are cut at 16 to 64 tokens.
 A useful token is one up to the row's stop token or cap, whichever comes first. `model.generate` gets left padding,
-masks, and the largest cap of its batch. It runs at its best: of batches of 32, 64 and 128 prompts, sorted by cap and
-length, in bfloat16, the best is also tried unsorted and in float32. The engine runs between these, so that both see
-the same machine.
+masks, and the largest cap of its batch. It runs at its best: of batches of 32, 64 and 128 prompts in bfloat16, in the
+order given, the best is also tried in float32, and, with work that `generate` leaves to its caller, on prompts sorted
+by cap and length. The engine runs between these, so that both see the same machine.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def main() -> None:
 
         measure("HFAPI", work)
 
-    def theirs(dtype, batch: int, by_length: bool = True) -> float:
+    def theirs(dtype, batch: int, by_length: bool = False) -> float:
         name = f"generate, batch {batch}, {str(dtype)[6:]}, {'sorted' if by_length else 'unsorted'}"
         rate = measure(name, lambda: run_generate(plain[dtype], api.stops, requests, batch, by_length))
         ours()
@@ -127,7 +127,7 @@ def main() -> None:
     best = max([64] if args.quick else [64, 128, 32], key=lambda batch: theirs(torch.bfloat16, batch))
     if not args.quick:
         theirs(torch.float32, best)
-        theirs(torch.bfloat16, best, by_length=False)
+        theirs(torch.bfloat16, best, by_length=True)
 
     engine = statistics.median(rates.pop("HFAPI"))
     print(
@@ -137,7 +137,8 @@ def main() -> None:
     print(f"| {'HFAPI (median)':<42} | {engine:>15.0f} | {'':>18} |")
     for name, [rate] in rates.items():
         print(f"| {name:<42} | {rate:>15.0f} | {engine / rate:>17.2f}x |")
-    print(f"\nagainst the best of model.generate: {engine / max(r for [r] in rates.values()):.2f}x")
+    given = max(rate for name, [rate] in rates.items() if "unsorted" in name)
+    print(f"\nagainst the best of model.generate: {engine / given:.2f}x, sorted {engine / max(rates.values())[0]:.2f}x")
 
 
 if __name__ == "__main__":

@@ -67,7 +67,9 @@ class ModelOptions:
     do_sample: bool = option(True, "sample; otherwise take the likeliest token")
     batch_size: int | None = option(None, "rows decoded together; default: chosen for the device", free=True)
     device: str = option("auto", "cpu, cuda, cuda:1, ...; auto takes the GPU if there is one", free=True)
-    dtype: str = option("auto", "number format of the weights", choices=("auto", "bf16", "fp16", "fp32"), free=True)
+    dtype: str = option(
+        "auto", "number format of the weights", choices=("auto", "bfloat16", "float16", "float32"), free=True
+    )
 
     def __post_init__(self) -> None:
         if self.length < 1 or self.top_k < 1:

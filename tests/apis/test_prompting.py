@@ -85,7 +85,13 @@ def test_answers_are_cleaned(read, answer, text):
 def test_a_sentence_that_is_cut_off_goes(read):
     book = read("length: {whole_sentences: true}")
     assert book.clean("One is whole. The other is cut") == "One is whole."
-    assert book.clean("only a piece") == "only a piece"
+    assert book.clean("only a piece") == ""
+    assert book.clean('"A quote that lost its end. And') == "A quote that lost its end."
+
+
+def test_answers_with_a_rejected_phrase_are_refused(read):
+    book = read("reject: [this sentence]")
+    assert book.clean("This sentence is fine.") == "" and book.clean("A fine sentence.") == "A fine sentence."
 
 
 def test_bad_books_are_refused(read, tmp_path):

@@ -3,6 +3,9 @@
 import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -52,44 +55,44 @@ def test_a_committed_result_is_never_drawn_again(tmp_path):
     assert release(Ledger(tmp_path), 1, draw=never) == first
 
 
-class Killed(BaseException):
-    pass
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from dpsda.privacy import ledger as module
+from dpsda.privacy.accounting import DiscreteGaussian
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+moment, run = sys.argv[1], Path(sys.argv[2])
+ledger = module.Ledger(run)
+ledger.open(unit="record", units=1000, delta=1e-5, facts={"labels": "none"})
+ledger.set_budget(None)
+write, append = module.write_atomic, module.Ledger._append
+if moment == "draw":
+    module.write_atomic = die
+if moment == "store":
+    module.write_atomic = lambda path, data: die(write(path, data))
+if moment == "commit":
+    module.Ledger._append = lambda self, kind, fields: die(append(self, kind, fields)) if kind == "commit" else append(
+        self, kind, fields
+    )
+draw = die if moment == "reserve" else lambda: b"first draw"
+mechanism = {"mechanism": "RecordHistogram", "noise_multiplier": 5.0, "l2_sensitivity": 1.0, "scale": 5.0}
+ledger.release("test", "votes/1", "1/counts.csv", mechanism, DiscreteGaussian(5.0, 1), draw)
+"""
 
 
 @pytest.mark.parametrize("moment", ["reserve", "draw", "store", "commit"])
-def test_a_kill_at_any_point_costs_no_second_charge(tmp_path, moment, monkeypatch):
-    """The process dies right after `moment`; the next one has to find its way, and nobody sees two draws."""
-    ledger = started(tmp_path)
-    drawn = []
-
-    def draw():
-        drawn.append(len(drawn))
-        if moment == "reserve":
-            raise Killed
-        return f"result {len(drawn)}".encode()
-
-    def dies(call, *args):
-        call(*args)
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        if moment == "draw":
-            patch.setattr("dpsda.privacy.ledger.write_atomic", lambda path, data: dies(lambda: None))
-        if moment == "store":
-            patch.setattr("dpsda.privacy.ledger.write_atomic", lambda path, data: dies(write_atomic, path, data))
-        if moment == "commit":
-            append = Ledger._append
-            patch.setattr(
-                Ledger, "_append", lambda self, k, f: dies(append, self, k, f) if k == "commit" else append(self, k, f)
-            )
-        with pytest.raises(Killed):
-            release(ledger, 1, draw=draw)
-    ledger.close()
+def test_sigkill_at_any_point_costs_no_second_charge(tmp_path, moment):
+    """A process is killed right after `moment`; the next one finds its way, and nobody sees two draws."""
+    killed = subprocess.run([sys.executable, "-c", KILLED, moment, str(tmp_path)], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
 
     again = Ledger(tmp_path)
     result = release(again, 1, draw=lambda: b"second draw")
     stored = moment in ("store", "commit")
-    assert result == (b"result 1" if stored else b"second draw")
+    assert result == (b"first draw" if stored else b"second draw")
     assert len(again.reservations()) == 1
     assert sum(line["type"] == "retry" for line in again.lines) == (not stored)
     assert again.epsilon() == pytest.approx(_spend_of_one(tmp_path / "other"))
