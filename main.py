@@ -30,7 +30,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         generate(Path(scratch), *options)
-    print("that was a dry run: no model was called, nothing was released, and nothing is kept")
+    print("that was a dry run on made-up records: no model was called, no private record voted, nothing is kept")
 
 
 def generate(
@@ -48,12 +48,15 @@ def generate(
     from dpsda.augpe.evolution import Evolution
     from dpsda.augpe.planning import describe_plan, plan
     from dpsda.data import DatasetSpec, load
-    from dpsda.dry_run import EchoAPI, HashEncoder
+    from dpsda.dry_run import EchoAPI, HashEncoder, stand_in
 
     spec = DatasetSpec.read(data.dataset)
     book = PromptBook.read(spec.folder / start.PROMPTS, max_tokens=model.length)
     corpus = load(spec, data.split, file=data.train_data_file)
-    reference = load(spec, data.reference_split) if data.reference_split else None
+    reference = load(spec, data.reference_split) if data.reference_split and not run.dry_run else None
+    if run.dry_run:
+        corpus = stand_in(corpus, privacy.privacy_unit)
+    book.check(evolution.variation_type, [dict(zip(spec.label_columns, cell, strict=True)) for cell in spec.cells])
     with start.open_run(root, corpus, privacy) as (folder, ledger):
         config, free = start.configuration(spec, data, privacy, evolution, model, embedding, run)
         noise = plan(folder, ledger, privacy, evolution, config, free, labelled=bool(spec.labels))
@@ -64,13 +67,14 @@ def generate(
             "model": model.model_type,
             "encoder": embedding.feature_extractor,
         }
-        if release.is_published(folder, ledger, about):
+        public = data.reference_split in spec.public
+        measured = report.distances_file(folder, data.reference_split or "none", public)
+        if release.is_published(folder, ledger, about) and (reference is None or measured.exists()):
             print(f"{root}: this run is complete; a larger --epochs or --epsilon extends it")
         else:
             print(describe_plan(ledger, privacy, evolution, noise, labelled=bool(spec.labels)))
             api, encoder = (EchoAPI(), HashEncoder()) if run.dry_run else _models(model, embedding)
-            public = data.reference_split in spec.public
-            distances = report.Distances(report.distances_file(folder, public), reference, public, encoder)
+            distances = report.Distances(measured, reference, public, encoder)
             texts = Evolution(
                 corpus=corpus,
                 options=evolution,
@@ -85,9 +89,10 @@ def generate(
                 observe=distances.note,
             ).run()
             release.publish(folder, ledger, texts, about)
-            if run.dry_run:
-                print(f"a real run would ask for {api.prompts:,} texts of {api.tokens:,} tokens together, at most")
-        report.show(folder, ledger, evolution.epochs, log_private=run.log_private)
+        if run.dry_run:
+            print(f"a real run would ask for {api.prompts:,} texts of {api.tokens:,} tokens together, at most")
+        else:
+            report.show(folder, ledger, evolution.epochs, measured, log_private=run.log_private)
 
 
 def _models(model: ModelOptions, embedding: EmbeddingOptions) -> tuple[TextAPI, Embeds]:

@@ -209,7 +209,7 @@ class PackedLinear(torch.nn.Module):
 
 def pack(model: torch.nn.Module) -> None:
     """Replace the linear layers of `model` by packed ones, where this build of torch can."""
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return
     for module in list(model.modules()):
         for name, child in module.named_children():

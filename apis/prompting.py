@@ -84,10 +84,26 @@ class PromptBook:
         except yaml.YAMLError as error:
             raise InputError(f"{path}: not YAML ({str(error)[:120]})") from None
         _check_keys(path, data, {f.name for f in fields(cls)} - {"max_tokens"})
-        _check_keys(path, data.get("length") or {}, {f.name for f in fields(Length)})
-        _check_keys(path, data.get("few_shot") or {}, {"init", *VARIATIONS})
-        data["length"] = Length(**(data.get("length") or {}))
-        return cls(**data, max_tokens=max_tokens)
+        data = {key: value for key, value in data.items() if value is not None}  # an empty key means the default
+        _check_keys(path, data.get("length", {}), {f.name for f in fields(Length)})
+        _check_keys(path, data.get("few_shot", {}), {"init", *VARIATIONS})
+        if not isinstance(data.get("reject", []), list):
+            raise InputError(f"{path}: reject is a list of phrases")
+        length = data.pop("length", {})
+        if not all(type(value) in (int, float, bool) for value in length.values()):
+            raise InputError(f"{path}: length holds numbers, and whole_sentences true or false")
+        book = cls(**data, length=Length(**length), max_tokens=max_tokens)
+        if not 1 <= book.length.min_words <= book.length.max_words:
+            raise InputError(f"{path}: length needs 1 <= min_words <= max_words")
+        return book
+
+    def check(self, kind: str, labels: Sequence[Mapping[str, str]]) -> None:
+        """Render every template for every label, so that a mistake shows before anything is spent; InputError."""
+        rng = np.random.default_rng(0)
+        for label in labels:
+            for name in ("init", kind):
+                for template in _all(getattr(self, name), label) or [""]:
+                    self._prompt(name, label, rng, 1, template, text="", masked="")
 
     def first(self, label: Mapping[str, str], rng: np.random.Generator) -> Prompt:
         """A prompt for a new text with this label ({column: value})."""
@@ -122,25 +138,30 @@ class PromptBook:
         return text if any(ch.isalnum() for ch in text) and not refused else ""
 
     def _prompt(
-        self, kind: str, label: Mapping[str, str], rng: np.random.Generator, words: int, **values: str
+        self,
+        kind: str,
+        label: Mapping[str, str],
+        rng: np.random.Generator,
+        words: int,
+        template: str | None = None,
+        **values: str,
     ) -> Prompt:
-        template = _one(getattr(self, kind), label, rng)
+        template = _one(getattr(self, kind), label, rng) if template is None else template
         if not template:
             raise InputError(f"prompts.yaml has no {kind!r} template; add one or choose another --variation_type")
         for name, plural in _LISTS.items():
             if "{" + name + "}" in template:
                 values[name] = _one(getattr(self, plural), label, rng)
-        shots = tuple(
-            (
-                _fill(_one(getattr(self, kind), label, rng), {"words": len(shot["answer"].split()), **shot}, label),
-                shot["answer"],
-            )
-            for shot in _of_label(self.few_shot.get(kind, ()), label)
-        )
+        shots = []
+        for shot in _of_label(self.few_shot.get(kind) or (), label):
+            if not isinstance(shot, Mapping) or not isinstance(shot.get("answer"), str):
+                raise InputError(f"prompts.yaml: a {kind} shot is a mapping of the template's fields and `answer`")
+            fields_of = {"words": len(shot["answer"].split()), **shot}
+            shots.append((_fill(_one(getattr(self, kind), label, rng), fields_of, label), shot["answer"]))
         return Prompt(
             text=_fill(template, {**values, "words": words}, label),
             system=_one(self.system, label, rng),
-            shots=shots,
+            shots=tuple(shots),
             max_new_tokens=self.length.tokens(words, self.max_tokens),
         )
 
@@ -153,23 +174,32 @@ def _of_label(value: Any, label: Mapping[str, str]) -> Any:
             raise InputError(
                 f"prompts.yaml: {str(column)!r} is not a label column; there are {', '.join(label) or 'none'}"
             )
-        if label[column] not in value[column]:
+        parts = {str(key): part for key, part in value[column].items()}  # YAML reads 5 as a number
+        if label[column] not in parts:
             raise InputError(f"prompts.yaml: nothing is given for {column} = {label[column]!r}")
-        value = value[column][label[column]]
+        value = parts[label[column]]
     return value
 
 
-def _one(value: Any, label: Mapping[str, str], rng: np.random.Generator) -> str:
+def _all(value: Any, label: Mapping[str, str]) -> list[str]:
+    """The choices for this label: of a list all that are in it, of a text itself."""
     value = _of_label(value, label)
-    if isinstance(value, list | tuple):
-        value = value[int(rng.integers(len(value)))] if value else ""
-    return str(value).strip()
+    return [str(item).strip() for item in (value if isinstance(value, list | tuple) else [value])]
+
+
+def _one(value: Any, label: Mapping[str, str], rng: np.random.Generator) -> str:
+    choices = _all(value, label)
+    return choices[int(rng.integers(len(choices)))] if choices else ""
 
 
 def _fill(template: str, values: Mapping[str, Any], label: Mapping[str, str]) -> str:
     """The template with its fields filled in; a text is inserted as it is, braces included."""
     parts = []
-    for literal, name, _, _ in Formatter().parse(template):
+    try:
+        fields_of = list(Formatter().parse(template))
+    except ValueError as error:
+        raise InputError(f"prompts.yaml: the template {template!r} has a stray brace ({error})") from None
+    for literal, name, _, _ in fields_of:
         parts.append(literal)
         if name is None:
             continue

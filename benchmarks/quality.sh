@@ -15,7 +15,7 @@ import pandas as pd
 
 print("| seed | nn distance, start | Aug-PE | control | FID, start | Aug-PE | control |\n|---|---|---|---|---|---|---|")
 for seed in range(3):
-    rank, control = (pd.read_csv(f"results/quality/{mode}-{seed}/distances.csv") for mode in ("rank", "random"))
+    rank, control = (pd.read_csv(f"results/quality/{mode}-{seed}/distances_test.csv") for mode in ("rank", "random"))
     assert rank.nn_distance[0] == control.nn_distance[0]  # one seed, one start
     cells = [f"{x:.3f}" for c in ("nn_distance", "fid") for x in (rank[c].iloc[0], rank[c].iloc[-1], control[c].iloc[-1])]
     print(f"| {seed} | {' | '.join(cells)} |")

@@ -23,9 +23,12 @@ from dpsda.privacy.errors import PrivacyError
 _REFUSED = {"wandb_key": "WANDB_API_KEY"}
 
 
-def option(default: Any, help: str, *aliases: str, choices: Sequence[str] = (), free: bool = False) -> Any:
-    """A dataclass field that is a flag. `free` marks what a restarted run may change without being another run."""
-    metadata = {"help": help, "aliases": aliases, "choices": choices, "free": free}
+def option(
+    default: Any, help: str, *aliases: str, choices: Sequence[str] = (), free: bool = False, instead_of: str = ""
+) -> Any:
+    """A dataclass field that is a flag. `free` marks what a restarted run may change without being another run;
+    given on the command line, a flag takes the place of the YAML file's `instead_of`."""
+    metadata = {"help": help, "aliases": aliases, "choices": choices, "free": free, "instead_of": instead_of}
     if default is MISSING:
         return field(metadata=metadata)
     if isinstance(default, list):
@@ -73,7 +76,10 @@ def parse(argv: Sequence[str] | None, prog: str, description: str, *groups: type
             raise InputError(f"unknown option --{name}{nearest(name, known, '--')}")
         raise InputError(f"unexpected argument {word!r}; options start with -- (see --help)")
     values = _read_yaml(args.config, known) if args.config else {}
-    values.update({key: value for key, value in vars(args).items() if key != "config" and value is not MISSING})
+    given = {key: value for key, value in vars(args).items() if key != "config" and value is not MISSING}
+    for name in given:
+        values.pop(known[name].field.metadata["instead_of"], None)
+    values.update(given)
     for name, flag in known.items():
         if flag.field.default is MISSING and flag.field.default_factory is MISSING and name not in values:
             raise InputError(f"--{name} is needed: {flag.field.metadata['help']}")
@@ -159,7 +165,8 @@ def _read_yaml(path: Path, known: dict[str, _Flag]) -> dict[str, Any]:
             value = [_scalar(path, key, v, flag) for v in (value if isinstance(value, list) else [value])]
         elif value is not None:
             value = _scalar(path, key, value, flag)
-        values[flag.field.name] = value
+        if value is not None:  # an empty key means the default
+            values[flag.field.name] = value
     return values
 
 

@@ -1,13 +1,32 @@
-"""Stand-ins for the two models: `--dry_run` walks a whole run with them in seconds."""
+"""Stand-ins for the two models and for the private records: `--dry_run` walks a whole run with them in seconds.
+
+Votes of the real records, even noisy ones, would be a release that no ledger holds.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from apis.api import Prompt, TextAPI
+from dpsda.data import PrivateCorpus
+from dpsda.data.loading import Texts
+
+
+def stand_in(corpus: PrivateCorpus, unit: str) -> PrivateCorpus:
+    """A made-up corpus with as many units as `corpus`, which is public, spread evenly over the label cells."""
+    units = (corpus.num_users if unit == "user" else corpus.num_records) or 0
+    return dataclasses.replace(
+        corpus,
+        texts=Texts(pa.chunked_array([pa.array([f"Record {i}." for i in range(units)], pa.large_string())])),
+        cells=(np.arange(units) % len(corpus.spec.cells)).astype(np.int32),
+        users=np.arange(units) if unit == "user" else None,
+        dropped=corpus.dropped[:0],
+    )
 
 
 class EchoAPI(TextAPI):

@@ -58,8 +58,8 @@ class Encoder:
         first, inverse = np.unique(keys, return_index=True, return_inverse=True)[1:]
         out = np.empty((len(texts), self.dim), dtype=np.float32)
         missing = np.sort(first if cache is None else first[~cache.fill(out, first, keys[first])])
-        # the bar of private texts has no counts: how many distinct ones there are is private
-        layout = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}, {rate_fmt}]" if private else None
+        # the bar of private texts has no count and no rate: how many distinct ones there are is private
+        layout = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]" if private else None
         desc, quiet = desc or "embed", not len(missing)
         with tqdm(total=len(missing), desc=desc, unit="text", bar_format=layout, disable=quiet, delay=1) as bar:
             for start in range(0, len(missing), GROUP):

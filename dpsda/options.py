@@ -26,10 +26,14 @@ class PrivacyOptions:
     """Privacy."""
 
     epsilon: float | None = option(
-        None, "the budget of the whole run; inf runs without noise and protects nothing", free=True
+        None, "the budget of the whole run; inf runs without noise and protects nothing", free=True, instead_of="noise"
     )
     noise: float | None = option(
-        None, "the noise multiplier instead; the run reports its epsilon", "noise_multiplier", free=True
+        None,
+        "the noise multiplier instead; the run reports its epsilon",
+        "noise_multiplier",
+        free=True,
+        instead_of="epsilon",
     )
     delta: float | None = option(None, "default: 1 / (n ln n) for n private units")
     privacy_unit: str = option(

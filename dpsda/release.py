@@ -26,11 +26,8 @@ def publish(folder: RunFolder, ledger: Ledger, frame: pd.DataFrame, about: dict[
     path.unlink(missing_ok=True)
     parquet = io.BytesIO()
     frame.to_parquet(parquet, index=False)
-    files = {
-        "synthetic.csv": csv_bytes(frame),
-        "synthetic.parquet": parquet.getvalue(),
-        "README.md": _card(facts, frame, about).encode(),
-    }
+    contents = (csv_bytes(frame), parquet.getvalue(), _card(facts, frame, about).encode())
+    files = dict(zip(certificate.RELEASED, contents, strict=True))
     for name, data in files.items():
         write_atomic(folder.release / name, data)
     facts["about"] = about

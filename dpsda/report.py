@@ -62,8 +62,8 @@ class Distances:
         return self.encoder.embed(self.reference.texts, private=not self.public, desc="reference")
 
 
-def distances_file(folder: RunFolder, public: bool) -> Path:
-    return (folder.shared if public else folder.private) / "distances.csv"
+def distances_file(folder: RunFolder, split: str, public: bool) -> Path:
+    return (folder.shared if public else folder.private) / f"distances_{split}.csv"
 
 
 def _sample(vectors: np.ndarray, size: int) -> np.ndarray:
@@ -80,7 +80,7 @@ def iteration_table(ledger: Ledger, epochs: int, distances: pd.DataFrame | None)
     lines = ["  ".join(["iteration", "epsilon", *columns])]
     for t in range(epochs + 1):
         upto = [e for e, name in zip(events, names, strict=True) if _iteration(name) <= t]
-        spent = round_up(epsilon(upto, float(ledger.header["delta"]))) if t else 0.0
+        spent = round_up(epsilon(upto, float(ledger.header["delta"])))
         shown = "inf" if math.isinf(spent) else f"{spent:.4f}"
         cells = [f"{t:9d}", f"{shown:>7}"]
         cells += [f"{measured[str(t)][c] if str(t) in measured else '-':>{len(c)}}" for c in columns]
@@ -106,17 +106,17 @@ def examples(frame: pd.DataFrame, label_columns: list[str], count: int = 10) -> 
     return "\n".join(lines)
 
 
-def show(folder: RunFolder, ledger: Ledger, epochs: int, *, log_private: bool) -> None:
-    """Print how a finished run ends: the table, ten texts, the guarantee, and where the release lies."""
-    shown = distances_file(folder, public=True)
-    if not shown.exists() and log_private:
-        shown = distances_file(folder, public=False)
+def show(folder: RunFolder, ledger: Ledger, epochs: int, distances: Path, *, log_private: bool) -> None:
+    """Print how a finished run ends: the table, ten texts, the guarantee, and where the release lies. Nothing from
+    `private/` is printed without `log_private`."""
     facts = read_json(folder.release / "certificate.json")
     texts = read_csv(folder.release / "synthetic.csv")
+    may_show = distances.exists() and (log_private or folder.private not in distances.parents)
     print()
-    print(iteration_table(ledger, epochs, read_csv(shown) if shown.exists() else None))
+    print(iteration_table(ledger, epochs, read_csv(distances) if may_show else None))
     print()
-    print(examples(texts, [c for c in texts.columns if c not in ("id", "parent_id", "text")]))
-    print()
+    if log_private or folder.protected:
+        print(examples(texts, [c for c in texts.columns if c not in ("id", "parent_id", "text")]))
+        print()
     print(facts["statement"])
     print(f"release: {folder.release}")

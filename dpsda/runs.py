@@ -27,15 +27,15 @@ class RunFolder:
     """The folder of one run. `protected` is False for a run without noise."""
 
     def __init__(self, root: Path, *, protected: bool = True) -> None:
-        self.root = Path(root)
-        self.state = self.root / "state"
+        self.root, self.protected = Path(root), protected
         self.private = self.root / "private"
         self.shared = self.root if protected else self.private
+        self.state = self.shared / "state"
         self.release = self.shared / "release"
-        self.steps = self.state if protected else self.private / "state"  # what a restart needs of the texts
         try:
-            self.state.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True)
             self.private.mkdir(mode=0o700, exist_ok=True)
+            self.state.mkdir(exist_ok=True)
         except OSError as error:
             raise InputError(
                 f"{self.root}: cannot be written to ({error.strerror}); give another --result_folder"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -29,16 +28,12 @@ def open_run(root: Path, corpus: PrivateCorpus, privacy: PrivacyOptions) -> Iter
     if units is None:
         raise InputError(f"--privacy_unit user needs a `user:` column in {corpus.spec.folder / 'spec.yaml'}")
     folder = RunFolder(root, protected=privacy.protected)
-    with contextlib.closing(Ledger(root)) as ledger:
+    with contextlib.closing(Ledger(root, protected=privacy.protected)) as ledger:
         _open(folder, ledger, units, corpus, privacy)
         yield folder, ledger
 
 
 def _open(folder: RunFolder, ledger: Ledger, units: int, corpus: PrivateCorpus, privacy: PrivacyOptions) -> None:
-    if ledger.lines and (ledger.budget == math.inf) == privacy.protected:
-        raise InputError(
-            f"{folder.root}: runs with and without noise do not share a folder; use another --result_folder"
-        )
     if not corpus.spec.labels:
         labels = "no label columns"
     elif privacy.label_counts == "public":
@@ -48,7 +43,6 @@ def _open(folder: RunFolder, ledger: Ledger, units: int, corpus: PrivateCorpus, 
     delta = default_delta(units) if privacy.delta is None else privacy.delta
     facts = {"data": corpus.fingerprint(folder.secret_key()), "labels": labels}
     ledger.open(unit=privacy.privacy_unit, units=units, delta=delta, facts=facts)
-    ledger.set_budget(privacy.epsilon)
     write_csv(folder.private / "dropped.csv", corpus.dropped)
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import main
 from dpsda.augpe.options import AugPEOptions
+from dpsda.dry_run import EchoAPI, HashEncoder
 from dpsda.options import DataOptions, EmbeddingOptions, ModelOptions, PrivacyOptions, RunOptions
 
 SPEC = """
@@ -64,13 +66,19 @@ def dataset(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def stand_ins(monkeypatch):
+    """main.py with stand-ins for both models, but real records."""
+    monkeypatch.setattr(main, "_models", lambda *options: (EchoAPI(), HashEncoder()))
+
+
 def options(dataset: Path, *, privacy=None, evolution=None, **run):
-    """Options of a run with stand-ins for the models; `main.generate(root, *options(dataset))` keeps the folder."""
+    """Options for `main.generate(root, *options(dataset))`."""
     return (
         DataOptions(str(dataset), reference_split="test"),
         PrivacyOptions(**(privacy or {"epsilon": 4.0})),
         AugPEOptions(**{"epochs": 3, "num_seed_samples": 24, "L": 3, **(evolution or {})}),
         ModelOptions(),
         EmbeddingOptions(),
-        RunOptions(**{"result_folder": "unused", "dry_run": True, **run}),
+        RunOptions(**{"result_folder": "unused", **run}),
     )

@@ -26,6 +26,8 @@ from tests.conftest import options, write_rows
 
 ROOT = Path(main.__file__).parent
 
+pytestmark = pytest.mark.usefixtures("stand_ins")
+
 
 def run(root, dataset, **settings):
     main.generate(root, *options(dataset, **settings))
@@ -60,7 +62,11 @@ def test_a_run_leaves_what_it_promises(tmp_path, dataset, capsys):
     assert 3.99 < facts["epsilon"] <= 4 and facts["units"] == 120 and facts["unit"] == "record"
     assert sum(row["releases"] for row in facts["mechanisms"]) == 4  # three votes and the label counts
     printed = capsys.readouterr().out
-    assert "iteration  epsilon  nn_distance  fid" in printed and "4.0-differentially private" not in printed
+    assert (
+        "iteration  epsilon  nn_distance  fid" in printed
+        and re.search(r"\n +0 +[12]\.", printed)
+        and "4.0-differentially private" not in printed
+    )
     assert facts["statement"] in printed and str(root / "release") in printed
     assert oct((root / "private").stat().st_mode & 0o777) == "0o700"
     parquet = pd.read_parquet(root / "release" / "synthetic.parquet")
@@ -134,10 +140,10 @@ def test_without_noise_everything_stays_private(tmp_path, dataset, capsys):
     main.generate(tmp_path / "run", *options(dataset, privacy={"epsilon": float("inf")}))
     printed = capsys.readouterr().out
     assert "nothing is protected" in printed
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["private", "state"]
-    assert not list((tmp_path / "run" / "state").glob("*.csv"))
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["private"]
+    assert "dry run" not in printed and "0.5" not in printed  # neither texts nor distances
     assert certificate.verify(tmp_path / "run")["epsilon"] == "inf"
-    with pytest.raises(InputError, match="with and without noise"):
+    with pytest.raises(PrivacyError, match="with and without noise"):
         run(tmp_path / "run", dataset)
 
 
@@ -161,6 +167,49 @@ def test_a_dry_run_keeps_nothing(tmp_path, dataset):
     done = command(*argv, "--epochs", "2", "--num_seed_samples", "20")
     assert done.returncode == 0, done.stderr
     assert "a real run would ask for 100 texts" in done.stdout and not (tmp_path / "run").exists()
+    assert "Text" not in done.stdout and "differentially private" not in done.stdout
+
+
+def test_a_dry_run_does_not_look_at_the_private_records(tmp_path, dataset, capsys):
+    """The same lines for other records: only their number, which is public, counts."""
+    printed = []
+    for word in ("low", "high"):
+        text = (dataset / "train.csv").read_text()
+        (dataset / "train.csv").write_text(re.sub(",(low|high),", f",{word},", text))
+        main.generate(tmp_path / word, *options(dataset, dry_run=True))
+        shown = capsys.readouterr().out
+        printed.append(re.sub(r"\d+ s\b", "", shown))
+    assert printed[0] == printed[1] and "120 records" in printed[0]
+
+
+def test_mistakes_in_prompts_cost_nothing(tmp_path, dataset, capsys):
+    good = (dataset / "prompts.yaml").read_text()
+    for old, new, match in [
+        ("{label.stars}", "{label.star}", "stands for nothing"),
+        ("paraphrase:", "blank_fil:", "did you mean blank_fill"),
+        ("book: [a plot]", "boot: [a plot]", "nothing is given for kind = 'book'"),
+        ("Rewrite in", "Rewrite {in", "brace|stands for nothing"),
+        ("max_words: 12", "max_words: 2", "min_words <= max_words"),
+        ("tones: [dry, warm]", "reject: I cannot", "list of phrases"),
+    ]:
+        (dataset / "prompts.yaml").write_text(good.replace(old, new))
+        refused(capsys, tmp_path / "run", dataset, match)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_refused_command_leaves_the_ledger_as_it_was(tmp_path, dataset, capsys):
+    run(tmp_path / "run", dataset)
+    refused(capsys, tmp_path / "run", dataset, "seed was 0, now 1", privacy={"epsilon": 8.0}, seed=1)
+    certificate.verify(tmp_path / "run")
+
+
+def test_a_run_without_noise_killed_at_its_start_goes_on(tmp_path, dataset, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "set_budget", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            main.generate(tmp_path / "run", *options(dataset, privacy={"epsilon": float("inf")}))
+    main.generate(tmp_path / "run", *options(dataset, privacy={"epsilon": float("inf")}))
+    assert certificate.verify(tmp_path / "run")["epsilon"] == "inf"
 
 
 # seeds
@@ -191,7 +240,8 @@ sys.path[:0] = [{root!r}]
 import main
 from pathlib import Path
 from tests.conftest import options
-from dpsda.dry_run import EchoAPI
+from dpsda.dry_run import EchoAPI, HashEncoder
+main._models = lambda *options: (EchoAPI(), HashEncoder())
 slow = EchoAPI.generate
 EchoAPI.generate = lambda self, prompts, seed: (time.sleep(0.05), slow(self, prompts, seed))[1]
 main.generate(Path({run!r}), *options(Path({dataset!r}), evolution={{"epochs": 6}}))
@@ -271,7 +321,9 @@ def test_no_private_text_leaves_the_private_folder(tmp_path, dataset, unit):
     assert done.returncode == 0, done.stderr.decode()
     assert not pattern.search(done.stdout + done.stderr)
     files = [p for p in tmp_path.rglob("*") if p.is_file() and dataset not in p.parents]
-    assert any(p.name == "distances.csv" and "private" in p.parts for p in files)  # the reference is not public here
+    assert any(
+        p.name == "distances_test.csv" and "private" in p.parts for p in files
+    )  # the reference is not public here
     for path in files:
         if "private" not in path.relative_to(tmp_path).parts:
             assert not pattern.search(path.read_bytes()) and b"f" * 32 not in path.read_bytes(), path
@@ -401,11 +453,11 @@ def test_a_full_disk_loses_nothing(tmp_path, dataset, monkeypatch):
 
     write, calls = module.write_atomic, []
 
-    def full(path, data):
+    def full(path, data, scratch=None):
         calls.append(path)
         if len(calls) == 3:
             raise OSError(28, "No space left on device", str(path))
-        write(path, data)
+        write(path, data, scratch)
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "write_atomic", full)
@@ -442,4 +494,4 @@ def test_the_real_models_end_to_end(tmp_path):
     counts = pd.read_csv(root / "1" / "counts.csv")
     # ten thousand votes among few candidates, under noise of a few votes: the sum shows that they were counted
     assert counts.noisy.sum() == pytest.approx(certificate.verify(root)["units"], abs=200)
-    assert np.isfinite(pd.read_csv(root / "distances.csv").nn_distance).all()
+    assert np.isfinite(pd.read_csv(root / "distances_test.csv").nn_distance).all()

@@ -168,12 +168,12 @@ class Evolution:
             raise InputError("the model answered no initial prompt with a text; check prompts.yaml and --model_type")
         write_atomic(self.folder.step(0) / "prompts.jsonl", prompt_lines(prompts))
         write_csv(path, self._frame(kept))
-        self.say(f"start: {len(kept):,} texts that saw no private data, {time.monotonic() - started:.0f} s")
+        self.say(f"start: {len(kept):,} texts from prompts alone, {time.monotonic() - started:.0f} s")
         return kept
 
     def _candidates(self, t: int, kept: Population) -> Population:
         """The population that is voted on at iteration `t`, made from what was kept at t - 1."""
-        path = self.folder.steps / f"candidates-{t}.csv"
+        path = self.folder.state / f"candidates-{t}.csv"
         if path.exists():
             return self._read(path)
         keep = t == 1 or not self.options.donnot_keep_last_iter
@@ -183,7 +183,7 @@ class Evolution:
         if prompts:
             write_atomic(self.folder.step(t) / "prompts.jsonl", prompt_lines(prompts))
         write_csv(path, self._frame(candidates))
-        (self.folder.steps / f"candidates-{t - 1}.csv").unlink(missing_ok=True)
+        (self.folder.state / f"candidates-{t - 1}.csv").unlink(missing_ok=True)
         return candidates
 
     def _lookahead(self, t: int, candidates: Population) -> np.ndarray:

@@ -58,7 +58,8 @@ def plan(
     as it is, and the rest is calibrated so that all of it composes to epsilon. Raises BudgetError where no noise is
     enough, InputError for a folder of another configuration.
     """
-    before = folder.earlier_config(STAGE, config, may_change)
+    begun = ledger.reservations() or folder.step(0).exists()  # a command that failed before is nobody's configuration
+    before = folder.earlier_config(STAGE, config, may_change) if begun else {}
     label_counts = labelled and privacy.label_counts == "private"
     names = releases(options.epochs, label_counts=label_counts, votes=options.select_syn_mode != "random")
     goal = {key: config[key] for key in ("epsilon", "noise", "epochs")}
@@ -69,6 +70,7 @@ def plan(
     else:
         assert privacy.epsilon is not None
         noise = _calibrate(ledger, names, options.num_nearest_neighbor, privacy.epsilon)
+    ledger.set_budget(privacy.epsilon)  # after everything that may refuse the command
     folder.keep_config(STAGE, {**config, "noise_multiplier": noise})
     return noise
 
@@ -80,6 +82,8 @@ def describe_plan(
     unit, units, delta = ledger.header["unit"], ledger.header["units"], ledger.header["delta"]
     if not privacy.protected:
         return f"epsilon inf: no noise at all, nothing is protected; everything goes to {ledger.run / 'private'}"
+    if options.select_syn_mode == "random" and not (labelled and privacy.label_counts == "private"):
+        return "privacy: nothing of the private data is released"
     goal = "the epsilon of" if privacy.epsilon is None else f"epsilon {privacy.epsilon:g} by"
     extra = " and for the label counts, an event that the paper does not charge" if labelled else ""
     if privacy.label_counts == "public":
@@ -94,8 +98,10 @@ def _calibrate(ledger: Ledger, names: list[str], k: int, epsilon: float) -> floa
     """The smallest multiplier at which the releases not charged yet, composed with all that is, stay within epsilon."""
     charged = {line["name"] for line in ledger.reservations()}
     open_names = [name for name in names if name not in charged]
-    if not open_names or epsilon == math.inf:
+    if epsilon == math.inf:
         return 0.0
+    if not open_names:
+        return max((line["noise_multiplier"] for line in ledger.reservations()), default=0.0)
     spent, unit = ledger.events(), ledger.header["unit"]
 
     def events(noise: float) -> list[Event]:

@@ -14,7 +14,7 @@ from apis.api import Prompt, TextAPI
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_ASKS = 3  # how often an initial text is asked for before its place stays empty
+MAX_ASKS = 8  # how often an initial text is asked for before its place stays empty
 
 
 @dataclass(frozen=True)

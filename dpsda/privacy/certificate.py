@@ -14,6 +14,7 @@ from dpsda.privacy.files import sha256
 from dpsda.privacy.ledger import Ledger
 
 FILE = "release/certificate.json"
+RELEASED = ("synthetic.csv", "synthetic.parquet", "README.md")  # beside it, each with its hash in it
 _LIBRARIES = ("dp-accounting", "prv-accountant", "opendp", "numpy")
 
 NOT_PROTECTED = (
@@ -74,8 +75,12 @@ def verify(run: Path) -> dict[str, Any]:
     ledger = Ledger(run, read_only=True)
     try:
         claimed = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        raise LedgerError(f"{path}: not JSON; it was edited or damaged") from None
+        claimed_epsilon, files = float(claimed["epsilon"]), dict(claimed["files"])
+        lines, head = int(claimed["ledger"]["lines"]), claimed["ledger"]["head"]
+    except (ValueError, KeyError, TypeError):
+        raise LedgerError(f"{path}: not a certificate of ours; it was edited or damaged") from None
+    if 0 < lines < len(ledger.lines) and ledger.lines[lines - 1]["hash"] == head:
+        raise LedgerError(f"{path}: the run has gone on since it was certified; finish it with its own command")
     for line in ledger.reservations():
         committed = ledger.result(line["name"])
         if committed is None:
@@ -91,12 +96,14 @@ def verify(run: Path) -> dict[str, Any]:
             raise PrivacyError(
                 f"{path}: {key!r} is not what the ledger gives; the certificate or the ledger was edited"
             )
-    # another version of an accountant may move the last digits
-    if not math.isclose(float(claimed["epsilon"]), float(actual["epsilon"]), rel_tol=1e-3):
-        raise PrivacyError(f"{path}: epsilon {claimed['epsilon']} is claimed, the ledger gives {actual['epsilon']}")
-    for name, digest in claimed.get("files", {}).items():
+    # another version of an accountant may move the last digit; a claim below what is spent is none
+    if not float(actual["epsilon"]) - 1e-4 <= claimed_epsilon <= float(actual["epsilon"]) * 1.001:
+        raise PrivacyError(f"{path}: epsilon {claimed_epsilon} is claimed, the ledger gives {actual['epsilon']}")
+    if claimed.get("statement") != sentence(claimed_epsilon, actual["delta"], actual["unit"]):
+        raise PrivacyError(f"{path}: the statement is not what epsilon, delta and unit say; it was edited")
+    for name in RELEASED:
         file = path.parent / name
-        if not file.is_file() or sha256(file) != digest:
+        if not file.is_file() or sha256(file) != files.get(name):
             raise PrivacyError(f"{file}: not the file that was certified")
     return actual
 

@@ -8,10 +8,13 @@ import os
 from pathlib import Path
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to a temporary name, fsync it, then rename it to `path` and fsync the folder."""
+def write_atomic(path: Path, data: bytes, scratch_folder: Path | None = None) -> None:
+    """Write `data` to a temporary name, fsync it, then rename it to `path` and fsync the folder.
+
+    The temporary file lies beside `path`, or in `scratch_folder` where nobody may find it after a kill.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    scratch = (scratch_folder or path.parent) / f".{path.name}.{os.getpid()}.tmp"
     try:
         with open(scratch, "wb") as file:
             file.write(data)

@@ -4,7 +4,8 @@ The sequence of a release is reserve -> draw -> store -> commit. The reservation
 and nothing reads the result before it is stored, so that a kill at any moment costs at most one draw that nobody saw:
 
     killed after     found on restart                what happens
-    reserve, draw    a reservation, no result        a `retry` line, a fresh draw, no new charge
+    reserve, draw    a reservation, no result        a `retry` line, a fresh draw, no new charge; what the killed
+                                                     process may have written lies in private/ and is removed
     store            a reservation and its result    the stored result is committed; nothing is drawn
     commit           all of it                       the stored result is used
 
@@ -37,13 +38,22 @@ Line = dict[str, Any]
 class Ledger:
     """The ledger of the run in folder `run`, read or started, and locked against a second process until `close`."""
 
-    def __init__(self, run: Path, *, read_only: bool = False) -> None:
+    def __init__(self, run: Path, *, read_only: bool = False, protected: bool = True) -> None:
         self.run = Path(run)
-        self.path = self.run / "state" / "ledger.jsonl"
+        # the hashes of exact counts can be searched for the counts, so a run without noise has its ledger in private/
+        shared, hidden = (self.run / folder / "ledger.jsonl" for folder in ("state", "private/state"))
+        self.path = hidden if not protected or (read_only and not shared.exists()) else shared
+        other = shared if self.path == hidden else hidden
+        if not read_only and other.exists():
+            raise LedgerError(f"{self.run}: runs with and without noise do not share a folder; use another one")
         self._lock: int | None = None
         if not read_only:
             self._lock = _lock(self.path.with_suffix(".lock"))
             _drop_torn_line(self.path)
+            self._scratch = self.run / "private"
+            self._scratch.mkdir(mode=0o700, exist_ok=True)
+            for left in self._scratch.glob(".*.tmp"):  # a draw that was killed before it was stored
+                left.unlink()
         self.lines = _read(self.path)
 
     def close(self) -> None:
@@ -140,7 +150,7 @@ class Ledger:
         elif not path.exists():
             self._append("retry", {"stage": stage, "name": name})
         if not path.exists():
-            write_atomic(path, draw())
+            write_atomic(path, draw(), self._scratch)
         self._append("commit", {"stage": stage, "name": name, "sha256": sha256(path)})
         return path.read_bytes()
 
@@ -173,7 +183,9 @@ def _read(path: Path) -> list[Line]:
     if not path.exists():
         return []
     lines: list[Line] = []
-    for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]  # a line without its newline was torn by a kill and does not count
+    for number, text in enumerate(whole.decode(errors="replace").splitlines(), 1):
         where = f"{path}, line {number}"
         try:
             line = json.loads(text)

@@ -60,7 +60,8 @@ def test_more_iterations_compose_with_what_was_spent(tmp_path):
 
 
 def test_another_configuration_is_refused(tmp_path):
-    planned(tmp_path, epsilon=2, k=1)
+    planned(tmp_path, epsilon=2, k=2)  # nothing is spent and nothing begun by then
+    planned(tmp_path, epsilon=2, k=1, spend=["label_counts"])
     with pytest.raises(InputError, match="k was 1, now 2"):
         planned(tmp_path, epsilon=2, k=2)
 

@@ -119,11 +119,16 @@ def test_curves_compose_where_they_share_orders():
         epsilon([curve, RdpCurve((3.0,), (0.1,))], 1e-5)
 
 
-def test_cross_check_covers_the_discrete_gaussian_from_scale_one_half():
-    for scale in (0.5, 0.7, 0.8, 1.0, 1.6, 5.0):
-        low, high = cross_check([DiscreteGaussian(scale, 4)], 1e-5)
+@pytest.mark.parametrize("count", [1, 4, 11])
+@pytest.mark.parametrize("delta", [1e-3, 1e-5, 1e-8])
+def test_cross_check_covers_the_discrete_gaussian_from_scale_one_and_a_half(count, delta):
+    for scale in (1.5, 2.0, 2.6, 5.0):
+        low, high = cross_check([DiscreteGaussian(scale, count)], delta)
         assert low < high
-    assert cross_check([DiscreteGaussian(0.4, 4)], 1e-5) is None
+
+
+def test_cross_check_says_where_it_does_not_apply():
+    assert cross_check([DiscreteGaussian(1.4, 4)], 1e-5) is None
     assert cross_check([Zcdp(0.1)], 1e-5) is None and cross_check([], 1e-5) is None
 
 

@@ -35,9 +35,11 @@ def finished(run, budget=None):
     ledger = started(run, budget)
     for t in (1, 2):
         release(ledger, t)
-    write_atomic(run / "release" / "synthetic.csv", b"text\r\nhello\r\n")
     facts = certificate.build(ledger)
-    facts["files"] = {"synthetic.csv": certificate.sha256(run / "release" / "synthetic.csv")}
+    facts["files"] = {}
+    for name in certificate.RELEASED:
+        write_atomic(run / "release" / name, b"text\r\nhello\r\n")
+        facts["files"][name] = certificate.sha256(run / "release" / name)
     write_atomic(run / certificate.FILE, json.dumps(facts).encode())
     ledger.close()
     return facts
@@ -64,15 +66,17 @@ from dpsda.privacy.accounting import DiscreteGaussian
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
-moment, run = sys.argv[1], Path(sys.argv[2])
+moment, run = sys.argv[1], Path(sys.argv[2])  # "write": the draw is on disk, and not yet under its name
 ledger = module.Ledger(run)
 ledger.open(unit="record", units=1000, delta=1e-5, facts={"labels": "none"})
 ledger.set_budget(None)
 write, append = module.write_atomic, module.Ledger._append
 if moment == "draw":
     module.write_atomic = die
+if moment == "write":
+    Path.replace = die
 if moment == "store":
-    module.write_atomic = lambda path, data: die(write(path, data))
+    module.write_atomic = lambda *arguments: die(write(*arguments))
 if moment == "commit":
     module.Ledger._append = lambda self, kind, fields: die(append(self, kind, fields)) if kind == "commit" else append(
         self, kind, fields
@@ -83,15 +87,18 @@ ledger.release("test", "votes/1", "1/counts.csv", mechanism, DiscreteGaussian(5.
 """
 
 
-@pytest.mark.parametrize("moment", ["reserve", "draw", "store", "commit"])
+@pytest.mark.parametrize("moment", ["reserve", "draw", "write", "store", "commit"])
 def test_sigkill_at_any_point_costs_no_second_charge(tmp_path, moment):
     """A process is killed right after `moment`; the next one finds its way, and nobody sees two draws."""
     killed = subprocess.run([sys.executable, "-c", KILLED, moment, str(tmp_path)], capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
 
-    again = Ledger(tmp_path)
-    result = release(again, 1, draw=lambda: b"second draw")
+    outside = [path for path in tmp_path.rglob("*") if path.is_file() and "private" not in path.parts]
     stored = moment in ("store", "commit")
+    assert sum(b"first draw" in path.read_bytes() for path in outside) == stored
+    again = Ledger(tmp_path)
+    assert not list((tmp_path / "private").iterdir())
+    result = release(again, 1, draw=lambda: b"second draw")
     assert result == (b"first draw" if stored else b"second draw")
     assert len(again.reservations()) == 1
     assert sum(line["type"] == "retry" for line in again.lines) == (not stored)
@@ -115,6 +122,22 @@ def test_a_torn_last_line_is_dropped(tmp_path):
     release(again, 2)
     again.close()
     assert len(Ledger(tmp_path).reservations()) == 2
+
+
+def test_a_torn_last_line_does_not_count_for_readers(tmp_path):
+    finished(tmp_path)
+    with open(tmp_path / "state" / "ledger.jsonl", "ab") as file:
+        file.write(b'{"seq": 4, "type": "res')
+    certificate.verify(tmp_path)
+
+
+def test_a_run_that_went_on_is_told_from_an_edited_one(tmp_path):
+    finished(tmp_path)
+    ledger = Ledger(tmp_path)
+    release(ledger, 3)
+    ledger.close()
+    with pytest.raises(LedgerError, match="gone on since"):
+        certificate.verify(tmp_path)
 
 
 def test_a_spend_above_the_budget_is_refused_before_the_draw(tmp_path):
@@ -186,6 +209,11 @@ LEDGER, COUNTS, CERTIFICATE = "state/ledger.jsonl", "1/counts.csv", certificate.
         (CERTIFICATE, r'"epsilon": [0-9.]+, "delta"', '"epsilon": 0.5, "delta"'),
         (CERTIFICATE, '"noise_multiplier": 5.0', '"noise_multiplier": 9.0'),
         (CERTIFICATE, '"delta": 1e-05', '"delta": 1e-09'),
+        (CERTIFICATE, r"The release is \([0-9.]+", "The release is (0.01"),
+        (CERTIFICATE, '"synthetic.csv": ', '"other.csv": '),
+        (CERTIFICATE, r'"files": \{.*?\}', '"files": {}'),
+        (CERTIFICATE, r'"epsilon": [0-9.]+', '"epsilon": "low"'),
+        (CERTIFICATE, r"(?s)^.*$", "[]"),
         ("release/synthetic.csv", "hello", "goodbye"),
     ],
 )
