@@ -19,7 +19,7 @@ from dpsda.options import DataOptions, EmbeddingOptions, ModelOptions, PrivacyOp
 
 if TYPE_CHECKING:
     from apis.api import TextAPI
-    from dpsda.augpe.evolution import Embeds
+    from dpsda.embedding import Embeds
 
 
 def main() -> None:

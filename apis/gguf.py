@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dpsda.assets import home, resolve
+from dpsda.assets import home, resolve, settle
 from dpsda.errors import InputError
 
 
@@ -41,11 +41,7 @@ def _unpack(file: Path, folder: Path) -> None:
         copy = Path(scratch, "model")
         model.to(torch.bfloat16).save_pretrained(copy)
         tokenizer.save_pretrained(copy)
-        try:
-            copy.rename(folder)
-        except OSError:
-            if not folder.exists():  # another process may have finished the same copy first
-                raise
+        settle(copy, folder)
 
 
 def main(names: list[str]) -> int:

@@ -16,7 +16,6 @@ keyword, persona and tone.
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from apis.api import VARIATIONS, Prompt
-from dpsda.errors import InputError
+from dpsda.errors import InputError, did_you_mean
 
 _LISTS = {"keyword": "keywords", "persona": "personas", "tone": "tones"}
 _PREAMBLE = re.compile(
@@ -215,5 +214,4 @@ def _check_keys(path: Path, data: Any, known: set[str]) -> None:
         raise InputError(f"{path}: expected `key: value` lines")
     for key in data:
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            raise InputError(f"{path}: unknown key {key!r}" + (f"; did you mean {close[0]}?" if close else ""))
+            raise InputError(f"{path}: unknown key {key!r}{did_you_mean(str(key), known)}")

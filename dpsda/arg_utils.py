@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import sys
 import types
 import typing
@@ -17,7 +16,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dpsda.errors import InputError
+from dpsda.errors import InputError, did_you_mean
 from dpsda.privacy.errors import PrivacyError
 
 _REFUSED = {"wandb_key": "WANDB_API_KEY"}
@@ -73,7 +72,7 @@ def parse(argv: Sequence[str] | None, prog: str, description: str, *groups: type
         if name in _REFUSED:
             raise InputError(f"--{name} would leave a secret in shells and logs: set {_REFUSED[name]} instead")
         if word.startswith("--"):
-            raise InputError(f"unknown option --{name}{nearest(name, known, '--')}")
+            raise InputError(f"unknown option --{name}{did_you_mean(name, known, '--')}")
         raise InputError(f"unexpected argument {word!r}; options start with -- (see --help)")
     values = _read_yaml(args.config, known) if args.config else {}
     given = {key: value for key, value in vars(args).items() if key != "config" and value is not MISSING}
@@ -84,12 +83,6 @@ def parse(argv: Sequence[str] | None, prog: str, description: str, *groups: type
         if flag.field.default is MISSING and flag.field.default_factory is MISSING and name not in values:
             raise InputError(f"--{name} is needed: {flag.field.metadata['help']}")
     return tuple(group(**{f.name: values[f.name] for f in fields(group) if f.name in values}) for group in groups)
-
-
-def nearest(name: str, known: typing.Iterable[str], prefix: str = "") -> str:
-    """'; did you mean X?' for the known name that is most like `name`, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {prefix}{close[0]}?" if close else ""
 
 
 def run(main: Callable[[], None]) -> NoReturn:
@@ -159,7 +152,7 @@ def _read_yaml(path: Path, known: dict[str, _Flag]) -> dict[str, Any]:
         if key in _REFUSED:
             raise InputError(f"{path}: {key} is a secret: set {_REFUSED[key]} in the environment instead")
         if key not in known:
-            raise InputError(f"{path}: unknown key {key!r}{nearest(str(key), known)}")
+            raise InputError(f"{path}: unknown key {key!r}{did_you_mean(str(key), known)}")
         flag = known[key]
         if value is not None and flag.is_list:
             value = [_scalar(path, key, v, flag) for v in (value if isinstance(value, list) else [value])]

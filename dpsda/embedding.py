@@ -16,6 +16,7 @@ import secrets
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -26,6 +27,12 @@ GROUP = 8192  # texts between two writes to the cache: what a kill can lose, and
 TOKENS = {"cpu": 512, "cuda": 1 << 16}  # tokens in a batch, filler included
 
 log = logging.getLogger(__name__)
+
+
+class Embeds(Protocol):
+    """What others need of an encoder: texts -> (N, D) float32."""
+
+    def embed(self, texts: Sequence[str], *, private: bool, desc: str = "") -> np.ndarray: ...
 
 
 class Encoder:

@@ -21,7 +21,7 @@ def publish(folder: RunFolder, ledger: Ledger, frame: pd.DataFrame, about: dict[
     `about` are lines for the data card (method, data set, model, ...), all public. The certificate is removed first and
     written last, so that a release which has one is complete.
     """
-    path = folder.release / "certificate.json"
+    path = folder.shared / certificate.FILE
     facts = certificate.build(ledger)
     path.unlink(missing_ok=True)
     parquet = io.BytesIO()
@@ -38,7 +38,7 @@ def publish(folder: RunFolder, ledger: Ledger, frame: pd.DataFrame, about: dict[
 
 def is_published(folder: RunFolder, ledger: Ledger, about: dict[str, str]) -> bool:
     """Whether the release there is tells the same of itself and was made from the ledger as it is now."""
-    path = folder.release / "certificate.json"
+    path = folder.shared / certificate.FILE
     if not path.exists():
         return False
     facts = read_json(path)

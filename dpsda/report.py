@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,10 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dpsda.data import PrivateCorpus
-
-
-class Encoder(Protocol):
-    def embed(self, texts: Sequence[str], *, private: bool, desc: str = "") -> np.ndarray: ...
+    from dpsda.embedding import Embeds
 
 
 @dataclass
@@ -37,7 +33,7 @@ class Distances:
     path: Path
     reference: PrivateCorpus | None
     public: bool
-    encoder: Encoder
+    encoder: Embeds
 
     def note(self, t: int, texts: list[str]) -> None:
         """Measure iteration `t` unless that was done."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dpsda.data import PrivateCorpus
+    from dpsda.embedding import Embeds
 
 # the streams of randomness of one iteration; none of them touches privacy noise
 _PROMPTS, _ANSWERS, _SELECTION, _LOOKAHEAD = range(4)
@@ -46,12 +47,6 @@ class Prompts(Protocol):
         self, kind: str, text: str, label: dict[str, str], rng: np.random.Generator, degree: float
     ) -> Prompt: ...
     def clean(self, answer: str | None) -> str: ...
-
-
-class Embeds(Protocol):
-    """What the loop needs of an encoder: texts -> (N, D) float32."""
-
-    def embed(self, texts: Sequence[str], *, private: bool, desc: str = "") -> np.ndarray: ...
 
 
 @dataclass
