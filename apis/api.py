@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 VARIATIONS = ("paraphrase", "blank_fill")  # how a text is varied
+OnAnswer = Callable[[int, str | None], None]
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,25 @@ class Prompt:
     shots: tuple[tuple[str, str], ...] = ()
     max_new_tokens: int = 64
 
+    def turns(self) -> list[tuple[str, str]]:
+        """The conversation that asks for the text: (role, content) of each turn."""
+        turns = [("system", self.system)] if self.system else []
+        for request, answer in self.shots:
+            turns += [("user", request), ("assistant", answer)]
+        return [*turns, ("user", self.text)]
+
 
 class TextAPI(ABC):
     """A source of public text: a model in this process or behind a server."""
 
     @abstractmethod
-    def generate(self, prompts: Sequence[Prompt], seed: int) -> list[str | None]:
+    def generate(
+        self, prompts: Sequence[Prompt], seed: int, on_answer: OnAnswer = lambda number, answer: None
+    ) -> list[str | None]:
         """Answer every prompt, in the order of `prompts`; None where the model refused to answer.
+
+        `on_answer(number, answer)` is called once for every prompt, in the order in which the answers come and before
+        their place is used for anything else: whoever stores them there loses none to a kill.
 
         `seed` steers the sampling: a local model answers the same prompts and seed in the same way on the same
         machine; a remote model may not. Answers are as the model gave them, special tokens removed.

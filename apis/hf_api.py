@@ -12,7 +12,7 @@ from jinja2 import TemplateError
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from apis.api import Prompt, TextAPI
+from apis.api import OnAnswer, Prompt, TextAPI
 from apis.decoding import ATTENTION, Decoder, Request, Sampler
 from apis.gguf import dense
 from dpsda.assets import resolve
@@ -64,23 +64,26 @@ class HFAPI(TextAPI):
         self.stops = {self.tokenizer.eos_token_id, *(stops if isinstance(stops, list) else [stops])} - {None}
         self.tokens_generated = 0  # over the life of the engine, stop tokens included
 
-    def generate(self, prompts: Sequence[Prompt], seed: int) -> list[str | None]:
+    def generate(
+        self, prompts: Sequence[Prompt], seed: int, on_answer: OnAnswer = lambda number, answer: None
+    ) -> list[str | None]:
         if not prompts:
             return []
         requests = self.requests(prompts)
-        answers: list[list[int]] = [[] for _ in prompts]
+        answers: list[str | None] = [None for _ in prompts]
         generator = torch.Generator(self.device).manual_seed(seed)
         decoder = Decoder(self.model, self.stops, Sampler(generator, **self.sampling))
         start, before = time.perf_counter(), self.tokens_generated
         with tqdm(total=len(prompts), unit="text", desc="generate", disable=not self.progress) as bar:
             for i, answer in decoder.run(requests, self.batch_size or self.fit(requests)):
-                answers[i] = answer
+                answers[i] = self.tokenizer.decode(answer, skip_special_tokens=True)
+                on_answer(i, answers[i])
                 self.tokens_generated += min(len(answer) + 1, requests[i].cap)
                 bar.set_postfix_str(
                     f"{(self.tokens_generated - before) / (time.perf_counter() - start):.0f} tokens/s", refresh=False
                 )
                 bar.update()
-        return self.tokenizer.batch_decode(answers, skip_special_tokens=True)
+        return answers
 
     def requests(self, prompts: Sequence[Prompt]) -> list[Request]:
         """Tokens of every prompt, and how many of them it shares with all prompts of the same system and shots."""
@@ -93,10 +96,9 @@ class HFAPI(TextAPI):
         for i, (row, prompt) in enumerate(zip(ids, prompts, strict=True)):
             if prompt.max_new_tokens < 1:
                 raise InputError(f"prompt {i} asks for {prompt.max_new_tokens} new tokens; ask for at least one")
-            if len(row) + prompt.max_new_tokens > context:
+            if len(row) >= context:
                 raise InputError(
-                    f"prompt {i} has {len(row)} tokens and asks for {prompt.max_new_tokens}, but {self.name} holds "
-                    f"{context} in all: shorten the prompt or its answer"
+                    f"prompt {i} has {len(row)} tokens, but {self.name} holds {context} with the answer: shorten it"
                 )
         members = defaultdict(list)
         for i, prompt in enumerate(prompts):
@@ -108,15 +110,13 @@ class HFAPI(TextAPI):
             if min(len(rows), common) >= LEAST_SHARED:
                 for i in rows:
                     groups[i], shared[i] = group, common
-        return [Request(ids[i], p.max_new_tokens, groups[i], shared[i]) for i, p in enumerate(prompts)]
+        # an answer that would run over the end of the context is cut there
+        caps = [min(prompt.max_new_tokens, context - len(row)) for row, prompt in zip(ids, prompts, strict=True)]
+        return [Request(ids[i], caps[i], groups[i], shared[i]) for i in range(len(ids))]
 
     def render(self, prompt: Prompt) -> str:
-        turns = [("system", prompt.system)] if prompt.system else []
-        for question, answer in prompt.shots:
-            turns += [("user", question), ("assistant", answer)]
-        turns.append(("user", prompt.text))
         apply: Callable = self.tokenizer.apply_chat_template
-        chat = [{"role": role, "content": content} for role, content in turns]
+        chat = [{"role": role, "content": content} for role, content in prompt.turns()]
         try:
             return apply(chat, tokenize=False, add_generation_prompt=True)
         except TemplateError:  # some templates know no system turn: the instruction then opens the first request
@@ -142,8 +142,7 @@ def common_length(rows: list[list[int]]) -> int:
 
 def plain(prompt: Prompt) -> str:
     """The prompt of a model without a chat template: all its parts, a line each."""
-    parts = [prompt.system, *(part for shot in prompt.shots for part in shot), prompt.text]
-    return "\n".join(part for part in parts if part)
+    return "\n".join(content for _, content in prompt.turns() if content)
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:

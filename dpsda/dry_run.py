@@ -12,14 +12,15 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from apis.api import Prompt, TextAPI
+from apis.api import OnAnswer, Prompt, TextAPI
 from dpsda.data import PrivateCorpus
 from dpsda.data.loading import Texts
+from dpsda.start import num_units
 
 
 def stand_in(corpus: PrivateCorpus, unit: str) -> PrivateCorpus:
     """A made-up corpus with as many units as `corpus`, which is public, spread evenly over the label cells."""
-    units = (corpus.num_users if unit == "user" else corpus.num_records) or 0
+    units = num_units(corpus, unit)
     return dataclasses.replace(
         corpus,
         texts=Texts(pa.chunked_array([pa.array([f"Record {i}." for i in range(units)], pa.large_string())])),
@@ -36,11 +37,16 @@ class EchoAPI(TextAPI):
         self.prompts = 0
         self.tokens = 0
 
-    def generate(self, prompts: Sequence[Prompt], seed: int) -> list[str | None]:
+    def generate(
+        self, prompts: Sequence[Prompt], seed: int, on_answer: OnAnswer = lambda number, answer: None
+    ) -> list[str | None]:
         first = self.prompts
         self.prompts += len(prompts)
         self.tokens += sum(prompt.max_new_tokens for prompt in prompts)
-        return [f"Text {first + i} of a dry run." for i in range(len(prompts))]
+        answers: list[str | None] = [f"Text {first + i} of a dry run." for i in range(len(prompts))]
+        for i, answer in enumerate(answers):
+            on_answer(i, answer)
+        return answers
 
 
 class HashEncoder:

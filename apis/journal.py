@@ -1,0 +1,64 @@
+"""Answers kept on disk as they arrive, so that a killed run asks for none of them again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+from apis.api import OnAnswer, Prompt, TextAPI
+
+
+class Journal(TextAPI):
+    """Another API, whose answers are stored in `folder`: one file a call, `SEED.jsonl`, one line an answer.
+
+    An answer belongs to its seed, its place in the call and its prompt; one that is there is not asked for again. The
+    folder belongs to one run, whose configuration fixes the model and its settings.
+    """
+
+    def __init__(self, api: TextAPI, folder: Path):
+        self.api, self.folder = api, Path(folder)
+
+    def generate(
+        self, prompts: Sequence[Prompt], seed: int, on_answer: OnAnswer = lambda number, answer: None
+    ) -> list[str | None]:
+        keys = [_key(number, prompt) for number, prompt in enumerate(prompts)]
+        path = self.folder / f"{seed}.jsonl"
+        known = {line["key"]: line["answer"] for line in whole_lines(path)}
+        for number, key in enumerate(keys):
+            if key in known:
+                on_answer(number, known[key])
+        missing = [number for number, key in enumerate(keys) if key not in known]
+        if missing:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with open(path, "ab") as file:
+
+                def keep(place: int, answer: str | None) -> None:
+                    known[keys[missing[place]]] = answer
+                    file.write(json.dumps({"key": keys[missing[place]], "answer": answer}).encode() + b"\n")
+                    file.flush()  # to the system: what follows a kill can read it
+                    on_answer(missing[place], answer)
+
+                try:
+                    self.api.generate([prompts[number] for number in missing], seed, keep)
+                finally:
+                    os.fsync(file.fileno())
+        return [known[key] for key in keys]
+
+
+def _key(number: int, prompt: Prompt) -> str:
+    return hashlib.blake2b(json.dumps([number, *astuple(prompt)]).encode(), digest_size=16).hexdigest()
+
+
+def whole_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a jsonl file, if there is one. A last line that a kill cut off is taken away from the file, so that
+    the next one stands alone."""
+    data = path.read_bytes() if path.exists() else b""
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        os.truncate(path, whole)
+    return [json.loads(line) for line in data[:whole].split(b"\n")[:-1]]
