@@ -5,20 +5,22 @@
     paraphrase: template(s) that rewrite {text}
     blank_fill: template(s) that fill the blanks of {masked}
     keywords, personas, tones: lists to draw from
-    few_shot: {init: [...], paraphrase: [...], blank_fill: [...]}, each a mapping of the template's fields and `answer`
-    length: {min_words, max_words, spread, tokens_per_word, whole_sentences}
+    few_shot: {init: [...], paraphrase: [...], blank_fill: [...]}, each a mapping of the template's fields and `answer`;
+        `label.COLUMN` there is the example's own label, where it is not that of the request
+    length: {min_words, max_words, spread, dynamic, tokens_per_word, limit, whole_sentences}
     reject: phrases that only a failed answer has; such an answer counts as refused
 
 Templates use {label.COLUMN}, {keyword}, {persona}, {tone}, {text}, {masked} and {words}. A template or list may depend
 on a label: `{COLUMN: {value: ..., other value: ...}}`. Of a list of templates one is drawn for every prompt, as is one
-keyword, persona and tone.
+keyword, persona and tone. Where some templates of `init` name a keyword or persona and others do not, `use_subcategory`
+says which ones are used.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from string import Formatter
@@ -35,29 +37,40 @@ _PREAMBLE = re.compile(
 )
 _WORD_COUNT = re.compile(r"\s*\(\s*\d+ words?\s*\)\s*$", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s|$)")
+_WORDS = re.compile(r"\s*\S+")
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`"}
 
 
 @dataclass(frozen=True)
 class Length:
     """Targets in words. An initial text aims anywhere from `min_words` to `max_words`; a variation at the length of its
-    source, plus a normal deviate of standard deviation `spread`, within the same limits. The answer is cut at
-    `tokens_per_word` times the target; with `whole_sentences`, a last sentence that is cut off is dropped, and an
-    answer without a whole one counts as refused."""
+    source, plus a normal deviate of standard deviation `spread` times the variation degree, within the same limits
+    (Xie et al. 2024, adaptive length). A `dynamic` answer is cut at `tokens_per_word` times its target and at `limit`
+    tokens. With `whole_sentences`, a last sentence that is cut off is dropped, and an answer without a whole one counts
+    as refused."""
 
     min_words: int = 10
     max_words: int = 60
     spread: float = 0.0
+    dynamic: bool = True
     tokens_per_word: float = 2.0
+    limit: int | None = None
     whole_sentences: bool = False
 
-    def tokens(self, words: int, limit: int) -> int:
-        return min(math.ceil(words * self.tokens_per_word), limit)
+    def tokens(self, words: int, fixed: int) -> int:
+        """Where an answer that aims at `words` is cut; `fixed` is the cut, or the limit, where none is set here."""
+        return min(math.ceil(words * self.tokens_per_word), self.limit or fixed) if self.dynamic else fixed
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, each with the white space before it."""
+    return _WORDS.findall(text)
 
 
 @dataclass(frozen=True)
 class PromptBook:
-    """The prompts of one data set. `max_tokens` caps every answer, whatever its target."""
+    """The prompts of one data set. `max_tokens` is where an answer is cut, and `pieces` what `blank_fill` blanks out:
+    a text's parts, each with the white space before it."""
 
     system: Any = ""
     init: Any = ""
@@ -70,10 +83,17 @@ class PromptBook:
     reject: Sequence[str] = ()
     length: Length = Length()
     max_tokens: int = 64
+    use_subcategory: bool = True
+    pieces: Callable[[str], list[str]] = words
 
     @classmethod
-    def read(cls, path: Path, *, max_tokens: int = 64) -> PromptBook:
-        """Raises InputError for a file that is missing or has an unknown key."""
+    def read(
+        cls, path: Path, *, max_tokens: int = 64, use_subcategory: bool = True, length: Mapping[str, Any] | None = None
+    ) -> PromptBook:
+        """The prompts of a file; what `length` holds goes before the file's own.
+
+        Raises InputError for a file that is missing or has an unknown key.
+        """
         import yaml
 
         try:
@@ -82,16 +102,17 @@ class PromptBook:
             raise InputError(f"{path}: {error.strerror}; a data set has a prompts.yaml beside its spec.yaml") from None
         except yaml.YAMLError as error:
             raise InputError(f"{path}: not YAML ({str(error)[:120]})") from None
-        _check_keys(path, data, {f.name for f in fields(cls)} - {"max_tokens"})
+        _check_keys(path, data, {f.name for f in fields(cls)} - {"max_tokens", "use_subcategory", "pieces"})
         data = {key: value for key, value in data.items() if value is not None}  # an empty key means the default
         _check_keys(path, data.get("length", {}), {f.name for f in fields(Length)})
         _check_keys(path, data.get("few_shot", {}), {"init", *VARIATIONS})
         if not isinstance(data.get("reject", []), list):
             raise InputError(f"{path}: reject is a list of phrases")
-        length = data.pop("length", {})
-        if not all(type(value) in (int, float, bool) for value in length.values()):
-            raise InputError(f"{path}: length holds numbers, and whole_sentences true or false")
-        book = cls(**data, length=Length(**length), max_tokens=max_tokens)
+        own = data.pop("length", {})
+        if not all(type(value) in (int, float, bool) for value in own.values()):
+            raise InputError(f"{path}: length holds numbers, dynamic and whole_sentences true or false")
+        target = Length(**{**own, **(length or {})})
+        book = cls(**data, length=target, max_tokens=max_tokens, use_subcategory=use_subcategory)
         if not 1 <= book.length.min_words <= book.length.max_words:
             raise InputError(f"{path}: length needs 1 <= min_words <= max_words")
         return book
@@ -104,22 +125,29 @@ class PromptBook:
                 for template in _all(getattr(self, name), label) or [""]:
                     self._prompt(name, label, rng, 1, template, text="", masked="")
 
+    def _templates(self, kind: str, label: Mapping[str, str]) -> list[str]:
+        """The templates in use for this label."""
+        templates = _all(getattr(self, kind), label)
+        if kind != "init":
+            return templates
+        drawn = [t for t in templates if ("{keyword}" in t or "{persona}" in t) == self.use_subcategory]
+        return drawn or templates
+
     def first(self, label: Mapping[str, str], rng: np.random.Generator) -> Prompt:
         """A prompt for a new text with this label ({column: value})."""
-        words = int(rng.integers(self.length.min_words, self.length.max_words + 1))
-        return self._prompt("init", label, rng, words)
+        target = int(rng.integers(self.length.min_words, self.length.max_words + 1))
+        return self._prompt("init", label, rng, target)
 
     def variation(
         self, kind: str, text: str, label: Mapping[str, str], rng: np.random.Generator, degree: float = 0.5
     ) -> Prompt:
-        """A prompt for a variation of `text`; `degree` is the share of words that `blank_fill` blanks out."""
-        source = text.split()
-        words = round(len(source) + rng.normal(0, self.length.spread))
-        words = min(max(words, self.length.min_words), self.length.max_words)
+        """A prompt for a variation of `text`; `degree` is the share of its pieces that `blank_fill` blanks out."""
+        target = round(len(text.split()) + rng.normal(0, degree * self.length.spread))
+        target = min(max(target, self.length.min_words), self.length.max_words)
         masked = ""
         if kind == "blank_fill":
-            masked = " ".join("_" if rng.random() < degree else word for word in source)
-        return self._prompt(kind, label, rng, words, text=text, masked=masked)
+            masked = "".join(_blank(piece) if rng.random() < degree else piece for piece in self.pieces(text))
+        return self._prompt(kind, label, rng, target, text=text, masked=masked)
 
     def clean(self, answer: str | None) -> str:
         """The text of an answer: no preamble, no enclosing quotes, no word count, white space collapsed; "" if nothing
@@ -141,11 +169,12 @@ class PromptBook:
         kind: str,
         label: Mapping[str, str],
         rng: np.random.Generator,
-        words: int,
+        target: int,
         template: str | None = None,
         **values: str,
     ) -> Prompt:
-        template = _one(getattr(self, kind), label, rng) if template is None else template
+        if template is None:
+            template = _pick(self._templates(kind, label), rng)
         if not template:
             raise InputError(f"prompts.yaml has no {kind!r} template; add one or choose another --variation_type")
         for name, plural in _LISTS.items():
@@ -156,12 +185,13 @@ class PromptBook:
             if not isinstance(shot, Mapping) or not isinstance(shot.get("answer"), str):
                 raise InputError(f"prompts.yaml: a {kind} shot is a mapping of the template's fields and `answer`")
             fields_of = {"words": len(shot["answer"].split()), **shot}
-            shots.append((_fill(_one(getattr(self, kind), label, rng), fields_of, label), shot["answer"]))
+            own = {column: shot.get(f"label.{column}", value) for column, value in label.items()}
+            shots.append((_fill(_one(getattr(self, kind), label, rng), fields_of, own), shot["answer"]))
         return Prompt(
-            text=_fill(template, {**values, "words": words}, label),
+            text=_fill(template, {**values, "words": target}, label),
             system=_one(self.system, label, rng),
             shots=tuple(shots),
-            max_new_tokens=self.length.tokens(words, self.max_tokens),
+            max_new_tokens=self.length.tokens(target, self.max_tokens),
         )
 
 
@@ -187,8 +217,17 @@ def _all(value: Any, label: Mapping[str, str]) -> list[str]:
 
 
 def _one(value: Any, label: Mapping[str, str], rng: np.random.Generator) -> str:
-    choices = _all(value, label)
+    return _pick(_all(value, label), rng)
+
+
+def _pick(choices: Sequence[str], rng: np.random.Generator) -> str:
     return choices[int(rng.integers(len(choices)))] if choices else ""
+
+
+def _blank(piece: str) -> str:
+    """A blank in the place of a piece; the white space before it stays."""
+    text = piece.lstrip()
+    return piece[: len(piece) - len(text)] + "_" if text else piece
 
 
 def _fill(template: str, values: Mapping[str, Any], label: Mapping[str, str]) -> str:
