@@ -13,8 +13,9 @@ import hashlib
 import logging
 import os
 import secrets
+import tempfile
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +25,7 @@ from dpsda.assets import home, resolve
 from dpsda.errors import InputError
 
 GROUP = 8192  # texts between two writes to the cache: what a kill can lose, and the tokens held in memory
+IN_MEMORY = 1 << 30  # bytes of vectors up to which they are held in memory
 TOKENS = {"cpu": 512, "cuda": 1 << 16}  # tokens in a batch, filler included
 
 log = logging.getLogger(__name__)
@@ -56,29 +58,52 @@ class Encoder:
     def embed(self, texts: Sequence[str], *, private: bool, desc: str = "") -> np.ndarray:
         """The vectors of `texts`, (N, D) float32. `private` texts and public ones have separate caches.
 
-        A vector is a function of its text: bit for bit the same whatever else is in `texts`, in whatever order.
+        A vector is a function of its text: bit for bit the same whatever else is in `texts`, in whatever order. With a
+        cache, an array above `IN_MEMORY` bytes is a file without a name, memory-mapped, in the cache's folder.
         """
-        from tqdm import tqdm
-
         cache = self._cache(private)
         keys = _keys(texts, cache.secret if cache else b"")
-        first, inverse = np.unique(keys, return_index=True, return_inverse=True)[1:]
-        out = np.empty((len(texts), self.dim), dtype=np.float32)
-        missing = np.sort(first if cache is None else first[~cache.fill(out, first, keys[first])])
+        if cache is None:
+            first, inverse = np.unique(keys, return_index=True, return_inverse=True)[1:]
+            distinct = np.empty((len(first), self.dim), dtype=np.float32)
+            groups = self._groups(texts, first, private, desc)
+            for start, (_, vectors) in zip(range(0, len(first), GROUP), groups, strict=True):
+                distinct[start : start + GROUP] = vectors
+            return distinct[inverse]
+        self._store(cache, keys, texts, private, desc)
+        out = cache.array(len(texts))
+        for start in range(0, len(texts), GROUP):
+            cache.fill(out[start : start + GROUP], keys[start : start + GROUP])
+        return out
+
+    def precompute(self, texts: Sequence[str], *, private: bool, desc: str = "") -> int:
+        """Put the vectors of `texts` on disk for a later `embed`; how many distinct ones were not there yet."""
+        cache = self._cache(private)
+        if cache is None:
+            raise ValueError("an encoder without a cache has nowhere to put them")
+        return self._store(cache, _keys(texts, cache.secret), texts, private, desc)
+
+    def _store(self, cache: _Cache, keys: np.ndarray, texts: Sequence[str], private: bool, desc: str) -> int:
+        """Embed the texts whose keys the cache does not know, each once, in their order."""
+        first = np.sort(np.unique(keys, return_index=True)[1])
+        missing = first[~cache.knows(keys[first])]
+        for group, vectors in self._groups(texts, missing, private, desc):
+            cache.add(keys[group], vectors)
+        return len(missing)
+
+    def _groups(
+        self, texts: Sequence[str], numbers: np.ndarray, private: bool, desc: str
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The texts of these numbers, `GROUP` at a time: their numbers (n,), and their vectors (n, D) float32."""
+        from tqdm import tqdm
+
         # the bar of private texts has no count and no rate: how many distinct ones there are is private
         layout = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]" if private else None
-        desc, quiet = desc or "embed", not len(missing)
-        with tqdm(total=len(missing), desc=desc, unit="text", bar_format=layout, disable=quiet, delay=1) as bar:
-            for start in range(0, len(missing), GROUP):
-                group = missing[start : start + GROUP]
-                vectors = self._embed([texts[i] for i in group], bar.update)
-                out[group] = vectors
-                if cache is not None:
-                    cache.add(keys[group], vectors)
-        source = first[inverse]
-        repeated = np.flatnonzero(source != np.arange(len(source)))
-        out[repeated] = out[source[repeated]]
-        return out
+        desc, quiet = desc or "embed", not len(numbers)
+        with tqdm(total=len(numbers), desc=desc, unit="text", bar_format=layout, disable=quiet, delay=1) as bar:
+            for start in range(0, len(numbers), GROUP):
+                group = numbers[start : start + GROUP]
+                yield group, self._embed([texts[i] for i in group], bar.update)
 
     def _embed(self, texts: list[str], progress: Callable[[int], object]) -> np.ndarray:
         """(len(texts), D) float32, in batches of fixed shapes.
@@ -163,19 +188,33 @@ class _Cache:
         self._parts: list[tuple[str, np.ndarray]] = []  # (shard, its keys)
         self._sorted = 0  # how many of `_parts` the index covers
 
-    def fill(self, out: np.ndarray, rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
-        """Write the vectors that are known into `out[rows]`; which keys were known, (len(keys),) bool."""
+    def knows(self, keys: np.ndarray) -> np.ndarray:
+        """Which of the keys have a vector here, (len(keys),) bool."""
         self._refresh()
         if not self._parts:
             return np.zeros(len(keys), dtype=bool)
-        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        found = self._keys[at] == keys
+        return self._keys[self._find(keys)] == keys
+
+    def fill(self, out: np.ndarray, keys: np.ndarray) -> None:
+        """Write the vectors of the keys, all known, into the rows of `out`."""
+        if not self.knows(keys).all():
+            raise InputError(f"{self.folder} lost vectors while it was read: run the same command again")
+        at = self._find(keys)
         part, row = self._part[at], self._row[at]
-        for number in np.unique(part[found]):
-            here = np.flatnonzero(found & (part == number))
+        for number in np.unique(part):
+            here = np.flatnonzero(part == number)
             here = here[np.argsort(row[here])]  # read the file in its order
-            out[rows[here]] = self._shards[self._parts[number][0]][row[here]]
-        return found
+            out[here] = self._shards[self._parts[number][0]][row[here]]
+
+    def array(self, rows: int) -> np.ndarray:
+        """(rows, D) float32 to be filled: in memory, or if it is large in a file that is gone when nobody holds it."""
+        if not rows or rows * self.dim * 4 <= IN_MEMORY:
+            return np.empty((rows, self.dim), dtype=np.float32)
+        with tempfile.TemporaryFile(dir=self.folder) as file:
+            return np.memmap(file, dtype=np.float32, mode="w+", shape=(rows, self.dim))
+
+    def _find(self, keys: np.ndarray) -> np.ndarray:
+        return np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
 
     def add(self, keys: np.ndarray, vectors: np.ndarray) -> None:
         name = uuid.uuid4().hex

@@ -23,14 +23,29 @@ PAIRS = 1 << 13  # pairs rescored at a time
 
 
 def nearest(
-    queries: np.ndarray, candidates: np.ndarray, k: int = 1, metric: Metric = "L2", *, device: str = "auto"
+    queries: np.ndarray,
+    candidates: np.ndarray,
+    k: int = 1,
+    metric: Metric = "L2",
+    *,
+    rows: np.ndarray | None = None,
+    device: str = "auto",
 ) -> np.ndarray:
-    """Indices (N, k) int64 of the k nearest `candidates` (M, D) of each of `queries` (N, D), nearest first."""
-    return search(queries, candidates, k, metric, device=device)[0]
+    """Indices (N, k) int64 of the k nearest `candidates` (M, D) of each of `queries` (N, D), nearest first.
+
+    With `rows`, only these of the queries are asked for, and only a block of them is read at a time.
+    """
+    return search(queries, candidates, k, metric, rows=rows, device=device)[0]
 
 
 def search(
-    queries: np.ndarray, candidates: np.ndarray, k: int = 1, metric: Metric = "L2", *, device: str = "auto"
+    queries: np.ndarray,
+    candidates: np.ndarray,
+    k: int = 1,
+    metric: Metric = "L2",
+    *,
+    rows: np.ndarray | None = None,
+    device: str = "auto",
 ) -> tuple[np.ndarray, np.ndarray]:
     """`nearest`, and how near: (N, k) int64 and (N, k) float64.
 
@@ -50,10 +65,12 @@ def search(
 
     kept = _distinct(candidates, k)
     tiles = [_Tile(candidates, kept[start : start + TILE], metric, device) for start in range(0, len(kept), TILE)]
-    indices = np.empty((len(queries), k), dtype=np.int64)
-    scores = np.empty((len(queries), k), dtype=np.float64)
-    for start in range(0, len(queries), BLOCK):
-        block = _float32(queries[start : start + BLOCK], "query")
+    count = len(queries) if rows is None else len(rows)
+    indices = np.empty((count, k), dtype=np.int64)
+    scores = np.empty((count, k), dtype=np.float64)
+    for start in range(0, count, BLOCK):
+        part = slice(start, start + BLOCK)
+        block = _float32(queries[part] if rows is None else queries[rows[part]], "query")
         found = [tile.best(block, k) for tile in tiles]
         query, index, score = (np.concatenate(parts) for parts in zip(*found, strict=True))
         order = np.lexsort((index, -score, query))  # by query, then nearest first, then lower index

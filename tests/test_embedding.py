@@ -85,6 +85,33 @@ def test_cached_texts_are_not_embedded_again(folder, texts, tmp_path, monkeypatc
         again.embed(texts[:1], private=False)
 
 
+def test_precomputed_texts_are_found_by_a_run(folder, texts, monkeypatch):
+    """Stopped after two of five shards, the same command embeds the rest only; a large array is a file."""
+    monkeypatch.setattr(embedding, "GROUP", 8)
+    encoder, seen = Encoder(folder, device="cpu"), []
+    real = encoder._embed
+
+    def embed(group, progress):
+        if len(seen) == 16:
+            raise KeyboardInterrupt
+        seen.extend(group)
+        return real(group, progress)
+
+    monkeypatch.setattr(encoder, "_embed", embed)
+    with pytest.raises(KeyboardInterrupt):
+        encoder.precompute(texts[3:43], private=True)
+    again, rest = Encoder(folder, device="cpu"), []
+    real = again._embed
+    monkeypatch.setattr(again, "_embed", lambda group, progress: rest.extend(group) or real(group, progress))
+    assert again.precompute([*texts[3:43], texts[3]], private=True) == 24 and seen + rest == texts[3:43]
+    assert again.precompute(texts[3:43], private=True) == 0
+    monkeypatch.setattr(embedding, "IN_MEMORY", 0)
+    vectors = again.embed([*texts[3:43], texts[3]], private=True)
+    assert isinstance(vectors, np.memmap) and len(rest) == 24
+    monkeypatch.setattr(embedding, "IN_MEMORY", 1 << 30)
+    assert np.array_equal(vectors, again.embed([*texts[3:43], texts[3]], private=True))
+
+
 def test_another_model_or_dtype_has_another_cache(folder, tmp_path):
     import torch
 
@@ -128,17 +155,17 @@ def test_damaged_and_foreign_shards_are_ignored(tmp_path, caplog):
     (tmp_path / "foreign.keys.npy").write_bytes(b"not an array")
     np.save(tmp_path / "object.keys.npy", np.array([{}], dtype=object), allow_pickle=True)
     (tmp_path / "half.vectors.npy").write_bytes(b"")  # killed before its keys were written
-    out = np.zeros((4, 3), np.float32)
-    found = _Cache(tmp_path, 3).fill(out, np.arange(4), keys(2, 3, 5, 1))
-    assert found.tolist() == [True, False, False, True]
-    assert out[[0, 3]].tolist() == vectors(2, 1).tolist()
+    found = _Cache(tmp_path, 3)
+    assert found.knows(keys(2, 3, 5, 1)).tolist() == [True, False, False, True]
+    found.fill(out := np.zeros((2, 3), np.float32), keys(2, 1))
+    assert out.tolist() == vectors(2, 1).tolist()
     assert sum("not used" in record.message for record in caplog.records) == 4
 
 
 def test_a_cache_of_another_dimension_is_one_line(tmp_path):
     _Cache(tmp_path, 3).add(keys(1), vectors(1))
     with pytest.raises(InputError, match="vectors of 3 numbers and this model gives 4") as error:
-        _Cache(tmp_path, 4).fill(np.zeros((1, 4), np.float32), np.arange(1), keys(1))
+        _Cache(tmp_path, 4).knows(keys(1))
     assert "\n" not in str(error.value)
 
 
@@ -150,14 +177,14 @@ def test_processes_share_a_cache(tmp_path):
         "for i in range(20):\n"
         "    n = me * 10 + i\n"
         "    cache.add(np.array([n.to_bytes(16, 'big')], 'S16'), np.full((1, 3), n, np.float32))\n"
-        "    cache.fill(np.zeros((1, 3), np.float32), np.arange(1), np.array([b'x'], 'S16'))\n"
+        "    cache.knows(np.array([b'x'], 'S16'))\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     workers = [subprocess.Popen([*command, str(i)], stdout=subprocess.PIPE, text=True) for i in range(4)]
     secrets = {worker.communicate()[0] for worker in workers}
     assert [worker.returncode for worker in workers] == [0] * 4 and len(secrets) == 1
     out = np.zeros((50, 3), np.float32)
-    assert _Cache(tmp_path, 3).fill(out, np.arange(50), keys(*range(50))).all()
+    _Cache(tmp_path, 3).fill(out, keys(*range(50)))
     assert np.array_equal(out, vectors(*range(50)))
 
 

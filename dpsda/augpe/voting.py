@@ -28,6 +28,6 @@ def vote(
         rows = np.sort(order[bounds[cell] : bounds[cell + 1]])
         own = np.flatnonzero(candidate_cells == cell)
         if len(rows):
-            found = nearest(private[rows], candidates[own], min(k, len(own)), metric)
+            found = nearest(private, candidates[own], min(k, len(own)), metric, rows=rows)
             votes[rows[:, None], np.arange(found.shape[1])] = own[found]
     return votes

@@ -1,0 +1,49 @@
+"""Embed the private records of a data set before a run (Xie et al. 2024, Algorithm 1, line 1).
+
+    python -m dpsda.precompute --config data/yelp/embeddings.yaml
+    bash scripts/embeddings.sh --yelp --openreview --pubmed
+
+The vectors go to the private cache of embeddings, in shards, as they are made: a command that was stopped goes on where
+it was, and a run with the same encoder finds them by their texts. main.py does the same for what is not there.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import dataclass
+
+from dpsda.arg_utils import option, parse, run
+from dpsda.options import DataOptions, EmbeddingOptions
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """Device."""
+
+    device: str = option("auto", "cpu, cuda, cuda:1, ...; auto takes the GPU if there is one", free=True)
+    log_private: bool = option(False, "show how many texts were embedded, and how fast", free=True)
+
+
+def main() -> None:
+    data, embedding, machine = parse(
+        None, "python -m dpsda.precompute", __doc__ or "", DataOptions, EmbeddingOptions, DeviceOptions
+    )
+    from dpsda.data import DatasetSpec, load
+    from dpsda.embedding import Encoder
+
+    spec = DatasetSpec.read(data.dataset)
+    texts = load(spec, data.split, file=data.train_data_file).texts
+    encoder = Encoder(embedding.feature_extractor, device=machine.device)
+    start = time.monotonic()
+    made = encoder.precompute(texts, private=True, desc=f"{spec.name} {data.split}")
+    seconds = time.monotonic() - start
+    figures = ""
+    if machine.log_private:  # the number of distinct texts is private
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        figures = f" ({made:,} of {len(texts):,} texts new, {made / seconds:,.0f} a second, at most {memory:.1f} GiB)"
+    print(f"{spec.name}, split {data.split}: embedded by {embedding.feature_extractor} in {seconds:,.0f} s{figures}")
+
+
+if __name__ == "__main__":
+    run(main)
