@@ -1,0 +1,458 @@
+"""The client against a server that fails on purpose, in a process of its own."""
+
+import email.utils
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from apis import azure_api
+from apis.api import Prompt
+from apis.azure_api import AZURE_VERSION, AzureAPI, Endpoint, endpoints
+from apis.journal import Journal, _key
+from dpsda.errors import InputError
+from tests.apis.fault_server import filtered, reply
+
+ROOT = Path(__file__).resolve().parents[2]
+KEY, OTHER = "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"
+PROMPTS = [Prompt(f"prompt {number}", max_new_tokens=5) for number in range(60)]
+ANSWERS = [reply(prompt.text) for prompt in PROMPTS]
+VARIABLES = ["MODEL_CONFIG", "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_VERSION"]
+VARIABLES += ["AZURE_OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_DEPLOYMENT"]
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """No time is lost between two tries."""
+    monkeypatch.setattr(azure_api, "BACKOFF", lambda state: 0.001)
+
+
+@dataclass
+class Fault:
+    url: str
+    log: Path
+
+    @property
+    def requests(self) -> list[dict]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Start a server with these settings."""
+    started = []
+
+    def serve(**settings) -> Fault:
+        log = tmp_path / f"server{len(started)}.jsonl"
+        log.touch()
+        command = [sys.executable, ROOT / "tests/apis/fault_server.py", json.dumps(settings | {"log": str(log)})]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        return Fault(f"http://127.0.0.1:{int(started[-1].stdout.readline())}", log)
+
+    yield serve
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def client(*servers: Fault, keys=(KEY,), model="gpt-4o-mini", **options) -> AzureAPI:
+    ends = [Endpoint(f"{server.url}/v1", key) for server in servers for key in keys]
+    return AzureAPI(model, endpoints=ends, **{"num_procs": 8, "progress": False, **options})
+
+
+CHILD = """
+import json, sys
+from pathlib import Path
+from apis.api import Prompt
+from apis.azure_api import AzureAPI, Endpoint
+from apis.journal import Journal
+url, keys, texts, folder = json.loads(sys.argv[1])
+ends = [Endpoint(url + "/v1", key) for key in keys]
+log = Path(folder, "requests.jsonl")
+api = AzureAPI("gpt-4o-mini", endpoints=ends, num_procs=64, timeout=2, log=log, progress=False)
+answers = Journal(api, Path(folder)).generate([Prompt(text) for text in texts], 7)
+Path(folder, "answers.json").write_text(json.dumps([answers, api.requests]))
+"""
+
+
+def test_faults_and_kills_lose_and_repeat_nothing(serve, tmp_path):
+    rates = {"429": 0.1, "500": 0.05, "timeout": 0.02, "truncated": 0.01, "401": 0.005, "filter": 0.02}
+    server = serve(keys=[KEY, OTHER], delay=0.02, rates=rates, headers={"Retry-After": "0.05"})
+    texts = [f"prompt {number}" for number in range(2000)]
+    place = {_key(number, Prompt(text)): text for number, text in enumerate(texts)}
+    journal = tmp_path / "7.jsonl"
+
+    def stored() -> list[bytes]:
+        return journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []
+
+    arguments = json.dumps([server.url, [KEY, OTHER], texts, str(tmp_path)])
+    command = [sys.executable, "-c", CHILD, arguments]
+    snapshots = []
+    kills = [random.randrange(start, start + 400) for start in (100, 700, 1300)]
+    for kill in kills:
+        child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
+        while child.poll() is None and len(stored()) < kill:
+            time.sleep(0.02)
+        assert child.poll() is None, (kills, child.stderr.read())
+        child.send_signal(signal.SIGKILL)
+        child.communicate()
+        kept, before = {place[json.loads(line)["key"]] for line in stored()}, server.requests
+        assert kill <= len(kept) < 2000, kills
+        assert len({request["prompt"] for request in before} - kept) <= 64, kills  # these are asked again
+        snapshots.append((kept, len(before)))
+    done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+    answers, counted = json.loads((tmp_path / "answers.json").read_text())
+    refused = {text for text in texts if filtered(text, rates["filter"])}
+    assert 20 < len(refused) < 60
+    assert answers == [None if text in refused else reply(text) for text in texts]
+    requests = server.requests
+    for kept, mark in snapshots:
+        assert not kept & {request["prompt"] for request in requests[mark:]}, kills
+    assert {"429", "500", "timeout", "truncated", "filter", "401"} <= {request["fault"] for request in requests}
+    assert len(requests) - 3 * 64 <= counted <= len(requests)  # a kill takes the lines of what was in flight
+    text = (tmp_path / "requests.jsonl").read_text()
+    assert KEY not in text and OTHER not in text and "prompt 1" not in text
+
+
+def test_openai_protocol(serve):
+    server = serve(keys=[KEY])
+    prompt = Prompt("now", "be brief", (("ask", "told"),), max_new_tokens=7)
+    assert client(server, temperature=1.4, top_p=0.9).generate([prompt], 0) == [reply("now")]
+    [request] = server.requests
+    assert (request["path"], request["key"]) == ("/v1/chat/completions", KEY)
+    turns = [("system", "be brief"), ("user", "ask"), ("assistant", "told"), ("user", "now")]
+    assert request["body"] == {
+        "model": "gpt-4o-mini",
+        "messages": [{"role": role, "content": content} for role, content in turns],
+        "temperature": 1.4,
+        "top_p": 0.9,
+        "max_tokens": 7,
+    }
+
+
+def test_azure_protocol(serve, monkeypatch):
+    server = serve(keys=[KEY])
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", server.url + "/")
+    monkeypatch.setenv("AZURE_OPENAI_DEPLOYMENT", "mine")
+    api = AzureAPI("gpt-4o-mini", endpoints=endpoints("gpt-4o-mini"), progress=False)
+    assert api.generate(PROMPTS[:2], 0) == ANSWERS[:2]
+    for request in server.requests:
+        assert request["path"] == f"/openai/deployments/mine/chat/completions?api-version={AZURE_VERSION}"
+        assert request["key"] == KEY
+
+
+def test_endpoints_share_the_load_and_calls_repeat(serve):
+    server = serve(keys=[KEY, OTHER], delay=0.01)
+    api = client(server, keys=(KEY, OTHER))
+    results = []
+    for _ in range(2):  # in a thread, and more than once
+        thread = threading.Thread(target=lambda: results.append(api.generate(PROMPTS, 0)))
+        thread.start()
+        thread.join()
+    assert results == [ANSWERS, ANSWERS]
+    shares = Counter(request["key"] for request in server.requests)
+    assert min(shares[KEY], shares[OTHER]) >= 50  # of 120
+    assert (api.requests, api.prompt_tokens, api.completion_tokens) == (120, 1200, 600)
+    assert api.cost == pytest.approx((1200 * 0.15 + 600 * 0.60) / 1e6)
+    assert client(server, model="unheard-of").cost is None
+
+
+def test_the_least_busy_endpoint_is_asked(serve):
+    slow, fast = serve(delay=0.3), serve(delay=0.02)
+    assert client(slow, fast).generate(PROMPTS, 0) == ANSWERS
+    assert 4 <= len(slow.requests) < 20
+
+
+def test_answers_are_handed_over_as_they_come(serve):
+    server = serve(delay=0.01, rates={"filter": 0.3})
+    heard = []
+    api = client(server, num_procs=4)
+
+    def hear(number, answer):
+        assert api.requests <= len(heard) + 4  # nobody takes a prompt before the last answer is stored
+        heard.append((number, answer))
+
+    answers = api.generate(PROMPTS, 0, hear)
+    assert sorted(heard) == list(enumerate(answers))
+    assert answers == [None if filtered(p.text, 0.3) else reply(p.text) for p in PROMPTS]
+    assert 0 < answers.count(None) < len(PROMPTS)
+
+
+def test_an_error_of_the_listener_comes_through(serve):
+    def full(number, answer):
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        client(serve()).generate(PROMPTS, 0, full)
+
+
+def test_refusals_and_odd_bodies(serve, quick):
+    server = serve(script=["refusal", "empty", "error in 200", "no usage"])
+    api = client(server, num_procs=1)
+    prompts = [*PROMPTS[:3], Prompt("half \ud800 letter")]
+    assert api.generate(prompts, 0) == [None, None, ANSWERS[2], reply("half ? letter")]
+    assert api.retries == 1 and api.requests == 5
+
+
+def test_a_key_that_is_refused_is_left_out(serve, capsys):
+    server = serve(keys=[KEY])
+    api = client(server, keys=(OTHER, KEY))
+    assert api.generate(PROMPTS, 0) == ANSWERS
+    warning = capsys.readouterr().err.strip()
+    assert warning == f"warning: endpoint 1 ({server.url[7:]}) answered 401: left out from now on"
+    assert Counter(request["fault"] for request in server.requests)["401"] <= 8
+
+
+@pytest.mark.parametrize(("keys", "path", "status"), [((OTHER, OTHER), "/v1", 401), ((KEY,), "/v2", 404)])
+def test_no_endpoint_left(serve, keys, path, status):
+    server = serve(keys=[KEY])
+    ends = [Endpoint(server.url + path, key) for key in keys]
+    api = AzureAPI("m", endpoints=ends, num_procs=4, progress=False)
+    with pytest.raises(InputError, match=rf"no endpoint is left \(endpoint 1 .*{status}\); check the key") as caught:
+        api.generate(PROMPTS, 0)
+    assert "\n" not in str(caught.value)
+    assert len(server.requests) <= 4 * len(keys)
+
+
+def test_a_dead_endpoint_beside_a_good_one(serve, quick):
+    dead, good = serve(script=["500"] * 200), serve(delay=0.02)  # the dead one is always the least busy
+    assert client(dead, good).generate(PROMPTS, 0) == ANSWERS
+
+
+def test_a_bad_request_is_not_sent_again(serve):
+    server = serve(script=["400"], delay=0.3)
+    heard = {}
+    with pytest.raises(
+        InputError, match=r"endpoint 1 .* refused a request with 400: no luck .*, 3 answers are kept"
+    ) as e:
+        client(server, num_procs=4).generate(PROMPTS, 0, heard.__setitem__)
+    assert "\n" not in str(e.value) and len(str(e.value)) < 500
+    assert len(server.requests) == 4
+    assert len(heard) == 3 and all(ANSWERS[number] == answer for number, answer in heard.items())
+
+
+def test_giving_up_keeps_what_was_answered(serve, quick, tmp_path):
+    server = serve(script=[None] * 20, rates={"500": 1.0})
+    api = Journal(client(server, num_procs=4), tmp_path)
+    with pytest.raises(
+        InputError, match=r"10 tries of one request failed, the last with status 500.* 20 answers are kept"
+    ):
+        api.generate(PROMPTS, 0)
+    tried = Counter(request["prompt"] for request in server.requests if request["fault"])
+    assert max(tried.values()) == 10 and len(tried) <= 4
+    api.api = client(serve())
+    assert api.generate(PROMPTS, 0) == ANSWERS
+    assert api.api.requests == 40
+
+
+def test_nobody_there_costs_nothing(quick):
+    api = client(Fault("http://127.0.0.1:9", Path()), num_procs=1)  # a port that nobody listens on
+    with pytest.raises(InputError, match=r"10 tries .* APIConnectionError at endpoint 1 \(127.0.0.1:9\)"):
+        api.generate(PROMPTS, 0)
+    assert (api.requests, api.cost) == (10, 0)
+
+
+def test_giving_up_does_not_wait_for_others(serve, monkeypatch):
+    """A worker that waits for another try stops waiting when the call is over."""
+    server = serve(script=["429", "400"], headers={"Retry-After": "50"}, delay=0.1)
+    start = time.monotonic()
+    with pytest.raises(InputError, match="400"):
+        client(server, num_procs=2).generate(PROMPTS, 0)
+    assert time.monotonic() - start < 20 and len(server.requests) == 2
+
+
+@pytest.mark.parametrize("headers", [{"Retry-After": "0.9"}, {"retry-after-ms": "900", "Retry-After": "0"}])
+def test_retry_after_is_honoured(serve, headers):
+    server = serve(script=["429"], headers=headers)
+    start = time.monotonic()
+    assert client(server).generate(PROMPTS[:1], 0) == ANSWERS[:1]
+    assert time.monotonic() - start >= 0.9  # the first wait of its own is at most 0.5
+
+
+@pytest.mark.parametrize(
+    ("value", "least", "most"),
+    [
+        ("7", 7, 7),
+        (email.utils.formatdate(time.time() + 1000, usegmt=True), 500, 1001),
+        (email.utils.formatdate(time.time() - 1000, usegmt=True), 0, 0),
+        ("-3", 0, 0),
+        ("1e9", 3600, 3600),
+        ("nan", 0, 0),
+        ("soon", 0, 0),
+        ("", 0, 0),
+    ],
+)
+def test_retry_after_values(value, least, most):
+    assert least <= azure_api._retry_after(azure_api.httpx2.Headers({"Retry-After": value})) <= most
+
+
+def test_max_completion_tokens(serve):
+    server = serve(rates={"tokens": 1.0})
+    assert client(server).generate(PROMPTS, 0) == ANSWERS
+    bodies = [request["body"] for request in server.requests]
+    assert len(bodies) <= len(PROMPTS) + 8
+    assert all(body["max_completion_tokens"] == 5 and "max_tokens" not in body for body in bodies[8:])
+
+
+def test_budget_of_requests(serve, quick, tmp_path):
+    server = serve(rates={"500": 0.2})
+    log = tmp_path / "state" / "requests.jsonl"
+
+    def ask(most):
+        api = Journal(client(server, max_requests=most, log=log), tmp_path)
+        return api.generate(PROMPTS, 0)
+
+    for most, before in ((20, 0), (20, 20), (45, 20)):
+        assert len(server.requests) == before
+        with pytest.raises(
+            InputError, match=rf"^the budget of --max_requests {most} is used up: {most} requests, \$0.00"
+        ):
+            ask(most)
+        assert len(server.requests) == most
+        log.write_text(log.read_text() + '{"time": "20')  # what a kill may leave
+    assert ask(None) == ANSWERS
+    assert len(log.read_text().splitlines()) == len(server.requests)
+
+
+def test_budget_in_dollars(serve, quick, tmp_path):
+    server = serve(script=["429", "timeout", "no usage", "500"])
+    prices, log = tmp_path / "prices.yaml", tmp_path / "requests.jsonl"
+    prices.write_text("gpt-4o-mini: {input: 1000, output: 2000}")
+    options = {"prices": prices, "log": log, "num_procs": 4, "timeout": 1.0}
+    estimate = 0.001 * (len("prompt 1") // 3 + 8 + 2 * 5)
+    with pytest.raises(InputError, match=r"^the budget of --max_cost 0.5 is used up: .* requests, \$0.4\d; raise it"):
+        client(server, max_cost=0.5, **options).generate(PROMPTS, 0)
+    api = client(server, max_cost=0.5, **options)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    answered = [line["status"] for line in lines].count(200) - 1
+    assert {line["status"] for line in lines} == {200, 429, 500, "APITimeoutError"}
+    assert api.cost == pytest.approx(2 * estimate + 0.02 * answered)  # a lost answer may be billed, an error is not
+    assert 0.5 - 4 * (estimate + 0.001) <= api.cost <= 0.5
+    assert api.requests == len(server.requests) == len(lines)
+    with pytest.raises(InputError, match="max_cost"):
+        client(server, max_cost=api.cost, **options).generate(PROMPTS, 0)
+    assert len(server.requests) == len(lines)
+
+
+def test_prices(tmp_path):
+    with pytest.raises(InputError, match=r"prices.yaml has no price of 'unheard-of'"):
+        AzureAPI("unheard-of", endpoints=[], max_cost=1.0)
+    for text in ("gpt-4o: 3", "gpt-4o: {input: 1}", "[", "gpt-4o: {input: .nan, output: 1}"):
+        (tmp_path / "p.yaml").write_text(text)
+        with pytest.raises(InputError, match=r"p\.yaml"):
+            AzureAPI("gpt-4o", endpoints=[], prices=tmp_path / "p.yaml")
+
+
+@pytest.mark.parametrize("fault", ["400", "401", "500", "timeout", None])
+def test_keys_show_nowhere(serve, quick, fault, tmp_path, capfd, caplog):
+    caplog.set_level("DEBUG")
+    server = serve(rates={fault: 1.0} if fault else {}, keys=[KEY])
+    log = tmp_path / "requests.jsonl"
+    api = client(server, log=log, timeout=0.2, num_procs=2, progress=True)
+    shown = [repr(api), repr(vars(api))]
+    try:
+        api.generate(PROMPTS[:2], 0)
+    except InputError as error:
+        shown += traceback.format_exception(error)
+        assert (fault is not None) and ("[key]" in str(error)) == (fault == "400")
+    else:
+        assert fault is None
+    shown += [*capfd.readouterr(), log.read_text(), repr(vars(api))]
+    assert any(server.url[7:] in text for text in shown)
+    assert KEY in server.log.read_text() and not any(KEY in text for text in shown)
+    assert not any(record.name.startswith(("openai", "http")) for record in caplog.records)
+
+
+def test_endpoints_of_the_environment(monkeypatch):
+    with pytest.raises(InputError, match="OPENAI_API_KEY, or AZURE_OPENAI_API_KEY and AZURE_OPENAI_ENDPOINT"):
+        endpoints("m")
+    assert endpoints("m", "http://box:8000/v1") == [Endpoint("http://box:8000/v1", "")]
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    assert endpoints("m") == [Endpoint("https://api.openai.com/v1", KEY)]
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://other/v1")
+    assert endpoints("m") == [Endpoint("https://other/v1", KEY)]
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", OTHER)
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://x.openai.azure.com")
+    monkeypatch.setenv("OPENAI_API_VERSION", "2099-01-01")
+    assert endpoints("m") == [Endpoint("https://x.openai.azure.com", OTHER, "m", "2099-01-01")]
+    assert endpoints("m", "http://box:8000/v1") == [Endpoint("http://box:8000/v1", KEY)]
+
+
+def test_endpoints_of_a_file(tmp_path, monkeypatch):
+    path = tmp_path / "models.yaml"
+    path.write_text(f"""
+gpt-4o: {{openai_api_key: {KEY}, openai_api_base: https://a.openai.azure.com, engine: one, api_version: 2024-06-01}}
+many:
+  - {{key_env: MY_KEY, openai_api_base: "https://b.openai.azure.com", engine: two}}
+  - {{openai_api_key: 00112233445566778899}}
+  - {{openai_api_base: "http://box:8000/v1"}}
+""")
+    with pytest.raises(InputError, match="variable MY_KEY is not set"):
+        endpoints("many", model_config=path)
+    monkeypatch.setenv("MY_KEY", OTHER)
+    monkeypatch.setenv("MODEL_CONFIG", str(path))
+    assert endpoints("gpt-4o") == [Endpoint("https://a.openai.azure.com", KEY, "one", "2024-06-01")]
+    assert endpoints("many") == [
+        Endpoint("https://b.openai.azure.com", OTHER, "two", AZURE_VERSION),
+        Endpoint("https://api.openai.com/v1", "00112233445566778899"),
+        Endpoint("http://box:8000/v1", ""),
+    ]
+    assert endpoints("gpt-4o", "http://box/v1") == [Endpoint("http://box/v1", "")]
+    with pytest.raises(InputError, match="not both"):
+        endpoints("gpt-4o", "http://box/v1", path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gpt-4: {openai_api_key: KEY}", "no entry 'gpt-4o'; did you mean gpt-4?"),
+        ("gpt-4o: {openai_key: KEY}", "unknown key 'openai_key'; did you mean openai_api_key?"),
+        ("gpt-4o: {openai_api_key: KEY, key_env: HOME}", "not both"),
+        ("gpt-4o: {openai_api_key: KEY, engine: one}", "openai_api_base"),
+        ("gpt-4o: {openai_api_key: KEY, openai_api_base: 'https://a', api_version: v}", "engine"),
+        ("gpt-4o: {openai_api_base: 'https://a', engine: one}", "no key"),
+        ("gpt-4o: {openai_api_key: [KEY]}", "mapping"),
+        ("gpt-4o: []", "has no entry"),
+        ("gpt-4o: {openai_api_key: 'KEY KEY'}", "copy it again"),
+        ("gpt-4o: {openai_api_key: KEY", "line 1: this is not YAML"),
+        ("gpt-4o: {openai_api_key: KEY, openai_api_base: 'https://user:KEY@host/v1'}", "API base of host"),
+        ("gpt-4o: {openai_api_key: KEY, openai_api_base: 'https://host/v1?api-key=KEY'}", "API base of host"),
+        ("gpt-4o: {openai_api_key: KEY, openai_api_base: 'host/KEY'}", "https://"),
+        ("gpt-4o: {openai_api_key: KEY, openai_api_base: 'http://host:KEY/v1'}", "https://"),
+    ],
+)
+def test_bad_files(tmp_path, text, message):
+    (tmp_path / "models.yaml").write_text(text.replace("KEY", KEY))
+    with pytest.raises(InputError) as caught:
+        endpoints("gpt-4o", model_config=tmp_path / "models.yaml")
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert KEY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_keys_do_not_lie_in_the_repository(tmp_path):
+    inside = ROOT / "data" / "keys.yaml"
+    (tmp_path / "link.yaml").symlink_to(inside)
+    for path in (inside, tmp_path / "link.yaml"):
+        with pytest.raises(InputError, match="lies in the repository"):
+            endpoints("gpt-4o", model_config=path)
+    with pytest.raises(InputError, match="cannot read"):
+        endpoints("gpt-4o", model_config=tmp_path / "missing.yaml")
