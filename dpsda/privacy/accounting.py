@@ -135,8 +135,7 @@ def calibrate(
     """The smallest noise multiplier, on a grid of 1e-4, at which `spent` and `events(noise_multiplier)` together stay
     within the budget. Raises BudgetError where no noise up to `most` is enough.
     """
-    if not 0 < epsilon_budget < math.inf:
-        raise PrivacyError(f"epsilon has to be above 0 and finite, not {epsilon_budget}")
+    _check_budget(epsilon_budget)
     _check_delta(delta)
     too_much = BudgetError(
         f"epsilon {epsilon_budget:g} is not enough for what is still to be released: it would take a noise multiplier "
@@ -178,6 +177,38 @@ def calibrate(
     return fits / 1e4
 
 
+def gaussian_epsilon(noise_multiplier: float, releases: int, delta: float) -> float:
+    """The exact epsilon at `delta` of `releases` continuous Gaussian releases, each of L2 sensitivity 1 and standard
+    deviation `noise_multiplier`: together they are one at noise_multiplier / sqrt(releases) (Balle and Wang 2018,
+    Theorem 8).
+
+    For figures published for continuous noise. It is no upper bound for the discrete Gaussian, which runs draw.
+    """
+    from scipy.optimize import brentq
+
+    _check_gaussian(releases, delta)
+    if not noise_multiplier >= 0:
+        raise PrivacyError(f"a noise multiplier has to be at least 0, not {noise_multiplier}")
+    if noise_multiplier == 0:
+        return math.inf
+    mu = math.sqrt(releases) / noise_multiplier
+    if _gaussian_delta(mu, 0.0) <= delta:
+        return 0.0
+    above = mu**2 / 2 + mu * math.sqrt(2 * math.log(1 / delta))  # what zCDP gives (Bun and Steinke 2016)
+    return float(brentq(lambda e: _gaussian_delta(mu, e) - delta, 0.0, above, xtol=1e-12))
+
+
+def gaussian_noise(epsilon_budget: float, releases: int, delta: float) -> float:
+    """The exact noise multiplier at which `releases` continuous Gaussian releases spend epsilon at `delta`: the inverse
+    of `gaussian_epsilon`. `calibrate` gives the one of a run."""
+    from scipy.optimize import brentq
+
+    _check_gaussian(releases, delta)
+    _check_budget(epsilon_budget)
+    log_mu = brentq(lambda x: _gaussian_delta(math.exp(x), epsilon_budget) - delta, -300.0, 300.0, xtol=1e-12)
+    return math.sqrt(releases) / math.exp(float(log_mu))
+
+
 def default_delta(units: int) -> float:
     """1 / (n ln n) for n private units (Xie et al. 2024, section 4.1); n below 3 counts as 3."""
     n = max(units, 3)
@@ -194,6 +225,17 @@ def _check_delta(delta: float) -> None:
         raise PrivacyError(f"delta has to lie between 0 and 1, not at {delta}")
 
 
+def _check_budget(epsilon_budget: float) -> None:
+    if not 0 < epsilon_budget < math.inf:
+        raise PrivacyError(f"epsilon has to be above 0 and finite, not {epsilon_budget}")
+
+
+def _check_gaussian(releases: int, delta: float) -> None:
+    _check_delta(delta)
+    if releases < 1:
+        raise PrivacyError(f"there has to be at least one release, not {releases}")
+
+
 def _noise(event: Event) -> float:
     """The noise of an event at sensitivity 1; inf for one that brings its own curve."""
     match event:
@@ -207,10 +249,7 @@ def _noise(event: Event) -> float:
 
 def _gaussian_guess(events: Sequence[Event], epsilon_budget: float, delta: float) -> float:
     """The noise multiplier at which a Gaussian mechanism with the rho of `events` (at noise multiplier 1) has exactly
-    (epsilon, delta) (Balle and Wang 2018, Theorem 8); only where a search starts."""
-    from scipy.optimize import brentq
-    from scipy.special import log_ndtr, ndtr
-
+    (epsilon, delta); only where a search starts."""
     rho = 0.0
     for event in events:
         match event:
@@ -220,16 +259,17 @@ def _gaussian_guess(events: Sequence[Event], epsilon_budget: float, delta: float
                 rho += event.sampling_rate**2 * event.steps / (2 * event.noise_multiplier**2)
             case Zcdp():
                 rho += event.rho
-
-    def excess(log_mu: float) -> float:
-        mu = math.exp(log_mu)
-        spill = math.exp(epsilon_budget + log_ndtr(-mu / 2 - epsilon_budget / mu))
-        return float(ndtr(mu / 2 - epsilon_budget / mu) - spill - delta)
-
-    if rho == 0 or excess(-12.0) > 0 or excess(6.0) < 0:
+    if rho == 0:
         return 1.0
-    mu = math.exp(float(brentq(excess, -12.0, 6.0, xtol=1e-9)))
-    return min(max(math.sqrt(2 * rho) / mu, 0.3), 100.0)
+    return min(max(math.sqrt(2 * rho) * gaussian_noise(epsilon_budget, 1, delta), 0.3), 100.0)
+
+
+def _gaussian_delta(mu: float, epsilon_budget: float) -> float:
+    """The smallest delta at epsilon of a Gaussian release that one unit moves by `mu` standard deviations."""
+    from scipy.special import log_ndtr, ndtr
+
+    spill = math.exp(epsilon_budget + log_ndtr(-mu / 2 - epsilon_budget / mu))
+    return float(ndtr(mu / 2 - epsilon_budget / mu)) - spill
 
 
 def _grouped(events: Sequence[Event]) -> list[tuple[DiscreteGaussian | SubsampledGaussian, int]]:

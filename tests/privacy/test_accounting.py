@@ -17,6 +17,8 @@ from dpsda.privacy.accounting import (
     default_delta,
     epsilon,
     from_json,
+    gaussian_epsilon,
+    gaussian_noise,
     round_up,
     to_json,
 )
@@ -61,6 +63,37 @@ def test_the_published_yelp_sigma_is_over_budget():
     delta = default_delta(UNITS["yelp"])
     assert epsilon(aug_pe(15.34), delta) > 1
     assert epsilon(aug_pe(15.34), delta) == pytest.approx(1.0045, abs=5e-4)
+
+
+@pytest.mark.parametrize("data", UNITS)
+@pytest.mark.parametrize("target", [1, 2, 4])
+def test_the_exact_gaussian_both_ways(data, target):
+    delta = default_delta(UNITS[data])
+    sigma = gaussian_noise(target, 10, delta)
+    assert sigma == pytest.approx(SIGMAS[data][target], abs=6e-5)
+    assert gaussian_epsilon(sigma, 10, delta) == pytest.approx(target, rel=1e-9)
+
+
+def test_the_published_yelp_sigmas_under_continuous_noise():
+    delta = default_delta(UNITS["yelp"])
+    for sigma, expected in ((15.34, 1.0045), (8.03, 2.0024), (4.24, 4.0053)):
+        assert gaussian_epsilon(sigma, 10, delta) == pytest.approx(expected, abs=5e-5)
+
+
+@pytest.mark.parametrize("target", [1e-3, 0.1, 30, 1e4])
+@pytest.mark.parametrize("delta", [1e-14, 1e-5, 0.3])
+def test_the_exact_gaussian_inverts_far_from_the_usual_budgets(target, delta):
+    assert gaussian_epsilon(gaussian_noise(target, 3, delta), 3, delta) == pytest.approx(target, rel=1e-6)
+
+
+def test_the_ends_of_the_exact_gaussian():
+    assert gaussian_epsilon(0, 1, 1e-5) == math.inf and gaussian_epsilon(10, 1, 0.5) == 0
+    for wrong in (lambda: gaussian_epsilon(math.nan, 1, 1e-5), lambda: gaussian_epsilon(1, 0, 1e-5)):
+        with pytest.raises(PrivacyError):
+            wrong()
+    for wrong in (lambda: gaussian_noise(0, 1, 1e-5), lambda: gaussian_noise(1, 1, 0)):
+        with pytest.raises(PrivacyError):
+            wrong()
 
 
 def test_private_label_counts_are_an_eleventh_event():
