@@ -104,8 +104,9 @@ class PrivateCorpus:
         return digest.hexdigest()
 
 
-def load(spec: DatasetSpec, split: str, *, file: str | Path | None = None) -> PrivateCorpus:
-    """The records of `split`, or of `file` (csv, csv.gz, csv.bz2 or parquet) under that split's hash range.
+def load(spec: DatasetSpec, split: str, *, file: str | Path | None = None, share: float = 1.0) -> PrivateCorpus:
+    """The records of `split`, or of `file` (csv, csv.gz, csv.bz2 or parquet) under that split's hash range; of these
+    the first `share` of the range.
 
     Of the records that the filter and the hash range let in, those without a text, with a label outside its domain
     or without a user are dropped one by one. Raises InputError if the file is missing, empty, malformed or lacks a
@@ -118,9 +119,11 @@ def load(spec: DatasetSpec, split: str, *, file: str | Path | None = None) -> Pr
     path = spec.path(where.file if file is None else str(Path(file).absolute()))
     if not path.is_file():
         raise InputError(f"{spec.name}, split {split!r}: there is no file {path}; download it, or name another one")
+    low, high = where.hash
+    bounds = (low, low + share * (high - low)) if share < 1 else where.hash
     texts, cells, users, rows, reasons, start = [], [], [], [], [], 0
     for table in _parquet(path, spec.columns) if path.suffix == ".parquet" else _csv(path, spec.columns):
-        selected, cell, reason = _judge(table, spec, where.hash)
+        selected, cell, reason = _judge(table, spec, bounds)
         keep = selected & (reason == 0)
         texts.append(table[spec.text].filter(pa.array(keep)))
         cells.append(cell[keep])
