@@ -3,6 +3,7 @@
     python main.py --config data/rotten_tomatoes/quickstart.yaml
     python main.py --dataset my_data --epsilon 4 --result_folder runs/mine --model_type embedded:smollm2-135m-instruct
     python main.py --dataset my_data --epsilon 4 --result_folder runs/mine --dry_run
+    python main.py --config data/yelp/gpt-3.5-turbo.yaml --api_base http://localhost:8000/v1 --model_type my-model
 
 The same command continues a run that was stopped; a larger --epochs or --epsilon extends one that is complete.
 """
@@ -10,21 +11,25 @@ The same command continues a run that was stopped; a larger --epochs or --epsilo
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpsda.arg_utils import parse, run
 from dpsda.augpe.options import AugPEOptions
-from dpsda.options import DataOptions, EmbeddingOptions, ModelOptions, PrivacyOptions, RunOptions
+from dpsda.options import DataOptions, EmbeddingOptions, ModelOptions, PrivacyOptions, RemoteOptions, RunOptions
 
 if TYPE_CHECKING:
     from apis.api import TextAPI
+    from apis.prompting import PromptBook
     from dpsda.embedding import Embeds
+    from dpsda.runs import RunFolder
+
+GROUPS = (DataOptions, PrivacyOptions, AugPEOptions, ModelOptions, RemoteOptions, EmbeddingOptions, RunOptions)
 
 
 def main() -> None:
-    groups = (DataOptions, PrivacyOptions, AugPEOptions, ModelOptions, EmbeddingOptions, RunOptions)
-    options = parse(None, "python main.py", __doc__ or "", *groups)
+    options = parse(None, "python main.py", __doc__ or "", *GROUPS)
     if not options[-1].dry_run:
         generate(Path(options[-1].result_folder), *options)
         return
@@ -39,26 +44,28 @@ def generate(
     privacy: PrivacyOptions,
     evolution: AugPEOptions,
     model: ModelOptions,
+    remote: RemoteOptions,
     embedding: EmbeddingOptions,
     run: RunOptions,
 ) -> None:
     """One run of Aug-PE in folder `root`, from its options to its release."""
-    from apis.prompting import PromptBook
+    from apis.journal import Journal
     from dpsda import release, report, start
     from dpsda.augpe.evolution import Evolution
     from dpsda.augpe.planning import describe_plan, plan
     from dpsda.data import DatasetSpec, load
     from dpsda.dry_run import EchoAPI, HashEncoder, stand_in
+    from dpsda.tracking import tracker
 
     spec = DatasetSpec.read(data.dataset)
-    book = PromptBook.read(spec.folder / start.PROMPTS, max_tokens=model.length)
-    corpus = load(spec, data.split, file=data.train_data_file)
+    book = _book(spec.folder / start.PROMPTS, evolution, model, embedding, run)
+    corpus = start.private_corpus(spec, data, privacy.privacy_unit)
     reference = load(spec, data.reference_split) if data.reference_split and not run.dry_run else None
     if run.dry_run:
         corpus = stand_in(corpus, privacy.privacy_unit)
     book.check(evolution.variation_type, [dict(zip(spec.label_columns, cell, strict=True)) for cell in spec.cells])
     with start.open_run(root, corpus, privacy) as (folder, ledger):
-        config, free = start.configuration(spec, data, privacy, evolution, model, embedding, run)
+        config, free = start.configuration(spec, data, privacy, evolution, model, remote, embedding, run)
         noise = plan(folder, ledger, privacy, evolution, config, free, labelled=bool(spec.labels))
         about = {
             "method": "Aug-PE (Xie et al. 2024)",
@@ -73,21 +80,22 @@ def generate(
             print(f"{root}: this run is complete; a larger --epochs or --epsilon extends it")
         else:
             print(describe_plan(ledger, privacy, evolution, noise, labelled=bool(spec.labels)))
-            api, encoder = (EchoAPI(), HashEncoder()) if run.dry_run else _models(model, embedding)
+            api, encoder = (EchoAPI(), HashEncoder()) if run.dry_run else _models(model, remote, embedding, folder)
             distances = report.Distances(measured, reference, public, encoder)
-            texts = Evolution(
-                corpus=corpus,
-                options=evolution,
-                public_label_counts=privacy.label_counts == "public",
-                noise_multiplier=noise,
-                ledger=ledger,
-                folder=folder,
-                api=api,
-                book=book,
-                encoder=encoder,
-                seed=run.seed,
-                observe=distances.note,
-            ).run()
+            with tracker(folder, ledger, run, distances, privacy, evolution, model, embedding) as observe:
+                texts = Evolution(
+                    corpus=corpus,
+                    options=evolution,
+                    public_label_counts=privacy.label_counts == "public",
+                    noise_multiplier=noise,
+                    ledger=ledger,
+                    folder=folder,
+                    api=api if run.dry_run else Journal(api, folder.state / "answers"),
+                    book=book,
+                    encoder=encoder,
+                    seed=run.seed,
+                    observe=observe,
+                ).run()
             release.publish(folder, ledger, texts, about)
         if run.dry_run:
             print(f"a real run would ask for {api.prompts:,} texts of {api.tokens:,} tokens together, at most")
@@ -95,9 +103,30 @@ def generate(
             report.show(folder, ledger, evolution.epochs, measured, log_private=run.log_private)
 
 
-def _models(model: ModelOptions, embedding: EmbeddingOptions) -> tuple[TextAPI, Embeds]:
-    from apis.hf_api import HFAPI
+def _book(
+    path: Path, evolution: AugPEOptions, model: ModelOptions, embedding: EmbeddingOptions, run: RunOptions
+) -> PromptBook:
+    from apis import blanks
+    from apis.prompting import PromptBook
+
+    book = PromptBook.read(path, max_tokens=model.length, use_subcategory=model.use_subcategory, length=model.target())
+    if evolution.variation_type != "blank_fill" or run.dry_run:
+        return book
+    own = [model.model_type] if model.api == "HFGPT" else []
+    pieces, whose = blanks.tokens([*own, embedding.feature_extractor])
+    print(f"blank_fill: blanks stand for tokens of {whose}")
+    return replace(book, pieces=pieces)
+
+
+def _models(
+    model: ModelOptions, remote: RemoteOptions, embedding: EmbeddingOptions, folder: RunFolder
+) -> tuple[TextAPI, Embeds]:
     from dpsda.embedding import Encoder
+
+    encoder = Encoder(embedding.feature_extractor, device=model.device)
+    if model.api == "AzureGPT":
+        return _remote(model, remote, folder), encoder
+    from apis.hf_api import HFAPI
 
     api = HFAPI(
         model.model_type,
@@ -110,7 +139,24 @@ def _models(model: ModelOptions, embedding: EmbeddingOptions) -> tuple[TextAPI, 
         do_sample=model.do_sample,
         batch_size=model.batch_size,
     )
-    return api, Encoder(embedding.feature_extractor, device=model.device)
+    return api, encoder
+
+
+def _remote(model: ModelOptions, remote: RemoteOptions, folder: RunFolder) -> TextAPI:
+    from apis.azure_api import AzureAPI, endpoints
+
+    return AzureAPI(
+        model.model_type,
+        endpoints=endpoints(model.model_type, remote.api_base, remote.model_config and Path(remote.model_config)),
+        temperature=model.temperature,
+        top_p=model.top_p,
+        num_procs=remote.num_procs,
+        timeout=remote.timeout,
+        max_requests=remote.max_requests,
+        max_cost=remote.max_cost,
+        prices=remote.prices and Path(remote.prices),
+        log=folder.state / "requests.jsonl",
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,24 @@ from typing import Any, NoReturn
 from dpsda.errors import InputError, did_you_mean
 from dpsda.privacy.errors import PrivacyError
 
-_REFUSED = {"wandb_key": "WANDB_API_KEY"}
+_REFUSED = {"wandb_key": "WANDB_API_KEY", "api_key": "OPENAI_API_KEY or AZURE_OPENAI_API_KEY"}
+
+# flags of the paper's code that are another flag with a value here
+_SPELLED = {"--fp16": ("--dtype", "float16"), "--no_cuda": ("--device", "cpu")}
+
+# and those that are something else
+_REPLACED = {
+    "fp16": "dtype: float16",
+    "no_cuda": "device: cpu",
+    "mlm_probability": "--variation_degree_schedule",
+    "data_checkpoint_path": "nothing: the same command continues the run in --result_folder",
+    "data_checkpoint_step": "nothing: the same command continues the run in --result_folder",
+    "train_data_embeddings_file": "nothing: the embeddings that scripts/embeddings.sh makes are found by their texts",
+    "feature_extractor_batch_size": "nothing: the batches of the encoder have fixed shapes",
+    "compute_fid": "--reference_split SPLIT, whose figures are shown where spec.yaml declares the split public",
+    "subsample_one_class": "`filter:` in spec.yaml, which names the class",
+    "sleep_time": "nothing: a wait is as long as the server's Retry-After says",
+}
 
 
 def option(
@@ -66,7 +83,12 @@ def parse(argv: Sequence[str] | None, prog: str, description: str, *groups: type
             flag = _Flag(item, *_kind(hints[item.name]))
             known.update(dict.fromkeys((item.name, *item.metadata["aliases"]), flag))
             _add(section, flag)
-    args, unknown = parser.parse_known_args(argv)
+    given_words = [part for word in (sys.argv[1:] if argv is None else argv) for part in _SPELLED.get(word, (word,))]
+    args, unknown = parser.parse_known_args(given_words)
+    flags = [word.lstrip("-").split("=")[0] for word in unknown if word.startswith("--")]
+    replaced = [f"--{name}: use {_REPLACED[name]}" for name in flags if name in _REPLACED]
+    if replaced:
+        raise InputError("flags that are spelled in another way here: " + "; ".join(replaced))
     for word in unknown:
         name = word.lstrip("-").split("=")[0]
         if name in _REFUSED:
@@ -76,6 +98,9 @@ def parse(argv: Sequence[str] | None, prog: str, description: str, *groups: type
         raise InputError(f"unexpected argument {word!r}; options start with -- (see --help)")
     values = _read_yaml(args.config, known) if args.config else {}
     given = {key: value for key, value in vars(args).items() if key != "config" and value is not MISSING}
+    given = {
+        key: [item for word in value for item in word] if known[key].is_list else value for key, value in given.items()
+    }
     for name in given:
         values.pop(known[name].field.metadata["instead_of"], None)
     values.update(given)
@@ -124,7 +149,17 @@ def _add(section: Any, flag: _Flag) -> None:
         common["metavar"] = flag.kind.__name__.upper()
     if flag.is_list:
         common["nargs"] = "+"
-    section.add_argument(*flags, type=flag.kind, **common)
+    section.add_argument(*flags, type=_listed(flag.kind) if flag.is_list else flag.kind, **common)
+
+
+def _listed(kind: type) -> Callable[[str], Any]:
+    """Reads one word of a list flag: an item, or several between commas, as the paper's code has them."""
+
+    def read(word: str) -> list[Any]:
+        return [kind(item) for item in word.split(",") if item]
+
+    read.__name__ = kind.__name__  # what argparse calls it in its message
+    return read
 
 
 def _kind(hint: Any) -> tuple[type, bool]:
@@ -151,6 +186,8 @@ def _read_yaml(path: Path, known: dict[str, _Flag]) -> dict[str, Any]:
     for key, value in data.items():
         if key in _REFUSED:
             raise InputError(f"{path}: {key} is a secret: set {_REFUSED[key]} in the environment instead")
+        if key in _REPLACED:
+            raise InputError(f"{path}: {key} is spelled in another way here: use {_REPLACED[key]}")
         if key not in known:
             raise InputError(f"{path}: unknown key {key!r}{did_you_mean(str(key), known)}")
         flag = known[key]

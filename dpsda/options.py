@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import MISSING, dataclass
+from typing import Any
 
 from dpsda.arg_utils import option
 from dpsda.errors import InputError
@@ -16,9 +17,16 @@ class DataOptions:
     dataset: str = option(MISSING, "a folder of data/ by name, or the path of one: it holds spec.yaml and prompts.yaml")
     split: str = option("train", "the private split")
     train_data_file: str | None = option(None, "a csv or parquet file instead of the split's own")
+    num_private_samples: int | None = option(
+        None, "use about so many of the private units, chosen one by one by a hash; default: all"
+    )
     reference_split: str | None = option(
         None, "measure each iteration's distance to this split; shown where spec.yaml declares it public", free=True
     )
+
+    def __post_init__(self) -> None:
+        if self.num_private_samples is not None and self.num_private_samples < 1:
+            raise InputError(f"--num_private_samples has to be at least 1, not {self.num_private_samples}")
 
 
 @dataclass(frozen=True)
@@ -62,14 +70,37 @@ class PrivacyOptions:
 class ModelOptions:
     """Text generation."""
 
-    model_type: str = option("gpt2", "a hub name, a folder, a .gguf file, or embedded:smollm2-135m-instruct")
+    api: str = option(
+        "HFGPT",
+        "HFGPT: a Hugging Face model in this process; AzureGPT: Azure OpenAI, OpenAI or a server like it",
+        choices=("HFGPT", "AzureGPT"),
+    )
+    model_type: str = option(
+        "gpt2", "hub name, folder, .gguf file, embedded:smollm2-135m-instruct; or what a server calls it"
+    )
     length: int = option(64, "new tokens of an answer, at most")
     temperature: float = option(1.0, "sampling temperature")
-    top_k: int = option(50, "sample from the k likeliest tokens")
+    top_k: int = option(50, "sample from the k likeliest tokens (HFGPT)")
     top_p: float = option(0.9, "and from the smallest set of them that has this probability; 1 = off")
-    repetition_penalty: float = option(1.0, "above 1: tokens of the context are less likely")
-    do_sample: bool = option(True, "sample; otherwise take the likeliest token")
-    batch_size: int | None = option(None, "rows decoded together; default: chosen for the device", free=True)
+    repetition_penalty: float = option(1.0, "above 1: tokens of the context are less likely (HFGPT)")
+    do_sample: bool = option(True, "sample; otherwise take the likeliest token (HFGPT)")
+    use_subcategory: bool = option(True, "initial prompts draw a keyword or persona, if prompts.yaml has such ones")
+    dynamic_len: bool | None = option(
+        None, "cut each answer by its own target of words instead of at --length; default, as below: prompts.yaml"
+    )
+    min_target_word: int | None = option(None, "the least target")
+    word_var_scale: float | None = option(
+        None, "standard deviation of a variation's target around the length of its source, per variation degree"
+    )
+    max_token_word_scale: float | None = option(None, "with --dynamic_len: tokens for each word of the target")
+    max_token_limit: int | None = option(None, "with --dynamic_len: tokens of an answer, at most; otherwise --length")
+    batch_size: int | None = option(
+        None,
+        "rows decoded together (HFGPT); default: chosen for the device",
+        "random_sampling_batch_size",
+        "variation_batch_size",
+        free=True,
+    )
     device: str = option("auto", "cpu, cuda, cuda:1, ...; auto takes the GPU if there is one", free=True)
     dtype: str = option(
         "auto", "number format of the weights", choices=("auto", "bfloat16", "float16", "float32"), free=True
@@ -80,6 +111,43 @@ class ModelOptions:
             raise InputError("--length and --top_k have to be at least 1")
         if self.temperature <= 0 or self.repetition_penalty <= 0 or not 0 < self.top_p <= 1:
             raise InputError("--temperature and --repetition_penalty have to be above 0, --top_p in (0, 1]")
+        for name in ("min_target_word", "max_token_word_scale", "max_token_limit"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise InputError(f"--{name} has to be above 0, not {getattr(self, name)}")
+        if self.word_var_scale is not None and self.word_var_scale < 0:
+            raise InputError(f"--word_var_scale has to be at least 0, not {self.word_var_scale:g}")
+
+    def target(self) -> dict[str, Any]:
+        """What is set of a prompt book's `length`, by its names there."""
+        given = {
+            "dynamic": self.dynamic_len,
+            "min_words": self.min_target_word,
+            "spread": self.word_var_scale,
+            "tokens_per_word": self.max_token_word_scale,
+            "limit": self.max_token_limit,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class RemoteOptions:
+    """Remote models (--api AzureGPT). Keys come from the environment (OPENAI_API_KEY; AZURE_OPENAI_API_KEY and
+    AZURE_OPENAI_ENDPOINT) or from --model_config."""
+
+    api_base: str | None = option(None, "the address of an OpenAI-compatible server, such as vLLM's", free=True)
+    model_config: str | None = option(
+        None, "a YAML file outside the repository: endpoints, deployments and keys of each model", free=True
+    )
+    num_procs: int = option(16, "requests in flight", free=True)
+    timeout: float = option(60.0, "seconds to wait for an answer before it is asked for again", free=True)
+    max_requests: int | None = option(None, "stop after so many requests, over the whole run", free=True)
+    max_cost: float | None = option(None, "stop before so many dollars are spent, over the whole run", free=True)
+    prices: str | None = option(None, "a YAML table of prices; default: apis/prices.yaml", free=True)
+
+    def __post_init__(self) -> None:
+        for name in ("num_procs", "timeout", "max_requests", "max_cost"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise InputError(f"--{name} has to be above 0, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -98,6 +166,8 @@ class RunOptions:
     result_folder: str = option(MISSING, "where the run lies; the same command continues what is there", free=True)
     seed: int = option(0, "steers prompts and text sampling; privacy noise never has a seed")
     log_private: bool = option(False, "show figures on private data, which nothing protects", free=True)
+    log_online: bool = option(False, "log to Weights & Biases; the key comes from WANDB_API_KEY", free=True)
+    project: str = option("dpsda", "the project there", free=True)
     dry_run: bool = option(False, "walk the whole loop without a model call, and keep nothing", free=True)
 
     def __post_init__(self) -> None:

@@ -52,6 +52,12 @@ class Distances:
         row = {"iteration": str(t), "nn_distance": near, "fid": spread}
         write_csv(self.path, pd.concat([table, pd.DataFrame([row])]))
 
+    def row(self, t: int) -> dict[str, float]:
+        """The distances of iteration `t` as far as they were measured."""
+        table = read_csv(self.path) if self.path.exists() else None
+        rows = [] if table is None else table[table["iteration"] == str(t)].to_dict("records")
+        return {name: float(x) for row in rows for name, x in row.items() if name != "iteration" and x != "-"}
+
     @functools.cached_property
     def _real(self) -> np.ndarray:
         assert self.reference is not None
@@ -67,17 +73,20 @@ def _sample(vectors: np.ndarray, size: int) -> np.ndarray:
     return vectors[np.random.default_rng(0).permutation(len(vectors))[:size]]
 
 
+def spent(ledger: Ledger, t: int) -> float:
+    """The epsilon of all that was released up to iteration `t`."""
+    lines = [line for line in ledger.reservations() if _iteration(line["name"]) <= t]
+    return round_up(epsilon([from_json(line["event"]) for line in lines], float(ledger.header["delta"])))
+
+
 def iteration_table(ledger: Ledger, epochs: int, distances: pd.DataFrame | None) -> str:
     """Iteration, epsilon spent up to it, and the distances where they were measured."""
-    names = [line["name"] for line in ledger.reservations()]
-    events = [from_json(line["event"]) for line in ledger.reservations()]
     measured = {} if distances is None else {row["iteration"]: row for row in distances.to_dict("records")}
     columns = [c for c in (distances.columns if distances is not None else []) if c != "iteration"]
     lines = ["  ".join(["iteration", "epsilon", *columns])]
     for t in range(epochs + 1):
-        upto = [e for e, name in zip(events, names, strict=True) if _iteration(name) <= t]
-        spent = round_up(epsilon(upto, float(ledger.header["delta"])))
-        shown = "inf" if math.isinf(spent) else f"{spent:.4f}"
+        now = spent(ledger, t)
+        shown = "inf" if math.isinf(now) else f"{now:.4f}"
         cells = [f"{t:9d}", f"{shown:>7}"]
         cells += [f"{measured[str(t)][c] if str(t) in measured else '-':>{len(c)}}" for c in columns]
         lines.append("  ".join(cells))

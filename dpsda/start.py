@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpsda.errors import InputError
-from dpsda.options import PrivacyOptions
+from dpsda.options import DataOptions, PrivacyOptions
 from dpsda.privacy.accounting import default_delta
 from dpsda.privacy.files import sha256
 from dpsda.privacy.ledger import Ledger
@@ -21,12 +21,29 @@ if TYPE_CHECKING:
 PROMPTS = "prompts.yaml"
 
 
+def private_corpus(spec: DatasetSpec, data: DataOptions, unit: str) -> PrivateCorpus:
+    """The private records. With --num_private_samples, about so many units: those whose hash lies below that share of
+    them, so that each record's fate is its own; how many there are in all is public."""
+    from dpsda.data import load
+
+    corpus = load(spec, data.split, file=data.train_data_file)
+    if data.num_private_samples is None:
+        return corpus
+    return load(spec, data.split, file=data.train_data_file, share=data.num_private_samples / num_units(corpus, unit))
+
+
+def num_units(corpus: PrivateCorpus, unit: str) -> int:
+    """How many records or users there are; InputError for users without a user column."""
+    units = corpus.num_users if unit == "user" else corpus.num_records
+    if units is None:
+        raise InputError(f"--privacy_unit user needs a `user:` column in {corpus.spec.folder / 'spec.yaml'}")
+    return units
+
+
 @contextlib.contextmanager
 def open_run(root: Path, corpus: PrivateCorpus, privacy: PrivacyOptions) -> Iterator[tuple[RunFolder, Ledger]]:
     """The run folder and its ledger, locked, opened for this corpus; a folder of other data is refused."""
-    units = corpus.num_users if privacy.privacy_unit == "user" else corpus.num_records
-    if units is None:
-        raise InputError(f"--privacy_unit user needs a `user:` column in {corpus.spec.folder / 'spec.yaml'}")
+    units = num_units(corpus, privacy.privacy_unit)
     folder = RunFolder(root, protected=privacy.protected)
     with contextlib.closing(Ledger(root, protected=privacy.protected)) as ledger:
         _open(folder, ledger, units, corpus, privacy)

@@ -11,7 +11,7 @@ import pytest
 import main
 from dpsda.augpe.options import AugPEOptions
 from dpsda.dry_run import EchoAPI, HashEncoder
-from dpsda.options import DataOptions, EmbeddingOptions, ModelOptions, PrivacyOptions, RunOptions
+from dpsda.options import DataOptions, EmbeddingOptions, ModelOptions, PrivacyOptions, RemoteOptions, RunOptions
 
 SPEC = """
 text: text
@@ -72,13 +72,14 @@ def stand_ins(monkeypatch):
     monkeypatch.setattr(main, "_models", lambda *options: (EchoAPI(), HashEncoder()))
 
 
-def options(dataset: Path, *, privacy=None, evolution=None, **run):
+def options(dataset: Path, *, data=None, privacy=None, evolution=None, **run):
     """Options for `main.generate(root, *options(dataset))`."""
     return (
-        DataOptions(str(dataset), reference_split="test"),
+        DataOptions(str(dataset), reference_split="test", **(data or {})),
         PrivacyOptions(**(privacy or {"epsilon": 4.0})),
         AugPEOptions(**{"epochs": 3, "num_seed_samples": 24, "L": 3, **(evolution or {})}),
         ModelOptions(),
+        RemoteOptions(),
         EmbeddingOptions(),
         RunOptions(**{"result_folder": "unused", **run}),
     )

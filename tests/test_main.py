@@ -18,7 +18,10 @@ import pandas as pd
 import pytest
 
 import main
+from dpsda.assets import resolve
+from dpsda.data import load
 from dpsda.errors import InputError
+from dpsda.options import DataOptions
 from dpsda.privacy import certificate
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.ledger import Ledger
@@ -98,15 +101,26 @@ def test_more_epochs_and_epsilon_extend_a_run(tmp_path, dataset):
         {"lookahead_degree": 2, "lookahead_self": True, "nn_mode": "cos_sim"},
         {"num_nearest_neighbor": 3, "nn_mode": "IP"},
         {"donnot_keep_last_iter": True},
-        {"init_L": 3, "num_samples_schedule": [30, 12, 6]},
+        {"init_L": 3, "num_samples_schedule": [90, 36, 18]},
         {"variation_type": "blank_fill", "variation_degree_schedule": [0.6, 0.2]},
         {"epochs": 1, "L": 1},
+        {"save_syn_mode": "all"},
+        {"save_syn_mode": "one_var", "donnot_keep_last_iter": True},
+        {"save_syn_mode": "one_var"},
         {"num_seed_samples": 1},
     ],
 )
 def test_options_of_the_algorithm(tmp_path, dataset, evolution):
     texts = run(tmp_path / "run", dataset, evolution=evolution)
-    assert 1 <= len(texts) <= 30
+    kept = pd.read_csv(sorted((tmp_path / "run").glob("[0-9]/samples.csv"))[-1], dtype=str)
+    assert 1 <= len(kept) <= 30
+    if (mode := evolution.get("save_syn_mode", "selected")) == "all":
+        assert len(texts) == 3 * len(kept) and set(kept.id) < set(texts.id)
+        assert set(texts.parent_id[~texts.id.isin(kept.id)]) == set(kept.id)
+    elif mode == "one_var":
+        assert list(texts.parent_id) == list(kept.id) and list(texts.kind) == list(kept.kind)
+    else:
+        assert list(texts.id) == list(kept.id)
     assert certificate.verify(tmp_path / "run")["epsilon"] <= 4
     if "num_samples_schedule" in evolution:
         sizes = [len(pd.read_csv(tmp_path / "run" / str(t) / "samples.csv")) for t in range(4)]
@@ -212,6 +226,71 @@ def test_a_run_without_noise_killed_at_its_start_goes_on(tmp_path, dataset, monk
     assert certificate.verify(tmp_path / "run")["epsilon"] == "inf"
 
 
+def test_about_so_many_private_samples(tmp_path, dataset):
+    """Each unit is in or out by its own hash: the same ones whatever else is in the file, and more with a larger n."""
+    from dpsda.data import DatasetSpec
+    from dpsda.start import private_corpus
+
+    spec = DatasetSpec.read(dataset)
+    few, more = (
+        set(private_corpus(spec, DataOptions(str(dataset), num_private_samples=n), "record").texts) for n in (40, 80)
+    )
+    assert few < more and 20 <= len(few) <= 60 and 60 <= len(more) <= 100
+    assert private_corpus(spec, DataOptions(str(dataset), num_private_samples=10), "user").num_users < 20
+    lines = (dataset / "train.csv").read_text().splitlines(keepends=True)
+    (dataset / "train.csv").write_text("".join(line for line in lines if "number 7." not in line))
+    share = 40 / 120  # the number of records is public, and stays what it was
+    assert set(load(spec, "train", share=share).texts) == {text for text in few if "number 7." not in text}
+    main.generate(tmp_path / "run", *options(dataset, data={"num_private_samples": 40}))
+    assert ledger(tmp_path / "run").header["units"] == len(load(spec, "train", share=40 / 119).texts) < 50
+
+
+def test_a_run_by_a_server_keeps_its_answers_and_no_key(tmp_path, dataset):
+    """On a server that fails, and killed, a run asks for no answer again; no file and no line has a key."""
+    key, wandb = "0ff1ce" * 7, "ca11ab1e" * 5
+    log = tmp_path / "server.jsonl"
+    settings = {"keys": [key], "delay": 0.05, "rates": {"429": 0.1, "500": 0.1, "filter": 0.05}, "log": str(log)}
+    server = [sys.executable, str(ROOT / "tests" / "apis" / "fault_server.py"), json.dumps(settings)]
+    argv = ["--dataset", str(dataset), "--epsilon", "4", "--epochs", "3", "--num_seed_samples", "24", "--L", "3"]
+    argv += ["--api", "AzureGPT", "--model_type", "gpt-4o-mini", "--variation_type", "blank_fill", "--num_procs", "4"]
+    argv += ["--max_cost", "1", "--log_online", "--result_folder", str(tmp_path / "run")]
+    environment = {**os.environ, "OPENAI_API_KEY": key, "WANDB_API_KEY": wandb, "WANDB_MODE": "offline"}
+    environment |= {"DPSDA_HOME": str(tmp_path / "home")}
+    encoder = resolve("embedded:all-minilm-l6-v2")
+    answers = tmp_path / "run" / "state" / "answers"
+    with subprocess.Popen(server, stdout=subprocess.PIPE, text=True) as process:
+        argv += [
+            "--api_base",
+            f"http://127.0.0.1:{process.stdout.readline().strip()}/v1",
+            "--feature_extractor",
+            encoder,
+        ]
+        start = [sys.executable, str(ROOT / "main.py"), *argv]
+        first = subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+        while first.poll() is None and sum(len(p.read_bytes().splitlines()) for p in answers.glob("*")) < 40:
+            time.sleep(0.02)
+        first.kill()
+        assert first.wait() == -signal.SIGKILL
+        stored = {p.name: p.read_bytes() for p in answers.glob("*")}
+        asked = len(log.read_text().splitlines())
+        done = subprocess.run(start, capture_output=True, text=True, env=environment)
+        process.kill()
+    assert done.returncode == 0, done.stderr
+    for name, lines in stored.items():
+        assert (answers / name).read_bytes().startswith(lines[: lines.rfind(b"\n") + 1])
+    requests = [json.loads(line) for line in log.read_text().splitlines()]
+    rows = sum(len(p.read_bytes().splitlines()) for p in answers.glob("*"))
+    answered = [request for request in requests if request["fault"] in (None, "filter")]
+    assert sum(request in answered for request in requests[:asked]) >= 40
+    assert rows <= len(answered) <= rows + 4  # what was in flight at the kill is asked again
+    texts = pd.read_csv(tmp_path / "run" / "release" / "synthetic.csv", keep_default_na=False)
+    assert len(texts) == 24 and texts.text.str.contains("REVIEW|FILL").all()
+    assert "tokens of" in done.stdout and "differentially private" in done.stdout
+    for path in (p for p in tmp_path.rglob("*") if p.is_file()):
+        assert (key.encode() not in path.read_bytes() and wandb.encode() not in path.read_bytes()) or path == log, path
+    assert key not in done.stdout + done.stderr and wandb not in done.stdout + done.stderr
+
+
 # seeds
 
 
@@ -243,7 +322,7 @@ from tests.conftest import options
 from dpsda.dry_run import EchoAPI, HashEncoder
 main._models = lambda *options: (EchoAPI(), HashEncoder())
 slow = EchoAPI.generate
-EchoAPI.generate = lambda self, prompts, seed: (time.sleep(0.05), slow(self, prompts, seed))[1]
+EchoAPI.generate = lambda self, *call: (time.sleep(0.05), slow(self, *call))[1]
 main.generate(Path({run!r}), *options(Path({dataset!r}), evolution={{"epochs": 6}}))
 """
 

@@ -67,7 +67,7 @@ class Evolution:
     say: Callable[[str], None] = print
 
     def run(self) -> pd.DataFrame:
-        """Evolve up to T = `options.epochs`; the kept texts of T: id, parent_id, text, then the label columns."""
+        """Evolve up to T = `options.epochs`; what is released: id, parent_id, text, then the label columns."""
         counts = self._label_counts()
         sizes = [allocate(counts, total) for total in self.options.sizes]
         if self._last_kept() < self.options.epochs:
@@ -93,7 +93,7 @@ class Evolution:
                     f"{round_up(self.ledger.epsilon())} spent, {time.monotonic() - started:.0f} s"
                 )
             self.observe(t, kept.texts)
-        return self._frame(kept)
+        return self._frame(self._saved(kept))
 
     # what is released
 
@@ -180,6 +180,19 @@ class Evolution:
         write_csv(path, self._frame(candidates))
         (self.folder.state / f"candidates-{t - 1}.csv").unlink(missing_ok=True)
         return candidates
+
+    def _saved(self, kept: Population) -> Population:
+        """What is released of the texts kept at T: these, or their variations, which a run with more iterations takes
+        for its next candidates."""
+        mode = self.options.save_syn_mode
+        if mode == "selected":
+            return kept
+        everything = self._candidates(self.options.epochs + 1, kept)
+        if mode == "all":
+            return everything
+        parents = set(kept.ids)
+        first = {p: i for i, p in reversed(list(enumerate(everything.parents))) if everything.ids[i] not in parents}
+        return everything.take([first[i] for i in kept.ids])
 
     def _lookahead(self, t: int, candidates: Population) -> np.ndarray:
         """(M, D) embeddings of the candidates, or of the mean of K variations of each."""

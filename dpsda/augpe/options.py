@@ -15,7 +15,9 @@ class AugPEOptions:
 
     epochs: int = option(5, "T, the number of iterations; each spends privacy", free=True)
     num_seed_samples: int = option(500, "texts kept at every iteration, over all labels")
-    num_samples_schedule: list[int] | None = option(None, "texts kept at 0, 1, ... T instead; the last one is repeated")
+    num_samples_schedule: list[int] | None = option(
+        None, "the population at 0, 1, ... T instead, of which one in L is kept; the last one is repeated"
+    )
     L: int = option(5, "population = L times the kept texts", "combine_divide_L")
     init_L: int = option(1, "population at the start = init_L times the seeds", "init_combine_divide_L")
     lookahead_degree: int = option(0, "K: embed a candidate as the mean of K of its variations; 0 = itself")
@@ -27,6 +29,11 @@ class AugPEOptions:
         "rank",
         "keep the most voted, or draw in proportion to the votes, or at random (the control: no vote is taken)",
         choices=("rank", "prob", "random"),
+    )
+    save_syn_mode: str = option(
+        "selected",
+        "what is released: the kept texts, these with their variations, or one variation of each in their place",
+        choices=("selected", "all", "one_var"),
     )
     donnot_keep_last_iter: bool = option(False, "population = L variations of the kept texts, without these")
     variation_type: str = option("paraphrase", "how a kept text is varied", choices=VARIATIONS)
@@ -45,15 +52,20 @@ class AugPEOptions:
             if getattr(self, name) < least:
                 raise InputError(f"--{name} has to be at least {least}, not {getattr(self, name)}")
         if min(self.sizes) < 1:
-            raise InputError("--num_seed_samples and --num_samples_schedule have to be at least 1")
+            raise InputError("--num_seed_samples has to be at least 1, and --num_samples_schedule L (first: init_L)")
+        if self.save_syn_mode != "selected" and self.L == 1 and not self.donnot_keep_last_iter:
+            raise InputError(f"--save_syn_mode {self.save_syn_mode} needs variations: --L has to be at least 2")
         if not all(0 <= degree <= 1 for degree in self.variation_degree_schedule) or not self.variation_degree_schedule:
             raise InputError("--variation_degree_schedule holds shares from 0 to 1")
 
     @property
     def sizes(self) -> list[int]:
         """How many texts are kept at 0, 1, ... T."""
-        given = self.num_samples_schedule or [self.num_seed_samples]
-        return [given[min(t, len(given) - 1)] for t in range(self.epochs + 1)]
+        given = self.num_samples_schedule
+        if given is None:
+            return [self.num_seed_samples] * (self.epochs + 1)
+        populations = [given[min(t, len(given) - 1)] for t in range(self.epochs + 1)]
+        return [size // (self.L if t else self.init_L) for t, size in enumerate(populations)]
 
     def degree(self, t: int) -> float:
         """The variation degree of iteration `t` >= 1."""

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Distances between the synthetic openreview texts and real ones.
+set -euo pipefail
+source "$(dirname "$0")/../../common.sh"
+evaluate metric.py --config data/openreview/metric.yaml "$@"

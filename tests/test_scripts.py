@@ -1,0 +1,140 @@
+"""Every shipped script walks its dry run, and every shipped YAML is what its command takes."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+import main
+from dpsda.arg_utils import parse
+from dpsda.data import DatasetSpec
+from dpsda.options import DataOptions, EmbeddingOptions
+from dpsda.precompute import DeviceOptions
+
+ROOT = Path(main.__file__).parent
+PUBLISHED = ("yelp", "openreview", "pubmed")
+GENERATE = [f"{folder}/{name}" for name in PUBLISHED for folder in ("hf", "hf/template", "gpt-3.5-turbo")]
+LATER = ("downstream", "metric")  # their commands come with a later version
+
+
+def script(name: str, *options: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = ["bash", str(ROOT / "scripts" / name), *map(str, options)]
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("CONDA", "WANDB"))} | environment
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, cwd="/")
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """A csv of 40 made-up records in the format of a published data set."""
+
+    def write(name: str) -> Path:
+        spec = DatasetSpec.read(name)
+        path = tmp_path / f"{name}.csv"
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow([spec.text, *spec.label_columns])
+            writer.writerows([f"Record {i}.", *spec.cells[i % len(spec.cells)]] for i in range(40))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", GENERATE)
+def test_dry_run_of_the_generating_scripts(rows, name):
+    """Options pass through: the small sizes and the budget given here are those of the run."""
+    folder, _, data = name.rpartition("/")
+    file = f"hf/{data}/generate.sh" if folder == "hf" else f"{name}.sh"
+    small = ("--num_seed_samples", 30, "--epochs", 2, "--epsilon", 3, "--train_data_file", rows(data))
+    done = script(file, "--dry_run", *small, "--result_folder", "/nowhere")
+    assert done.returncode == 0, done.stderr
+    assert "epsilon 3 by noise multiplier" in done.stdout and "iteration 2/2" in done.stdout
+    assert "nothing is kept" in done.stdout and not Path("/nowhere").exists()
+    if data != "pubmed":
+        assert "the label counts are taken as public" in done.stdout
+    shown = [line for line in done.stdout.splitlines() if line.startswith("would run: ")]
+    for line in shown:
+        assert line.endswith("--result_folder /nowhere --dry_run")
+        assert (ROOT / line.split("--config ")[1].split()[0]).is_file()
+    assert len(shown) == (0 if folder == "hf" else sum(not (ROOT / f"{name}.py").exists() for name in LATER))
+
+
+@pytest.mark.parametrize("data", PUBLISHED)
+@pytest.mark.parametrize("step", LATER)
+def test_dry_run_of_the_evaluating_scripts(data, step):
+    if (ROOT / f"{step}.py").exists():
+        pytest.fail(f"{step}.py is there: its scripts need a dry run of their own here")
+    done = script(f"hf/{data}/{step}.sh", "--dry_run")
+    assert done.stdout == f"would run: python {step}.py --config data/{data}/{step}.yaml --dry_run\n"
+    refused = script(f"hf/{data}/{step}.sh")
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+
+
+def test_embeddings_script_embeds_and_goes_on(rows, tmp_path):
+    from dpsda.assets import resolve
+
+    encoder = resolve("embedded:all-minilm-l6-v2")
+    options = ("--feature_extractor", encoder, "--train_data_file", rows("yelp"), "--log_private")
+    for expected in ("40 of 40 texts new", "0 of 40 texts new"):
+        done = script("embeddings.sh", "--yelp", *options, DPSDA_HOME=str(tmp_path / "home"))
+        assert done.returncode == 0 and expected in done.stdout, done.stderr
+    assert len(list((tmp_path / "home" / "private" / "embeddings").glob("*/*.vectors.npy"))) == 1
+    quiet = script("embeddings.sh", "--yelp", *options[:-1], DPSDA_HOME=str(tmp_path / "home"))
+    assert "40" not in quiet.stdout  # how many distinct texts there are is private
+    refused = script("embeddings.sh", "--reviews")
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+
+
+def test_every_yaml_is_what_its_command_takes():
+    """A file of a name that nobody here reads is a mistake, too."""
+    readers = {
+        "spec.yaml": lambda path: DatasetSpec.read(path.parent),
+        "prompts.yaml": lambda path: None,  # tests/data/test_published.py renders them
+        "download.yaml": lambda path: None,  # tests/data/test_download.py
+        "published.yaml": lambda path: None,  # tests/test_notebooks.py
+        "embeddings.yaml": lambda path: parse(
+            ["--config", str(path)], "", "", DataOptions, EmbeddingOptions, DeviceOptions
+        ),
+        **{f"{step}.yaml": lambda path: yaml.safe_load(path.read_text())["result_folder"] for step in LATER},
+    }
+    for path in sorted(ROOT.glob("data/*/*.yaml")):
+        if path.name in readers:
+            readers[path.name](path)
+        else:
+            options = parse(["--config", str(path)], "", "", *main.GROUPS)
+            assert options[0].dataset == path.parent.name
+    for data in PUBLISHED:
+        configs = [ROOT / "data" / data / f"{name}.yaml" for name in ("hf", "gpt-3.5-turbo", "embeddings", "metric")]
+        assert len({yaml.safe_load(path.read_text())["feature_extractor"] for path in configs}) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "seeds", "local", "remote", "blanks"),
+    [
+        ("yelp", 5000, (64, 1.4), (128, 1.4, 40, 1.2), 0.5),
+        ("openreview", 2000, (448, 1.2), (1000, 1.2, 60, 5), 0.5),
+        ("pubmed", 2000, (448, 1.0), (1000, 1.2, 60, 5), 0.6),
+    ],
+)
+def test_published_settings(data, seeds, local, remote, blanks):
+    """Xie et al. 2024: scripts and appendix."""
+    settings = {}
+    for name in ("hf", "gpt-3.5-turbo"):
+        config = ROOT / "data" / data / f"{name}.yaml"
+        _, privacy, evolution, model, *_ = parse(["--config", str(config)], "", "", *main.GROUPS)
+        settings[name] = evolution, model
+        assert privacy.label_counts == ("private" if data == "pubmed" else "public")
+        assert evolution.epochs == 10 and evolution.sizes == [seeds] * 11 and evolution.select_syn_mode == "rank"
+        assert evolution.lookahead_degree == 0 and evolution.num_nearest_neighbor == 1 and evolution.nn_mode == "L2"
+    evolution, model = settings["hf"]
+    assert (evolution.L, evolution.init_L, evolution.variation_type) == (7, 7, "paraphrase")
+    assert (model.length, model.temperature, model.top_k, model.top_p, model.dynamic_len) == (*local, 50, 0.9, False)
+    evolution, model = settings["gpt-3.5-turbo"]
+    assert (evolution.L, evolution.init_L, evolution.variation_type) == (4, 4, "blank_fill")
+    assert evolution.variation_degree_schedule == [blanks] and model.dynamic_len
+    assert (model.length, model.temperature, model.word_var_scale, model.max_token_word_scale) == remote
+    assert (model.min_target_word, model.max_token_limit) == (25, 1200)
