@@ -226,6 +226,18 @@ def test_a_run_without_noise_killed_at_its_start_goes_on(tmp_path, dataset, monk
     assert certificate.verify(tmp_path / "run")["epsilon"] == "inf"
 
 
+def test_no_text_is_asked_for_that_nobody_reads(tmp_path, dataset, capsys):
+    """24 seeds, 2 more variations of each at the start, and of each kept text in every iteration but the last."""
+    run(
+        tmp_path / "run",
+        dataset,
+        evolution={"init_L": 3},
+        dry_run=True,
+        privacy={"epsilon": 4.0, "label_counts": "public"},
+    )
+    assert f"would ask for {24 * (3 + 2 * 2)} texts" in capsys.readouterr().out
+
+
 def test_about_so_many_private_samples(tmp_path, dataset):
     """Each unit is in or out by its own hash: the same ones whatever else is in the file, and more with a larger n."""
     from dpsda.data import DatasetSpec

@@ -111,3 +111,34 @@ def test_bad_books_are_refused(read, tmp_path):
         read().first({"kind": "book"}, rng())
     with pytest.raises(InputError, match="not a label column"):
         read("init: {kind: {film: x}}").first({"stars": "5"}, rng())
+
+
+def test_length_of_the_paper(read):
+    """target = words + N(0, (p * scale)^2), floored; the cut is target * tokens a word, at most the limit."""
+    length = {"min_words": 25, "spread": 40.0, "tokens_per_word": 1.2, "limit": 200, "dynamic": True}
+    book = read(BOOK.replace("max_words: 9", "max_words: 5000"), max_tokens=128, length=length)
+    draw = rng()
+    prompts = [book.variation("paraphrase", "word " * 100, {"kind": "film"}, draw, 0.5) for _ in range(2000)]
+    targets = np.array([int(prompt.text.split(": ")[0].split(", ")[2]) for prompt in prompts])
+    assert abs(targets.mean() - 100) < 2.3 and abs(targets.std() - 20) < 1.6  # five standard errors
+    assert targets.min() >= 25
+    assert [p.max_new_tokens for p in prompts] == [min(int(np.ceil(1.2 * t)), 200) for t in targets]
+    few = book.variation("paraphrase", "word", {"kind": "film"}, draw, 0.0)
+    assert ", 25: " in few.text
+    fixed = read(max_tokens=128, length={"dynamic": False})
+    assert fixed.first({"kind": "film"}, draw).max_new_tokens == 128
+
+
+def test_keywords_and_personas_on_demand(read):
+    book = BOOK.replace('food: ["One {keyword}", "Two {keyword}"]', 'food: ["One {keyword}", "By {persona}", "Food."]')
+    for use, expected in ((True, {"One soup", "By a fan"}), (False, {"Food."})):
+        drawn = {read(book, use_subcategory=use).first({"kind": "food"}, rng(seed)).text for seed in range(30)}
+        assert drawn == expected
+    assert "chase" in read(book, use_subcategory=False).first({"kind": "film"}, rng()).text  # there is no other
+
+
+def test_worked_examples_may_have_labels_of_their_own(read):
+    shot = "- {tone: dry, text: a b, answer: c d e}"
+    for own, shown in ((shot, "film"), (shot.replace("{tone", "{label.kind: food, tone"), "food")):
+        prompt = read(BOOK.replace(shot, own)).variation("paraphrase", "x", {"kind": "film"}, rng())
+        assert prompt.shots[0][0].startswith(f"{shown}, ") and prompt.text.startswith("film, ")
