@@ -59,7 +59,7 @@ def generate(
 
     spec = DatasetSpec.read(data.dataset)
     book = _book(spec.folder / start.PROMPTS, evolution, model, embedding, run)
-    corpus = start.private_corpus(spec, data, privacy.privacy_unit)
+    corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share)
     reference = load(spec, data.reference_split) if data.reference_split and not run.dry_run else None
     if run.dry_run:
         corpus = stand_in(corpus, privacy.privacy_unit)
@@ -90,7 +90,7 @@ def generate(
                     noise_multiplier=noise,
                     ledger=ledger,
                     folder=folder,
-                    api=api if run.dry_run else Journal(api, folder.state / "answers"),
+                    api=api if run.dry_run else Journal(api, folder.answers),
                     book=book,
                     encoder=encoder,
                     seed=run.seed,

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,6 +42,7 @@ TRIES = 10  # of one prompt
 BACKOFF = wait_random_exponential(multiplier=0.5, max=60)
 LONGEST_WAIT = 3600.0  # whatever Retry-After says
 AGAIN = {408, 409, 429}  # and 5xx
+TOO_LONG = {"context_length_exceeded", "string_above_max_length"}
 SHUT = {401, 403, 404}  # another request to this endpoint would end in the same way
 FILTERED = {"content_filter", "content_policy_violation", "invalid_prompt", "ResponsibleAIPolicyViolation"}
 
@@ -75,6 +76,11 @@ class Endpoint:
             raise InputError(f"the key for {self.host} has a space, a line break or an odd letter in it: copy it again")
 
     @property
+    def closed(self) -> bool:
+        """Whether nobody on the way can read what is sent there."""
+        return self.url.startswith("https://") or urlsplit(self.url).hostname in ("localhost", "127.0.0.1", "::1")
+
+    @property
     def host(self) -> str:
         return urlsplit(self.url).netloc.rpartition("@")[2]
 
@@ -99,7 +105,9 @@ def endpoints(model: str, api_base: str | None = None, model_config: Path | None
             "no key: set OPENAI_API_KEY, or AZURE_OPENAI_API_KEY and AZURE_OPENAI_ENDPOINT, or MODEL_CONFIG to "
             "a file with keys; for a server that needs none, give its API base"
         )
-    return [Endpoint(url or OPENAI_URL, key)]
+    end = Endpoint(url or OPENAI_URL, key)
+    # a key of OpenAI's is not for everybody on the way; one for this server goes into a model config
+    return [end if end.closed else replace(end, key="")]
 
 
 def _from_file(model: str, path: Path) -> list[Endpoint]:
@@ -168,6 +176,7 @@ class _Server:
     client: openai.AsyncOpenAI | None = None
     in_flight: int = 0
     sent: int = 0
+    told: set[str] = field(default_factory=set)  # the failures that the user has heard of
     shut: int | None = None  # the status that took it out of use
     length: str = "max_tokens"  # its name for the longest answer
 
@@ -332,8 +341,12 @@ class AzureAPI(TextAPI):
                 elif error.status_code in AGAIN or error.status_code >= 500:
                     failed.add(server.number)
                     wait = _retry_after(error.response.headers)
+                    self._tell(server, f"answered {error.status_code}, is asked again")
                     raise _Again(f"status {error.status_code} of {server.name}", wait) from None
                 elif codes & FILTERED:
+                    return None
+                elif codes & TOO_LONG or "maximum context length" in reason:
+                    self._tell(server, "refused a request as too long; such texts fall back to their source")
                     return None
                 elif length == "max_tokens" and "max_tokens" in reason and "not supported" in reason:
                     server.length = "max_completion_tokens"
@@ -341,7 +354,15 @@ class AzureAPI(TextAPI):
                     raise _Stop(f"{server.name} refused a request with {error.status_code}: {reason}") from None
             except (openai.APIConnectionError, _Broken) as error:
                 failed.add(server.number)
-                raise _Again(f"{type(error).__name__.strip('_')} at {server.name}") from None
+                what = type(error.__cause__ or error).__name__.strip("_")
+                self._tell(server, f"could not be asked ({what}), is asked again")
+                raise _Again(f"{what} at {server.name}") from None
+
+    def _tell(self, server: _Server, what: str) -> None:
+        """Say a failure of an endpoint once: the bar alone would look as if nothing happened."""
+        if what not in server.told:
+            server.told.add(what)
+            tqdm.write(f"warning: {server.name} {what}", file=sys.stderr)
 
     def _pick(self, failed: set[int]) -> _Server:
         """The usable server with the fewest requests in flight."""

@@ -24,7 +24,7 @@ def tokens(fallbacks: Sequence[str]) -> tuple[Pieces, str]:
     try:
         table = tiktoken.get_encoding("cl100k_base")
     except Exception:  # whatever its download raises
-        for name in fallbacks:
+        for name in [n for short in fallbacks for n in (short, f"sentence-transformers/{short}")]:
             try:
                 tokenizer = AutoTokenizer.from_pretrained(resolve(name))
             except (OSError, ValueError):

@@ -44,7 +44,8 @@ class Journal(TextAPI):
                     on_answer(missing[place], answer)
 
                 try:
-                    self.api.generate([prompts[number] for number in missing], seed, keep)
+                    # another seed for the rest: with the same one it would repeat the draws of what is there
+                    self.api.generate([prompts[i] for i in missing], seed + len(prompts) - len(missing), keep)
                 finally:
                     os.fsync(file.fileno())
         return [known[key] for key in keys]

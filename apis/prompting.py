@@ -7,7 +7,7 @@
     keywords, personas, tones: lists to draw from
     few_shot: {init: [...], paraphrase: [...], blank_fill: [...]}, each a mapping of the template's fields and `answer`;
         `label.COLUMN` there is the example's own label, where it is not that of the request
-    length: {min_words, max_words, spread, dynamic, tokens_per_word, limit, whole_sentences}
+    length: {min_words, max_words, longest, spread, dynamic, dynamic_init, tokens_per_word, limit, whole_sentences}
     reject: phrases that only a failed answer has; such an answer counts as refused
 
 Templates use {label.COLUMN}, {keyword}, {persona}, {tone}, {text}, {masked} and {words}. A template or list may depend
@@ -31,6 +31,7 @@ import numpy as np
 from apis.api import VARIATIONS, Prompt
 from dpsda.errors import InputError, did_you_mean
 
+TOKENS_PER_WORD = 1.5  # of English text, with some room
 _LISTS = {"keyword": "keywords", "persona": "personas", "tone": "tones"}
 _PREAMBLE = re.compile(
     r"^(?:(?:sure|certainly|of course|here(?:'s| is| are))\b[^:\n]{0,80}:|in other words,)\s*", re.IGNORECASE
@@ -44,22 +45,32 @@ _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`"}
 @dataclass(frozen=True)
 class Length:
     """Targets in words. An initial text aims anywhere from `min_words` to `max_words`; a variation at the length of its
-    source, plus a normal deviate of standard deviation `spread` times the variation degree, within the same limits
-    (Xie et al. 2024, adaptive length). A `dynamic` answer is cut at `tokens_per_word` times its target and at `limit`
-    tokens. With `whole_sentences`, a last sentence that is cut off is dropped, and an answer without a whole one counts
-    as refused."""
+    source, plus a normal deviate of standard deviation `spread` times the variation degree, from `min_words` to
+    `longest` (None: `max_words`). A `dynamic` answer is cut at `tokens_per_word` times its target and at `limit` tokens
+    (Xie et al. 2024, adaptive length); with `dynamic_init`, an initial one, too. Otherwise it is cut at a fixed length,
+    and an initial target is one that fits. With `whole_sentences`, a last sentence that is cut off is dropped, and an
+    answer without a whole one counts as refused."""
 
     min_words: int = 10
     max_words: int = 60
+    longest: int | None = None
     spread: float = 0.0
     dynamic: bool = True
+    dynamic_init: bool = True
     tokens_per_word: float = 2.0
     limit: int | None = None
     whole_sentences: bool = False
 
-    def tokens(self, words: int, fixed: int) -> int:
+    def tokens(self, kind: str, words: int, fixed: int) -> int:
         """Where an answer that aims at `words` is cut; `fixed` is the cut, or the limit, where none is set here."""
-        return min(math.ceil(words * self.tokens_per_word), self.limit or fixed) if self.dynamic else fixed
+        dynamic = self.dynamic and (self.dynamic_init or kind != "init")
+        return min(math.ceil(words * self.tokens_per_word), self.limit or fixed) if dynamic else fixed
+
+    def most(self, fixed: int) -> int:
+        """The longest initial target."""
+        if self.dynamic and self.dynamic_init:
+            return self.max_words
+        return max(self.min_words, min(self.max_words, int(fixed / TOKENS_PER_WORD)))
 
 
 def words(text: str) -> list[str]:
@@ -110,11 +121,12 @@ class PromptBook:
             raise InputError(f"{path}: reject is a list of phrases")
         own = data.pop("length", {})
         if not all(type(value) in (int, float, bool) for value in own.values()):
-            raise InputError(f"{path}: length holds numbers, dynamic and whole_sentences true or false")
+            raise InputError(f"{path}: length holds numbers, and dynamic, dynamic_init, whole_sentences true or false")
         target = Length(**{**own, **(length or {})})
         book = cls(**data, length=target, max_tokens=max_tokens, use_subcategory=use_subcategory)
-        if not 1 <= book.length.min_words <= book.length.max_words:
-            raise InputError(f"{path}: length needs 1 <= min_words <= max_words")
+        if not 1 <= target.min_words <= min(target.max_words, target.longest or target.max_words):
+            least = "--min_target_word" if "min_words" in (length or {}) else "min_words"
+            raise InputError(f"{path}: length needs 1 <= {least} <= max_words and longest")
         return book
 
     def check(self, kind: str, labels: Sequence[Mapping[str, str]]) -> None:
@@ -135,7 +147,7 @@ class PromptBook:
 
     def first(self, label: Mapping[str, str], rng: np.random.Generator) -> Prompt:
         """A prompt for a new text with this label ({column: value})."""
-        target = int(rng.integers(self.length.min_words, self.length.max_words + 1))
+        target = int(rng.integers(self.length.min_words, self.length.most(self.max_tokens) + 1))
         return self._prompt("init", label, rng, target)
 
     def variation(
@@ -143,7 +155,7 @@ class PromptBook:
     ) -> Prompt:
         """A prompt for a variation of `text`; `degree` is the share of its pieces that `blank_fill` blanks out."""
         target = round(len(text.split()) + rng.normal(0, degree * self.length.spread))
-        target = min(max(target, self.length.min_words), self.length.max_words)
+        target = min(max(target, self.length.min_words), self.length.longest or self.length.max_words)
         masked = ""
         if kind == "blank_fill":
             masked = "".join(_blank(piece) if rng.random() < degree else piece for piece in self.pieces(text))
@@ -191,7 +203,7 @@ class PromptBook:
             text=_fill(template, {**values, "words": target}, label),
             system=_one(self.system, label, rng),
             shots=tuple(shots),
-            max_new_tokens=self.length.tokens(target, self.max_tokens),
+            max_new_tokens=self.length.tokens(kind, target, self.max_tokens),
         )
 
 

@@ -34,6 +34,7 @@ _REPLACED = {
     "train_data_embeddings_file": "nothing: the embeddings that scripts/embeddings.sh makes are found by their texts",
     "feature_extractor_batch_size": "nothing: the batches of the encoder have fixed shapes",
     "compute_fid": "--reference_split SPLIT, whose figures are shown where spec.yaml declares the split public",
+    "num_private_samples": "--private_share, by which each record is in or out on its own",
     "subsample_one_class": "`filter:` in spec.yaml, which names the class",
     "sleep_time": "nothing: a wait is as long as the server's Retry-After says",
 }
@@ -102,6 +103,8 @@ def parse(argv: Sequence[str] | None, prog: str, description: str, *groups: type
         key: [item for word in value for item in word] if known[key].is_list else value for key, value in given.items()
     }
     for name in given:
+        if given[name] == []:
+            raise InputError(f"--{name} needs at least one value")
         values.pop(known[name].field.metadata["instead_of"], None)
     values.update(given)
     for name, flag in known.items():
@@ -193,6 +196,8 @@ def _read_yaml(path: Path, known: dict[str, _Flag]) -> dict[str, Any]:
         flag = known[key]
         if value is not None and flag.is_list:
             value = [_scalar(path, key, v, flag) for v in (value if isinstance(value, list) else [value])]
+            if not value:
+                raise InputError(f"{path}: {key} is an empty list; leave it out for the default")
         elif value is not None:
             value = _scalar(path, key, value, flag)
         if value is not None:  # an empty key means the default

@@ -211,6 +211,8 @@ class _Cache:
         if not rows or rows * self.dim * 4 <= IN_MEMORY:
             return np.empty((rows, self.dim), dtype=np.float32)
         with tempfile.TemporaryFile(dir=self.folder) as file:
+            if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and not a crash where it is written to
+                os.posix_fallocate(file.fileno(), 0, rows * self.dim * 4)
             return np.memmap(file, dtype=np.float32, mode="w+", shape=(rows, self.dim))
 
     def _find(self, keys: np.ndarray) -> np.ndarray:

@@ -17,16 +17,14 @@ class DataOptions:
     dataset: str = option(MISSING, "a folder of data/ by name, or the path of one: it holds spec.yaml and prompts.yaml")
     split: str = option("train", "the private split")
     train_data_file: str | None = option(None, "a csv or parquet file instead of the split's own")
-    num_private_samples: int | None = option(
-        None, "use about so many of the private units, chosen one by one by a hash; default: all"
-    )
+    private_share: float = option(1.0, "use this share of the private units, each in or out by a hash of its own")
     reference_split: str | None = option(
         None, "measure each iteration's distance to this split; shown where spec.yaml declares it public", free=True
     )
 
     def __post_init__(self) -> None:
-        if self.num_private_samples is not None and self.num_private_samples < 1:
-            raise InputError(f"--num_private_samples has to be at least 1, not {self.num_private_samples}")
+        if not 0 < self.private_share <= 1:
+            raise InputError(f"--private_share has to be above 0 and at most 1, not {self.private_share:g}")
 
 
 @dataclass(frozen=True)
@@ -145,6 +143,8 @@ class RemoteOptions:
     prices: str | None = option(None, "a YAML table of prices; default: apis/prices.yaml", free=True)
 
     def __post_init__(self) -> None:
+        if self.api_base and ("@" in self.api_base or "?" in self.api_base):  # not quoted: it may hold a key
+            raise InputError("--api_base has a user, a password or a query in it, which would be saved with the run")
         for name in ("num_procs", "timeout", "max_requests", "max_cost"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise InputError(f"--{name} has to be above 0, not {getattr(self, name)}")

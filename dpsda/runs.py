@@ -45,6 +45,15 @@ class RunFolder:
         """The folder of iteration `t`."""
         return self.shared / str(t)
 
+    @property
+    def answers(self) -> Path:
+        """Where the answers of a model are kept as they come."""
+        return self.state / "answers"
+
+    def begun(self) -> bool:
+        """Whether something of a run is here: a first set of texts, or answers on the way to one."""
+        return self.step(0).exists() or any(path.stat().st_size for path in self.answers.glob("*.jsonl"))
+
     def relative(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpsda.errors import InputError
-from dpsda.options import DataOptions, PrivacyOptions
+from dpsda.options import PrivacyOptions
 from dpsda.privacy.accounting import default_delta
 from dpsda.privacy.files import sha256
 from dpsda.privacy.ledger import Ledger
@@ -19,17 +19,6 @@ if TYPE_CHECKING:
     from dpsda.data import DatasetSpec, PrivateCorpus
 
 PROMPTS = "prompts.yaml"
-
-
-def private_corpus(spec: DatasetSpec, data: DataOptions, unit: str) -> PrivateCorpus:
-    """The private records. With --num_private_samples, about so many units: those whose hash lies below that share of
-    them, so that each record's fate is its own; how many there are in all is public."""
-    from dpsda.data import load
-
-    corpus = load(spec, data.split, file=data.train_data_file)
-    if data.num_private_samples is None:
-        return corpus
-    return load(spec, data.split, file=data.train_data_file, share=data.num_private_samples / num_units(corpus, unit))
 
 
 def num_units(corpus: PrivateCorpus, unit: str) -> int:

@@ -1,7 +1,7 @@
 """Figures of a run on Weights & Biases, where the user asks for it: only what may be shared, unless told otherwise.
 
 Of the machine, the environment and the code nothing is sent, and the key stays in WANDB_API_KEY. Without a key or a
-network the figures are kept below the run folder, and `wandb sync` sends them later.
+network the figures are kept below the run folder (with --log_private, in private/), and `wandb sync` sends them later.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from dpsda.errors import InputError
 from dpsda.options import RunOptions
 from dpsda.privacy.ledger import Ledger
 from dpsda.report import Distances, spent
 from dpsda.runs import RunFolder, read_json, write_json
 
+_MODES = ("online", "offline", "disabled")
 Observe = Callable[[int, list[str]], None]
 
 
@@ -35,7 +38,7 @@ def tracker(
     elif run.log_online and not run.dry_run:
         config = {name: value for group in options for name, value in asdict(group).items()}
         shown = run.log_private or distances.public
-        with _start(folder, run.project, config) as log:
+        with _start(folder, folder.private if run.log_private else folder.shared, run.project, config) as log:
 
             def observe(t: int, texts: list[str]) -> None:
                 distances.note(t, texts)
@@ -48,15 +51,31 @@ def tracker(
     yield distances.note
 
 
+def _init(mode: str, told: dict[str, Any]) -> Any:
+    import wandb
+
+    try:
+        return wandb.init(mode=mode, **told)
+    except wandb.errors.CommError:
+        raise
+    except Exception as error:  # wandb has several kinds, not all of them its own
+        raise InputError(f"wandb does not start ({error}); correct that, or leave --log_online out") from None
+
+
 @contextlib.contextmanager
-def _start(folder: RunFolder, project: str, config: dict[str, Any]) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A wandb run, the same one whenever the command is continued."""
+def _start(
+    folder: RunFolder, where: Path, project: str, config: dict[str, Any]
+) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A wandb run, with its files below `where`; the same one whenever the command is continued, and no iteration is
+    logged twice."""
+    mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+    if mode not in _MODES:
+        raise InputError(f"WANDB_MODE is one of {', '.join(_MODES)}, not {mode!r}")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # a traceback would go to a third party
     import wandb
 
-    where = folder.state / "wandb.json"
-    if not where.exists():
-        write_json(where, {"id": secrets.token_hex(4)})
+    memory = folder.state / "wandb.json"
+    known = read_json(memory) if memory.exists() else {"id": secrets.token_hex(4), "logged": -1}
     settings = wandb.Settings(
         console="off",
         disable_code=True,
@@ -72,16 +91,22 @@ def _start(folder: RunFolder, project: str, config: dict[str, Any]) -> Iterator[
         x_save_requirements=False,
     )
     told = {"project": project, "name": folder.root.name, "config": config, "settings": settings}
-    told |= {"id": read_json(where)["id"], "resume": "allow", "dir": folder.shared}
-    mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+    told |= {"id": known["id"], "resume": "allow", "dir": where}
     try:
-        session = wandb.init(mode=mode, **told)
-    except (wandb.errors.Error, OSError) as error:
-        print(f"wandb: cannot be reached ({type(error).__name__}); this run is logged offline", flush=True)
+        session = _init(mode, told)
+    except wandb.errors.CommError:
+        print("wandb: cannot be reached; this run is logged offline", flush=True)
         wandb.teardown()  # or the run's id stays taken
-        session = wandb.init(mode="offline", **told)
+        session = _init("offline", told)
     session.define_metric("*", step_metric="iteration")
+
+    def log(figures: dict[str, Any]) -> None:
+        if figures["iteration"] > known["logged"]:
+            session.log(figures)
+            known["logged"] = figures["iteration"]
+            write_json(memory, known)
+
     try:
-        yield session.log
+        yield log
     finally:
         session.finish()

@@ -15,5 +15,5 @@ if [ "${#names[@]}" = 0 ]; then
     exit 2
 fi
 for name in "${names[@]}"; do
-    "$python" -m dpsda.precompute --config "data/$name/embeddings.yaml" "${options[@]}"
+    "$python" -m dpsda.precompute --config "data/$name/embeddings.yaml" ${options[@]+"${options[@]}"}
 done

@@ -19,9 +19,9 @@ import pytest
 
 import main
 from dpsda.assets import resolve
-from dpsda.data import load
+from dpsda.data import DatasetSpec, load
+from dpsda.dry_run import EchoAPI, HashEncoder
 from dpsda.errors import InputError
-from dpsda.options import DataOptions
 from dpsda.privacy import certificate
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.ledger import Ledger
@@ -238,23 +238,38 @@ def test_no_text_is_asked_for_that_nobody_reads(tmp_path, dataset, capsys):
     assert f"would ask for {24 * (3 + 2 * 2)} texts" in capsys.readouterr().out
 
 
-def test_about_so_many_private_samples(tmp_path, dataset):
-    """Each unit is in or out by its own hash: the same ones whatever else is in the file, and more with a larger n."""
-    from dpsda.data import DatasetSpec
-    from dpsda.start import private_corpus
-
+def test_a_share_of_the_private_records(tmp_path, dataset):
+    """Each unit is in or out by its own hash, whatever else is in the file."""
     spec = DatasetSpec.read(dataset)
-    few, more = (
-        set(private_corpus(spec, DataOptions(str(dataset), num_private_samples=n), "record").texts) for n in (40, 80)
-    )
-    assert few < more and 20 <= len(few) <= 60 and 60 <= len(more) <= 100
-    assert private_corpus(spec, DataOptions(str(dataset), num_private_samples=10), "user").num_users < 20
+    few, more = (set(load(spec, "train", share=share).texts) for share in (0.3, 0.7))
+    assert few < more and 10 <= len(few) <= 60 <= len(more) <= 110
+    main.generate(tmp_path / "run", *options(dataset, data={"private_share": 0.3}))
+    assert ledger(tmp_path / "run").header["units"] == len(few)
     lines = (dataset / "train.csv").read_text().splitlines(keepends=True)
     (dataset / "train.csv").write_text("".join(line for line in lines if "number 7." not in line))
-    share = 40 / 120  # the number of records is public, and stays what it was
-    assert set(load(spec, "train", share=share).texts) == {text for text in few if "number 7." not in text}
-    main.generate(tmp_path / "run", *options(dataset, data={"num_private_samples": 40}))
-    assert ledger(tmp_path / "run").header["units"] == len(load(spec, "train", share=40 / 119).texts) < 50
+    for before, share in ((few, 0.3), (more, 0.7)):
+        assert set(load(spec, "train", share=share).texts) == {text for text in before if "number 7." not in text}
+
+
+def test_one_variation_of_each_where_l_is_one(tmp_path, dataset):
+    texts = run(tmp_path / "run", dataset, evolution={"L": 1})
+    assert texts.id.str.startswith("3-").all() and texts.parent_id.str.startswith("2-").all()
+
+
+def test_answers_of_another_configuration_are_not_taken(tmp_path, dataset, capsys, monkeypatch):
+    """Killed before its first step, a run that got answers is a run of its settings."""
+
+    class Killed(EchoAPI):
+        def generate(self, prompts, seed, on_answer):
+            on_answer(0, "An answer.")
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(main, "_models", lambda *options: (Killed(), HashEncoder()))
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "run", dataset, privacy={"epsilon": 4.0, "label_counts": "public"})
+    refused(capsys, tmp_path / "run", dataset, "seed was 0", privacy={"epsilon": 4.0, "label_counts": "public"}, seed=1)
+    run(tmp_path / "run", dataset, privacy={"epsilon": 4.0, "label_counts": "public"})
 
 
 def test_a_run_by_a_server_keeps_its_answers_and_no_key(tmp_path, dataset):
@@ -266,7 +281,8 @@ def test_a_run_by_a_server_keeps_its_answers_and_no_key(tmp_path, dataset):
     argv = ["--dataset", str(dataset), "--epsilon", "4", "--epochs", "3", "--num_seed_samples", "24", "--L", "3"]
     argv += ["--api", "AzureGPT", "--model_type", "gpt-4o-mini", "--variation_type", "blank_fill", "--num_procs", "4"]
     argv += ["--max_cost", "1", "--log_online", "--result_folder", str(tmp_path / "run")]
-    environment = {**os.environ, "OPENAI_API_KEY": key, "WANDB_API_KEY": wandb, "WANDB_MODE": "offline"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    environment |= {"OPENAI_API_KEY": key, "WANDB_API_KEY": wandb, "WANDB_MODE": "offline"}
     environment |= {"DPSDA_HOME": str(tmp_path / "home")}
     encoder = resolve("embedded:all-minilm-l6-v2")
     answers = tmp_path / "run" / "state" / "answers"

@@ -6,6 +6,7 @@ import struct
 
 import pytest
 
+from dpsda.errors import InputError
 from tests.test_main import run
 
 KEY = "5eed" * 10
@@ -52,7 +53,25 @@ def test_distances_to_private_records_are_not_logged(tmp_path, dataset):
     run(tmp_path / "run", dataset, log_online=True)
     assert not any({"fid", "nn_distance"} & set(row) for row in logged(tmp_path / "run"))
     run(tmp_path / "shown", dataset, log_online=True, log_private=True)
-    assert all("fid" in row for row in logged(tmp_path / "shown")[1:])
+    assert all("fid" in row for row in logged(tmp_path / "shown" / "private")[1:])
+    assert not (tmp_path / "shown" / "wandb").exists()
+
+
+def test_a_continued_run_logs_no_iteration_twice(tmp_path, dataset):
+    run(tmp_path / "run", dataset, log_online=True)
+    (first,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
+    first.rename(tmp_path / "first")
+    run(tmp_path / "run", dataset, log_online=True, evolution={"epochs": 5}, privacy={"epsilon": 6.0})
+    assert [row["iteration"] for row in logged(tmp_path / "run")[1:]] == ["4", "5"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "project", "match"), [("onlin", "p", "WANDB_MODE"), ("offline", "a/b", "wandb does not start")]
+)
+def test_bad_settings_are_one_line(tmp_path, dataset, monkeypatch, mode, project, match):
+    monkeypatch.setenv("WANDB_MODE", mode)
+    with pytest.raises(InputError, match=match):
+        run(tmp_path / "run", dataset, log_online=True, project=project)
 
 
 def test_a_run_without_noise_logs_nothing(tmp_path, dataset, capsys):

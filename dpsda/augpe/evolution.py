@@ -171,7 +171,7 @@ class Evolution:
         path = self.folder.state / f"candidates-{t}.csv"
         if path.exists():
             return self._read(path)
-        keep = t == 1 or not self.options.donnot_keep_last_iter
+        keep = t == 1 or self.options.keeps_survivors
         times = (self.options.init_L if t == 1 else self.options.L) - keep
         made, prompts = self._vary(t, kept, times, str(t), _PROMPTS, _ANSWERS)
         candidates = kept.plus(made) if keep else made

@@ -32,13 +32,13 @@ class AugPEOptions:
     )
     save_syn_mode: str = option(
         "selected",
-        "what is released: the kept texts, these with their variations, or one variation of each in their place",
+        "what is released: the kept texts, all of the population made of them, or one variation of each",
         choices=("selected", "all", "one_var"),
     )
     donnot_keep_last_iter: bool = option(False, "population = L variations of the kept texts, without these")
     variation_type: str = option("paraphrase", "how a kept text is varied", choices=VARIATIONS)
     variation_degree_schedule: list[float] = option(
-        [0.5], "share of words that blank_fill blanks out at iteration 1, 2, ...; the last one is repeated"
+        [0.5], "share of tokens that blank_fill blanks out at iteration 1, 2, ...; the last one is repeated"
     )
 
     def __post_init__(self) -> None:
@@ -53,10 +53,14 @@ class AugPEOptions:
                 raise InputError(f"--{name} has to be at least {least}, not {getattr(self, name)}")
         if min(self.sizes) < 1:
             raise InputError("--num_seed_samples has to be at least 1, and --num_samples_schedule L (first: init_L)")
-        if self.save_syn_mode != "selected" and self.L == 1 and not self.donnot_keep_last_iter:
-            raise InputError(f"--save_syn_mode {self.save_syn_mode} needs variations: --L has to be at least 2")
         if not all(0 <= degree <= 1 for degree in self.variation_degree_schedule) or not self.variation_degree_schedule:
             raise InputError("--variation_degree_schedule holds shares from 0 to 1")
+
+    @property
+    def keeps_survivors(self) -> bool:
+        """Whether the kept texts are in the next population, beside their variations. With L = 1 there is room for one
+        variation of each and no more."""
+        return self.L > 1 and not self.donnot_keep_last_iter
 
     @property
     def sizes(self) -> list[int]:

@@ -58,7 +58,7 @@ def plan(
     as it is, and the rest is calibrated so that all of it composes to epsilon. Raises BudgetError where no noise is
     enough, InputError for a folder of another configuration.
     """
-    begun = ledger.reservations() or folder.step(0).exists()  # a command that failed before is nobody's configuration
+    begun = ledger.reservations() or folder.begun()  # a command that failed before is nobody's configuration
     before = folder.earlier_config(STAGE, config, may_change) if begun else {}
     label_counts = labelled and privacy.label_counts == "private"
     names = releases(options.epochs, label_counts=label_counts, votes=options.select_syn_mode != "random")

@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 
 from dpsda.arg_utils import run
 from dpsda.data.loading import load
-from dpsda.data.spec import DATA, DatasetSpec, Split, _Reader
+from dpsda.data.spec import DATA, DatasetSpec, Reader, Split
 from dpsda.errors import InputError, did_you_mean
 
 DRIVE = "https://drive.usercontent.google.com/download?id={}&export=download&confirm=t"  # without the warning page
@@ -76,7 +76,7 @@ def sources(name: str) -> list[Source]:
         raise InputError(
             f"no data set {name!r} with a download.yaml{did_you_mean(name, known())}; there are: {', '.join(known())}"
         )
-    spec, check = DatasetSpec.read(folder), _Reader(path)
+    spec, check = DatasetSpec.read(folder), Reader(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
@@ -144,6 +144,8 @@ def _attempt(source: Source, part: Path) -> None:
             what = f" ({title[1].decode(errors='replace').strip()})" if title else ""
             raise InputError(f"{host} sent a web page{what} in place of the file; {source.by_hand}")
         resumed = response.status == 206
+        if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
+            raise InputError(f"{host} sent another part of the file; remove {shown(part)} and run this again")
         done = done if resumed else 0
         length = response.headers["Content-Length"]
         total = done + int(length) if length else None

@@ -105,8 +105,8 @@ class PrivateCorpus:
 
 
 def load(spec: DatasetSpec, split: str, *, file: str | Path | None = None, share: float = 1.0) -> PrivateCorpus:
-    """The records of `split`, or of `file` (csv, csv.gz, csv.bz2 or parquet) under that split's hash range; of these
-    the first `share` of the range.
+    """The records of `split`, or of `file` (csv, csv.gz, csv.bz2 or parquet) under that split's hash range, or under
+    the first `share` of that range.
 
     Of the records that the filter and the hash range let in, those without a text, with a label outside its domain
     or without a user are dropped one by one. Raises InputError if the file is missing, empty, malformed or lacks a
@@ -118,7 +118,9 @@ def load(spec: DatasetSpec, split: str, *, file: str | Path | None = None, share
     where = spec.split(split)
     path = spec.path(where.file if file is None else str(Path(file).absolute()))
     if not path.is_file():
-        raise InputError(f"{spec.name}, split {split!r}: there is no file {path}; download it, or name another one")
+        known = file is None and (spec.folder / "download.yaml").exists()
+        how = f"fetch it by bash scripts/download_data.sh {spec.name}" if known else "put it there"
+        raise InputError(f"{spec.name}, split {split!r}: there is no file {path}; {how}, or name another one")
     low, high = where.hash
     bounds = (low, low + share * (high - low)) if share < 1 else where.hash
     texts, cells, users, rows, reasons, start = [], [], [], [], [], 0

@@ -113,11 +113,11 @@ class DatasetSpec:
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark else ""
             raise InputError(f"{path}{line}: not valid YAML") from None
-        return _Reader(path).spec(content)
+        return Reader(path).spec(content)
 
 
 @dataclass(frozen=True)
-class _Reader:
+class Reader:
     """Checks the content of one spec file; every complaint names the file and the key."""
 
     path: Path

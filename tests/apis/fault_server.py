@@ -7,8 +7,8 @@ It prints its port. Its one argument, in JSON, may hold:
     delay     seconds before an answer
     rates     of "429", "500", "timeout", "truncated", "401" (only for the last key): drawn for every request;
               and of "filter": which prompts are refused, half of them with status 400, half by finish_reason
-    script    faults of the first requests instead, or null for an answer; also "400", "404", "tokens" (it knows no
-              max_tokens), "refusal", "empty", "no usage", "error in 200"
+    script    faults of the first requests instead, or null for an answer; also "400", "404", "too long", "tokens" (it
+              knows no max_tokens), "refusal", "empty", "no usage", "error in 200"
     headers   of a 429
     log       a file that gets a line for every request: its prompt, path, key, fault, parameters
 """
@@ -105,6 +105,8 @@ class Server:
         status, content = 200, completion(reply(prompt))
         if fault in ("400", "401", "404", "429", "500"):
             status, content = int(fault), error(f"no luck with the key {key}\nand {prompt}")  # keys leak like this
+        elif fault == "too long":
+            status, content = 400, error("maximum context length is 9 tokens", code="context_length_exceeded")
         elif fault == "tokens" and "max_tokens" in body:
             text = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
             status, content = 400, error(text, param="max_tokens", code="unsupported_parameter")

@@ -250,6 +250,14 @@ def test_a_bad_request_is_not_sent_again(serve):
     assert len(heard) == 3 and all(ANSWERS[number] == answer for number, answer in heard.items())
 
 
+def test_a_request_that_is_too_long_is_refused_alone(serve, capsys):
+    """The others go on, and the user hears of it once."""
+    server = serve(script=["too long", "too long"])
+    answers = client(server, num_procs=1).generate(PROMPTS, 0)
+    assert answers == [None, None, *ANSWERS[2:]]
+    assert capsys.readouterr().err.count("too long") == 1
+
+
 def test_giving_up_keeps_what_was_answered(serve, quick, tmp_path):
     server = serve(script=[None] * 20, rates={"500": 1.0})
     api = Journal(client(server, num_procs=4), tmp_path)
@@ -266,7 +274,7 @@ def test_giving_up_keeps_what_was_answered(serve, quick, tmp_path):
 
 def test_nobody_there_costs_nothing(quick):
     api = client(Fault("http://127.0.0.1:9", Path()), num_procs=1)  # a port that nobody listens on
-    with pytest.raises(InputError, match=r"10 tries .* APIConnectionError at endpoint 1 \(127.0.0.1:9\)"):
+    with pytest.raises(InputError, match=r"10 tries .* ConnectError at endpoint 1 \(127.0.0.1:9\)"):
         api.generate(PROMPTS, 0)
     assert (api.requests, api.cost) == (10, 0)
 
@@ -394,7 +402,12 @@ def test_endpoints_of_the_environment(monkeypatch):
     monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://x.openai.azure.com")
     monkeypatch.setenv("OPENAI_API_VERSION", "2099-01-01")
     assert endpoints("m") == [Endpoint("https://x.openai.azure.com", OTHER, "m", "2099-01-01")]
-    assert endpoints("m", "http://box:8000/v1") == [Endpoint("http://box:8000/v1", KEY)]
+    for url, key in (
+        ("https://box/v1", KEY),
+        ("http://localhost:8000/v1", KEY),
+        ("http://box:8000/v1", ""),  # everybody on the way could read it
+    ):
+        assert endpoints("m", url) == [Endpoint(url, key)]
 
 
 def test_endpoints_of_a_file(tmp_path, monkeypatch):

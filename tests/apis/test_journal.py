@@ -13,7 +13,7 @@ class Listed(TextAPI):
         self.answers, self.most, self.asked = list(answers), most, []
 
     def generate(self, prompts, seed, on_answer=lambda number, answer: None):
-        answers = {}
+        self.seed, answers = seed, {}
         for number in reversed(range(len(prompts))):
             if len(answers) == self.most:
                 raise ConnectionError("gone")
@@ -43,6 +43,7 @@ def test_what_came_before_a_failure_is_kept(tmp_path):
     rest, heard = Listed(["c", "b", "a"]), []
     assert Journal(rest, tmp_path).generate(prompts(5), 3, lambda *pair: heard.append(pair)) == list("abcde")
     assert rest.asked == prompts(5)[2::-1]
+    assert rest.seed != 3  # the same seed would repeat the draws of the first two
     assert sorted(heard) == list(enumerate("abcde"))
 
 

@@ -125,8 +125,19 @@ def test_length_of_the_paper(read):
     assert [p.max_new_tokens for p in prompts] == [min(int(np.ceil(1.2 * t)), 200) for t in targets]
     few = book.variation("paraphrase", "word", {"kind": "film"}, draw, 0.0)
     assert ", 25: " in few.text
-    fixed = read(max_tokens=128, length={"dynamic": False})
-    assert fixed.first({"kind": "film"}, draw).max_new_tokens == 128
+
+
+def test_lengths_that_are_not_dynamic(read):
+    """A fixed cut, and initial targets that it has room for; with the paper's setting only variations are dynamic."""
+    long = BOOK.replace("max_words: 9", "max_words: 500, longest: 600")
+    for length in ({"dynamic": False}, {"dynamic_init": False}):
+        book, draw = read(long, max_tokens=30, length={**length, "limit": 1200}), rng()
+        prompts = [book.first({"kind": "film"}, draw) for _ in range(200)]
+        assert {p.max_new_tokens for p in prompts} == {30}
+        targets = {int(p.text.split()[3]) for p in prompts}
+        assert min(targets) == 5 and max(targets) == 20  # 1.5 tokens a word
+        varied = book.variation("paraphrase", "word " * 900, {"kind": "film"}, draw)
+        assert ", 600: " in varied.text and varied.max_new_tokens == (30 if "dynamic" in length else 1200)
 
 
 def test_keywords_and_personas_on_demand(read):

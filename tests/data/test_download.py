@@ -47,6 +47,7 @@ class Server(ThreadingHTTPServer):
         self.files, self.asked, self.sent = {}, [], 0
         self.cuts = []  # after how many bytes the next answers break off
         self.ranges, self.pages = True, {}
+        self.shift = 0  # how far beyond the wanted byte a range begins
         self.pause = None  # an event that the second half of a file waits for
 
     def url(self, name):
@@ -66,12 +67,15 @@ class Handler(BaseHTTPRequestHandler):
         server.asked.append((name, start))
         if start >= len(body):
             return self.send_error(416)
-        self.answer(206 if wanted else 200, body[start:], "text/plain")
+        start += server.shift if wanted else 0
+        self.answer(206 if wanted else 200, body[start:], "text/plain", f"bytes {start}-{len(body) - 1}/{len(body)}")
 
-    def answer(self, status, body, kind):
+    def answer(self, status, body, kind, part=""):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
+        if status == 206:
+            self.send_header("Content-Range", part)
         self.end_headers()
         stop = self.server.cuts.pop(0) if self.server.cuts else len(body)
         half = stop // 2 if self.server.pause else stop
@@ -129,6 +133,13 @@ def test_fresh_and_complete(folder, server, command):
     assert "2,000 rows, checked; 1 of them cannot be used (no text: 1)" in out and "all 1 files" in out
     assert command()[:2] == (0, out) and server.asked == [("train.csv", 0)]
     assert not (folder / "train.csv.part").exists()
+
+
+def test_another_part_than_the_wanted_one_is_not_joined(folder, server, command):
+    server.cuts, server.shift = [30_000], 5
+    code, _, [error, _] = command()
+    assert code == 2 and "another part of the file" in error
+    assert (folder / "train.csv.part").stat().st_size == 30_000
 
 
 def test_resume_after_cuts(folder, server, command):
