@@ -95,7 +95,7 @@ def _start(
     try:
         session = _init(mode, told)
     except wandb.errors.CommError:
-        print("wandb: cannot be reached; this run is logged offline", flush=True)
+        print("wandb: cannot be reached, or refuses the key; this run is logged offline", flush=True)
         wandb.teardown()  # or the run's id stays taken
         session = _init("offline", told)
     session.define_metric("*", step_metric="iteration")
