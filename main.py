@@ -123,12 +123,14 @@ def _models(
 ) -> tuple[TextAPI, Embeds]:
     from dpsda.embedding import Encoder
 
-    encoder = Encoder(embedding.feature_extractor, device=model.device)
-    if model.api == "AzureGPT":
-        return _remote(model, remote, folder), encoder
+    api = _remote(model, remote, folder) if model.api == "AzureGPT" else _local(model)  # first: it may lack a key
+    return api, Encoder(embedding.feature_extractor, device=model.device)
+
+
+def _local(model: ModelOptions) -> TextAPI:
     from apis.hf_api import HFAPI
 
-    api = HFAPI(
+    return HFAPI(
         model.model_type,
         device=model.device,
         dtype=model.dtype,
@@ -139,7 +141,6 @@ def _models(
         do_sample=model.do_sample,
         batch_size=model.batch_size,
     )
-    return api, encoder
 
 
 def _remote(model: ModelOptions, remote: RemoteOptions, folder: RunFolder) -> TextAPI:
