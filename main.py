@@ -62,7 +62,7 @@ def generate(
     corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share)
     reference = load(spec, data.reference_split) if data.reference_split and not run.dry_run else None
     if run.dry_run:
-        corpus = stand_in(corpus, privacy.privacy_unit)
+        corpus = stand_in(corpus, privacy.privacy_unit, public_label_counts=privacy.label_counts == "public")
     book.check(evolution.variation_type, [dict(zip(spec.label_columns, cell, strict=True)) for cell in spec.cells])
     with start.open_run(root, corpus, privacy) as (folder, ledger):
         config, free = start.configuration(spec, data, privacy, evolution, model, remote, embedding, run)

@@ -18,13 +18,15 @@ from dpsda.data.loading import Texts
 from dpsda.start import num_units
 
 
-def stand_in(corpus: PrivateCorpus, unit: str) -> PrivateCorpus:
-    """A made-up corpus with as many units as `corpus`, which is public, spread evenly over the label cells."""
+def stand_in(corpus: PrivateCorpus, unit: str, *, public_label_counts: bool) -> PrivateCorpus:
+    """A made-up corpus with as many units as `corpus`, which is public, spread evenly over the label cells; or with its
+    label counts, where the owner says that they are known to everybody."""
     units = num_units(corpus, unit)
+    known = public_label_counts and unit == "record"
     return dataclasses.replace(
         corpus,
         texts=Texts(pa.chunked_array([pa.array([f"Record {i}." for i in range(units)], pa.large_string())])),
-        cells=(np.arange(units) % len(corpus.spec.cells)).astype(np.int32),
+        cells=corpus.cells if known else (np.arange(units) % len(corpus.spec.cells)).astype(np.int32),
         users=np.arange(units) if unit == "user" else None,
         dropped=corpus.dropped[:0],
     )

@@ -184,6 +184,13 @@ def test_a_dry_run_keeps_nothing(tmp_path, dataset):
     assert "Text" not in done.stdout and "differentially private" not in done.stdout
 
 
+@pytest.mark.parametrize(("policy", "missing"), [("private", 0), ("public", 1)])
+def test_a_dry_run_knows_label_counts_that_are_public(tmp_path, dataset, capsys, policy, missing):
+    """No record here is a book with high stars. Where the counts are private, a dry run does not tell."""
+    main.generate(tmp_path, *options(dataset, privacy={"epsilon": 40.0, "label_counts": policy}, dry_run=True))
+    assert capsys.readouterr().out.count("warning: 1 of 6 labels are too rare") == missing
+
+
 def test_a_dry_run_does_not_look_at_the_private_records(tmp_path, dataset, capsys):
     """The same lines for other records: only their number, which is public, counts."""
     printed = []

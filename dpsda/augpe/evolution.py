@@ -238,10 +238,8 @@ class Evolution:
         shares = positive / positive.sum() if positive.sum() else np.full(len(counts), 1 / len(counts))
         mechanism = planning.mechanism(planning.votes_name(1), unit, self.noise_multiplier, k)
         candidates = sizes[-1] * (self.options.L if self.options.epochs > 1 else self.options.init_L)
-        line, warning = planning.signal(unit, self.ledger.header["units"], k, shares, candidates, mechanism.scale)
-        self.say(line)
-        if warning:
-            self.say(warning)
+        for line in planning.signal(unit, self.ledger.header["units"], k, shares, candidates, mechanism.scale):
+            self.say(line)
 
     def _last_kept(self) -> int:
         return max(

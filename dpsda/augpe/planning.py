@@ -111,25 +111,28 @@ def _calibrate(ledger: Ledger, names: list[str], k: int, epsilon: float) -> floa
     return accounting.calibrate(events, epsilon, float(ledger.header["delta"]), spent, most)
 
 
-def signal(
-    unit: str, units: int, k: int, shares: np.ndarray, candidates: np.ndarray, noise_scale: float
-) -> tuple[str, str | None]:
-    """A line on the votes to expect against the noise, and a warning where most labels would rank noise.
+def signal(unit: str, units: int, k: int, shares: np.ndarray, candidates: np.ndarray, noise_scale: float) -> list[str]:
+    """A line on the votes to expect against the noise, and warnings of labels that rank noise or get no text at all.
 
     `shares` are the labels' noisy shares of the data and `candidates` their numbers of candidates, both (cells,).
     """
     votes = k if unit == "record" else 1
     there = candidates > 0
     per_candidate = votes * units * shares[there] / candidates[there]
-    line = (
+    lines = [
         f"signal: {units:,} {unit}s vote for {int(candidates.sum()):,} candidates, on average "
         f"{votes * units / candidates.sum():.3g} votes each, against noise of standard deviation {noise_scale:.3g}"
-    )
-    weak = int(np.sum(per_candidate < WEAK_SIGNAL * noise_scale))
-    if 2 * weak <= len(per_candidate) or noise_scale == 0:
-        return line, None
-    return line, (
-        f"warning: {weak} of {len(per_candidate)} labels expect fewer than {WEAK_SIGNAL:g} votes a candidate for one "
-        "standard deviation of noise, so that their ranking is mostly noise; use fewer seeds, a smaller L, fewer "
-        "epochs, fewer labels, or a larger epsilon"
-    )
+    ]
+    weak, labels = int(np.sum(per_candidate < WEAK_SIGNAL * noise_scale)), len(candidates)
+    if weak:
+        lines.append(
+            f"warning: {weak} of {labels} labels expect fewer than {WEAK_SIGNAL:g} votes a candidate for one standard "
+            "deviation of noise, so that noise decides which of their texts are kept; use fewer seeds, a smaller L, "
+            "fewer epochs, fewer labels, or a larger epsilon"
+        )
+    if not there.all():
+        lines.append(
+            f"warning: {labels - int(there.sum())} of {labels} labels are too rare to get a text; use more seeds, or "
+            "fewer labels"
+        )
+    return lines

@@ -66,12 +66,16 @@ def test_another_configuration_is_refused(tmp_path):
         planned(tmp_path, epsilon=2, k=2)
 
 
-def test_signal_warns_where_most_labels_would_rank_noise():
-    shares, candidates = np.array([0.98, 0.01, 0.01]), np.array([500, 500, 500])
-    line, warning = signal("record", 10_000, 1, shares, candidates, 5.0)
-    assert "6.67 votes" in line and "2 of 3 labels" in warning
-    assert signal("record", 10_000, 1, np.array([1.0]), np.array([1000]), 5.0)[1] is None
-    assert signal("record", 10_000, 1, shares, candidates, 0.0)[1] is None
+def test_signal_warns_of_labels_that_rank_noise_or_get_no_text():
+    def shown(shares, candidates, noise):
+        return signal("record", 10_000, 1, np.array(shares), np.array(candidates), noise)
+
+    line, warning = shown([0.98, 0.01, 0.01], [500, 500, 500], 5.0)
+    assert "6.67 votes" in line and "2 of 3 labels expect" in warning
+    assert "1 of 2 labels expect" in shown([0.99, 0.01], [500, 500], 5.0)[1]
+    assert "1 of 2 labels are too rare" in shown([1.0, 0.0], [500, 0], 5.0)[1]
+    assert len(shown([1.0], [1000], 5.0)) == 1
+    assert len(shown([0.98, 0.01, 0.01], [500, 500, 500], 0.0)) == 1
 
 
 def test_no_noise(tmp_path):
