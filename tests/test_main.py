@@ -547,15 +547,15 @@ def test_one_line_and_code_two(tmp_path, dataset):
         ([*base, "--model_type", str(tmp_path / "no_model")], "no_model"),
         ([*base, "--train_data_file", "no.csv"], "no.csv"),
         ([*base, "--api", "AzureGPT", "--feature_extractor", "never-loaded"], "no key: set OPENAI_API_KEY"),
-        ([*base, "--api_base", "https://me:secret@host/v1"], "--api_base has a user, a password or a query in it"),
-        ([*base, "--wandb_key", "secret"], "set WANDB_API_KEY instead"),
+        ([*base, "--api_base", "https://me:hunter2@host/v1"], "--api_base has a user, a password or a query in it"),
+        ([*base, "--wandb_key", "hunter2"], "set WANDB_API_KEY instead"),
         ([*base, "--fp16", "--mlm_probability", "0.5", "--sleep_time", "1"], "--sleep_time: use nothing"),
         ([*base, "--num_samples_schedule", ","], "--num_samples_schedule needs at least one value"),
     ]
     keyless = {name: value for name, value in os.environ.items() if "OPENAI" not in name and name != "MODEL_CONFIG"}
     for argv, part in cases:
         done = command(*argv, env={**keyless, "HF_HUB_OFFLINE": "1"})
-        assert "secret" not in done.stderr and not list((tmp_path / "run").glob("**/*secret*"))
+        assert "hunter2" not in done.stderr + done.stdout
         assert done.returncode == 2 and part in done.stderr, done.stderr
         assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == done.stderr.splitlines()[
             -1:
