@@ -40,6 +40,7 @@ AZURE_VERSION = "2024-10-21"  # the last stable version of Azure's dated ones
 ENTRY = ("openai_api_key", "key_env", "openai_api_base", "engine", "api_version")
 TRIES = 10  # of one prompt
 BACKOFF = wait_random_exponential(multiplier=0.5, max=60)
+PAUSE = 1.0  # seconds for which an endpoint that failed without a Retry-After is not the first choice
 LONGEST_WAIT = 3600.0  # whatever Retry-After says
 AGAIN = {408, 409, 429}  # and 5xx
 TOO_LONG = {"context_length_exceeded", "string_above_max_length"}
@@ -91,7 +92,10 @@ def endpoints(model: str, api_base: str | None = None, model_config: Path | None
         raise InputError("give an API base or a model config, not both: the file has the base of each endpoint")
     file = model_config or (None if api_base else os.environ.get("MODEL_CONFIG"))
     if file:
-        return _from_file(model, Path(file).expanduser())
+        try:
+            return _from_file(model, Path(file).expanduser())
+        except RuntimeError as error:
+            raise InputError(f"{file}: {error}") from None
     azure_key, azure_url, key, url = (
         os.environ.get(name, "").strip()
         for name in ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT", "OPENAI_API_KEY", "OPENAI_BASE_URL")
@@ -178,15 +182,20 @@ class _Server:
     sent: int = 0
     told: set[str] = field(default_factory=set)  # the failures that the user has heard of
     shut: int | None = None  # the status that took it out of use
+    paused: float = 0.0  # until when others are asked first, by time.monotonic()
     length: str = "max_tokens"  # its name for the longest answer
 
     @property
     def name(self) -> str:
         return f"endpoint {self.number} ({self.endpoint.host})"
 
+    def pause(self, seconds: float = 0.0) -> None:
+        self.paused = max(self.paused, time.monotonic() + (seconds or PAUSE))
+
     def connect(self, http: httpx2.AsyncClient, timeout: float) -> None:
         end = self.endpoint
-        common: dict[str, Any] = {"http_client": http, "timeout": timeout, "max_retries": 0}
+        patience = httpx2.Timeout(timeout, connect=timeout / 2)  # a server that was never reached bills nothing
+        common: dict[str, Any] = {"http_client": http, "timeout": patience, "max_retries": 0}
         if end.deployment:
             self.client = openai.AsyncAzureOpenAI(
                 azure_endpoint=end.url,
@@ -305,7 +314,10 @@ class AzureAPI(TextAPI):
 
         def wait(state: RetryCallState) -> float:
             self.retries += 1
-            return state.outcome.exception().wait + BACKOFF(state)  # added, lest all come back at once
+            now = time.monotonic()
+            other = any(server.shut is None and server.paused <= now for server in self.servers)
+            # added, lest all come back at once
+            return (0.0 if other else state.outcome.exception().wait) + BACKOFF(state)
 
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(_Again),
@@ -341,6 +353,7 @@ class AzureAPI(TextAPI):
                 elif error.status_code in AGAIN or error.status_code >= 500:
                     failed.add(server.number)
                     wait = _retry_after(error.response.headers)
+                    server.pause(wait)
                     self._tell(server, f"answered {error.status_code}, is asked again")
                     raise _Again(f"status {error.status_code} of {server.name}", wait) from None
                 elif codes & FILTERED:
@@ -352,9 +365,11 @@ class AzureAPI(TextAPI):
                     server.length = "max_completion_tokens"
                 else:
                     raise _Stop(f"{server.name} refused a request with {error.status_code}: {reason}") from None
-            except (openai.APIConnectionError, _Broken) as error:
+            except (openai.APIConnectionError, TimeoutError, _Broken) as error:
                 failed.add(server.number)
-                what = type(error.__cause__ or error).__name__.strip("_")
+                server.pause()
+                slow = isinstance(error, TimeoutError)
+                what = type(error if slow else error.__cause__ or error).__name__.strip("_")
                 self._tell(server, f"could not be asked ({what}), is asked again")
                 raise _Again(f"{what} at {server.name}") from None
 
@@ -365,21 +380,26 @@ class AzureAPI(TextAPI):
             tqdm.write(f"warning: {server.name} {what}", file=sys.stderr)
 
     def _pick(self, failed: set[int]) -> _Server:
-        """The usable server with the fewest requests in flight."""
+        """The usable server with the fewest requests in flight; one that failed lately only if there is no other."""
         if self._stopped.is_set():
             raise _Stop("stopped")
         usable = [server for server in self.servers if server.shut is None]
         if not usable:
             what = ", ".join(f"{server.name}: {server.shut}" for server in self.servers)
             raise _Stop(f"no endpoint is left ({what}); check the key, the base URL, and the model or deployment name")
-        return min(usable, key=lambda server: (server.number in failed, server.in_flight, server.sent))
+        now = time.monotonic()
+
+        def rank(server: _Server) -> tuple[bool, bool, int, int]:
+            return server.paused > now, server.number in failed, server.in_flight, server.sent
+
+        return min(usable, key=rank)
 
     async def _send(self, server: _Server, prompt: Prompt, length: str) -> str | None:
         """One request, within the budget, with its line in the log."""
         messages = [{"role": role, "content": _sound(text)} for role, text in prompt.turns()]
-        # three bytes a token are few, also where a letter has several; the rest is for what the server adds to a turn
+        # a blank or a digit is a token of two bytes, few are shorter; the rest is for what the server adds to a turn
         size = sum(len(message["content"].encode()) for message in messages)
-        estimate = (size // 3 + 8 * len(messages), prompt.max_new_tokens)
+        estimate = (size // 2 + 8 * len(messages), prompt.max_new_tokens)
         dollars = self._dollars(*estimate)
         if self.max_requests is not None and self.requests >= self.max_requests:
             raise _Spent(f"--max_requests {self.max_requests}")
@@ -392,17 +412,19 @@ class AzureAPI(TextAPI):
         start, status, used = time.monotonic(), "Cancelled", estimate
         try:
             assert server.client is not None
-            raw = await server.client.chat.completions.with_raw_response.create(
-                model=server.endpoint.deployment or self.model,
-                messages=messages,
-                **{length: prompt.max_new_tokens},
-                **self.sampling,
-            )
+            async with asyncio.timeout(self.timeout):  # the client's own starts anew with every byte that comes
+                raw = await server.client.chat.completions.with_raw_response.create(
+                    model=server.endpoint.deployment or self.model,
+                    messages=messages,
+                    **{length: prompt.max_new_tokens},
+                    **self.sampling,
+                )
             answer, usage = _read(raw.http_response)
             status, used = raw.http_response.status_code, usage or estimate
             return answer
         except openai.APIStatusError as error:
-            status, used = error.status_code, (0, 0)
+            # a request that a filter or the server's own limits refused may be billed
+            status, used = error.status_code, estimate if error.status_code in (400, 408) else (0, 0)
             raise
         except Exception as error:
             status = type(error).__name__.strip("_")
@@ -470,14 +492,16 @@ def _read(response: httpx2.Response) -> tuple[str | None, tuple[int, int] | None
 def _retry_after(headers: httpx2.Headers) -> float:
     """The seconds that the server asks to wait, 0 where it does not say."""
     wait = headers.get("retry-after", "")
-    try:
-        seconds = float(headers["retry-after-ms"]) / 1000 if "retry-after-ms" in headers else float(wait)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(wait).timestamp() - time.time()
-        except ValueError:
-            return 0.0
-    return min(max(seconds, 0.0), LONGEST_WAIT) if math.isfinite(seconds) else 0.0
+    readings = (
+        lambda: float(headers.get("retry-after-ms", "")) / 1000,
+        lambda: float(wait),
+        lambda: email.utils.parsedate_to_datetime(wait).timestamp() - time.time(),
+    )
+    for read in readings:
+        with contextlib.suppress(ValueError):
+            seconds = read()
+            return min(max(seconds, 0.0), LONGEST_WAIT) if math.isfinite(seconds) else 0.0
+    return 0.0
 
 
 def _price(model: str, path: Path) -> tuple[float, float] | None:

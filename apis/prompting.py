@@ -111,7 +111,7 @@ class PromptBook:
             data = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}; a data set has a prompts.yaml beside its spec.yaml") from None
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: not YAML ({str(error)[:120]})") from None
         _check_keys(path, data, {f.name for f in fields(cls)} - {"max_tokens", "use_subcategory", "pieces"})
         data = {key: value for key, value in data.items() if value is not None}  # an empty key means the default
@@ -120,7 +120,7 @@ class PromptBook:
         if not isinstance(data.get("reject", []), list):
             raise InputError(f"{path}: reject is a list of phrases")
         own = data.pop("length", {})
-        if not all(type(value) in (int, float, bool) for value in own.values()):
+        if not all(type(value) in (int, float, bool) and math.isfinite(value) for value in own.values()):
             raise InputError(f"{path}: length holds numbers, and dynamic, dynamic_init, whole_sentences true or false")
         target = Length(**{**own, **(length or {})})
         book = cls(**data, length=target, max_tokens=max_tokens, use_subcategory=use_subcategory)
@@ -193,7 +193,8 @@ class PromptBook:
             if "{" + name + "}" in template:
                 values[name] = _one(getattr(self, plural), label, rng)
         shots = []
-        for shot in _of_label(self.few_shot.get(kind) or (), label):
+        examples = _of_label(self.few_shot.get(kind) or [], label)
+        for shot in examples if isinstance(examples, list) else [examples]:
             if not isinstance(shot, Mapping) or not isinstance(shot.get("answer"), str):
                 raise InputError(f"prompts.yaml: a {kind} shot is a mapping of the template's fields and `answer`")
             fields_of = {"words": len(shot["answer"].split()), **shot}

@@ -181,8 +181,9 @@ def _read_yaml(path: Path, known: dict[str, _Flag]) -> dict[str, Any]:
         data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; --config names a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not YAML ({str(error)[:120]})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:  # whose text quotes the file, which may hold a key
+        mark = getattr(error, "problem_mark", None)
+        raise InputError(f"{path}{f', line {mark.line + 1}' if mark else ''}: this is not YAML") from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: a configuration is a list of `option: value` lines")
     values: dict[str, Any] = {}

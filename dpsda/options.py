@@ -107,12 +107,13 @@ class ModelOptions:
     def __post_init__(self) -> None:
         if self.length < 1 or self.top_k < 1:
             raise InputError("--length and --top_k have to be at least 1")
-        if self.temperature <= 0 or self.repetition_penalty <= 0 or not 0 < self.top_p <= 1:
+        positive = 0 < self.temperature < math.inf and 0 < self.repetition_penalty < math.inf
+        if not positive or not 0 < self.top_p <= 1:
             raise InputError("--temperature and --repetition_penalty have to be above 0, --top_p in (0, 1]")
         for name in ("min_target_word", "max_token_word_scale", "max_token_limit"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"--{name} has to be above 0, not {getattr(self, name)}")
-        if self.word_var_scale is not None and self.word_var_scale < 0:
+        if self.word_var_scale is not None and not 0 <= self.word_var_scale < math.inf:
             raise InputError(f"--word_var_scale has to be at least 0, not {self.word_var_scale:g}")
 
     def target(self) -> dict[str, Any]:
@@ -146,7 +147,7 @@ class RemoteOptions:
         if self.api_base and ("@" in self.api_base or "?" in self.api_base):  # not quoted: it may hold a key
             raise InputError("--api_base has a user, a password or a query in it, which would be saved with the run")
         for name in ("num_procs", "timeout", "max_requests", "max_cost"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"--{name} has to be above 0, not {getattr(self, name)}")
 
 

@@ -58,6 +58,7 @@ def test_yaml_numbers_as_people_write_them(config):
         ("sizes: [a]", "sizes has to be int"),
         ("- a", "`option: value` lines"),
         ("name: [", "not YAML"),
+        ('api_key: "sk-hunter2', r"line \d+: this is not YAML$"),  # and not what the line holds
         ("wandb_key: s3cret", "WANDB_API_KEY"),
     ],
 )

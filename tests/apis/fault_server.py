@@ -8,7 +8,7 @@ It prints its port. Its one argument, in JSON, may hold:
     rates     of "429", "500", "timeout", "truncated", "401" (only for the last key): drawn for every request;
               and of "filter": which prompts are refused, half of them with status 400, half by finish_reason
     script    faults of the first requests instead, or null for an answer; also "400", "404", "too long", "tokens" (it
-              knows no max_tokens), "refusal", "empty", "no usage", "error in 200"
+              knows no max_tokens), "refusal", "empty", "no usage", "error in 200", "drip" (white space for 10 seconds)
     headers   of a 429
     log       a file that gets a line for every request: its prompt, path, key, fault, parameters
 """
@@ -100,6 +100,13 @@ class Server:
             self.log.flush()
         if fault == "timeout":
             await reader.read()  # until the client gives up
+            return False
+        if fault == "drip":
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n")
+            for _ in range(50):
+                writer.write(b"\n")
+                await writer.drain()
+                await asyncio.sleep(0.2)
             return False
         await asyncio.sleep(self.delay)
         status, content = 200, completion(reply(prompt))

@@ -238,6 +238,21 @@ def test_a_dead_endpoint_beside_a_good_one(serve, quick):
     assert client(dead, good).generate(PROMPTS, 0) == ANSWERS
 
 
+def test_an_endpoint_that_asks_to_wait_holds_nobody_up(serve):
+    """Where another one is open, no prompt waits out a Retry-After, and none is sent against it."""
+    throttled, good = serve(script=["429"] * 200, headers={"Retry-After": "30"}), serve(delay=0.02)
+    start = time.monotonic()
+    assert client(throttled, good).generate(PROMPTS, 0) == ANSWERS
+    assert time.monotonic() - start < 15 and len(throttled.requests) <= 8
+
+
+def test_a_server_that_only_keeps_the_line_open_is_given_up(serve):
+    server = serve(script=["drip"])
+    start = time.monotonic()
+    assert client(server, timeout=1).generate(PROMPTS[:1], 0) == ANSWERS[:1]
+    assert 1 <= time.monotonic() - start < 4 and [request["fault"] for request in server.requests] == ["drip", None]
+
+
 def test_a_bad_request_is_not_sent_again(serve):
     server = serve(script=["400"], delay=0.3)
     heard = {}
@@ -310,7 +325,9 @@ def test_retry_after_is_honoured(serve, headers):
     ],
 )
 def test_retry_after_values(value, least, most):
-    assert least <= azure_api._retry_after(azure_api.httpx2.Headers({"Retry-After": value})) <= most
+    for more in ({}, {"retry-after-ms": "soon"}):
+        headers = azure_api.httpx2.Headers({"Retry-After": value, **more})
+        assert least <= azure_api._retry_after(headers) <= most
 
 
 def test_max_completion_tokens(serve):
@@ -346,19 +363,26 @@ def test_budget_in_dollars(serve, quick, tmp_path):
     prices, log = tmp_path / "prices.yaml", tmp_path / "requests.jsonl"
     prices.write_text("gpt-4o-mini: {input: 1000, output: 2000}")
     options = {"prices": prices, "log": log, "num_procs": 4, "timeout": 1.0}
-    estimate = 0.001 * (len("prompt 1") // 3 + 8 + 2 * 5)
+    estimate = 0.001 * (len("prompt 1") // 2 + 8 + 2 * 5)
     with pytest.raises(InputError, match=r"^the budget of --max_cost 0.5 is used up: .* requests, \$0.4\d; raise it"):
         client(server, max_cost=0.5, **options).generate(PROMPTS, 0)
     api = client(server, max_cost=0.5, **options)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     answered = [line["status"] for line in lines].count(200) - 1
-    assert {line["status"] for line in lines} == {200, 429, 500, "APITimeoutError"}
+    assert {line["status"] for line in lines} == {200, 429, 500, "TimeoutError"}
     assert api.cost == pytest.approx(2 * estimate + 0.02 * answered)  # a lost answer may be billed, an error is not
     assert 0.5 - 4 * (estimate + 0.001) <= api.cost <= 0.5
     assert api.requests == len(server.requests) == len(lines)
     with pytest.raises(InputError, match="max_cost"):
         client(server, max_cost=api.cost, **options).generate(PROMPTS, 0)
     assert len(server.requests) == len(lines)
+
+
+def test_a_request_that_a_filter_refused_may_be_billed(serve, tmp_path):
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("gpt-4o-mini: {input: 0, output: 1000}")
+    api = client(serve(script=["too long"]), prices=prices, max_cost=1)
+    assert api.generate(PROMPTS[:1], 0) == [None] and api.cost == pytest.approx(5 * 0.001)
 
 
 def test_prices(tmp_path):
