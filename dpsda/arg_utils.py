@@ -26,17 +26,17 @@ _SPELLED = {"--fp16": ("--dtype", "float16"), "--no_cuda": ("--device", "cpu")}
 
 # and those that are something else
 _REPLACED = {
-    "fp16": "dtype: float16",
-    "no_cuda": "device: cpu",
-    "mlm_probability": "--variation_degree_schedule",
-    "data_checkpoint_path": "nothing: the same command continues the run in --result_folder",
-    "data_checkpoint_step": "nothing: the same command continues the run in --result_folder",
-    "train_data_embeddings_file": "nothing: the embeddings that scripts/embeddings.sh makes are found by their texts",
-    "feature_extractor_batch_size": "nothing: the batches of the encoder have fixed shapes",
-    "compute_fid": "--reference_split SPLIT, whose figures are shown where spec.yaml declares the split public",
-    "num_private_samples": "--private_share, by which each record is in or out on its own",
-    "subsample_one_class": "`filter:` in spec.yaml, which names the class",
-    "sleep_time": "nothing: a wait is as long as the server's Retry-After says",
+    "fp16": "use dtype: float16",
+    "no_cuda": "use device: cpu",
+    "mlm_probability": "use --variation_degree_schedule",
+    "data_checkpoint_path": "not needed, the same command continues the run in --result_folder",
+    "data_checkpoint_step": "not needed, the same command continues the run in --result_folder",
+    "train_data_embeddings_file": "not needed, what scripts/embeddings.sh makes is found by the texts",
+    "feature_extractor_batch_size": "not needed, the batches of the encoder have fixed shapes",
+    "compute_fid": "use --reference_split SPLIT, whose figures are shown where spec.yaml declares the split public",
+    "num_private_samples": "use --private_share, by which each record is in or out on its own",
+    "subsample_one_class": "use `filter:` in spec.yaml, which names the class",
+    "sleep_time": "not needed, a wait is as long as the server's Retry-After says",
 }
 
 
@@ -87,15 +87,17 @@ def parse(argv: Sequence[str] | None, prog: str, description: str, *groups: type
     given_words = [part for word in (sys.argv[1:] if argv is None else argv) for part in _SPELLED.get(word, (word,))]
     args, unknown = parser.parse_known_args(given_words)
     flags = [word.lstrip("-").split("=")[0] for word in unknown if word.startswith("--")]
-    replaced = [f"--{name}: use {_REPLACED[name]}" for name in flags if name in _REPLACED]
+    replaced = [f"--{name}: {_REPLACED[name]}" for name in flags if name in _REPLACED]
     if replaced:
-        raise InputError("flags that are spelled in another way here: " + "; ".join(replaced))
+        raise InputError("flags that are something else here: " + "; ".join(replaced))
     for word in unknown:
         name = word.lstrip("-").split("=")[0]
         if name in _REFUSED:
             raise InputError(f"--{name} would leave a secret in shells and logs: set {_REFUSED[name]} instead")
         if word.startswith("--"):
             raise InputError(f"unknown option --{name}{did_you_mean(name, known, '--')}")
+        if word.lower() in ("true", "false"):
+            raise InputError(f"unexpected argument {word!r}: what is on or off takes no value, but --NAME or --no-NAME")
         raise InputError(f"unexpected argument {word!r}; options start with -- (see --help)")
     values = _read_yaml(args.config, known) if args.config else {}
     given = {key: value for key, value in vars(args).items() if key != "config" and value is not MISSING}
@@ -191,7 +193,7 @@ def _read_yaml(path: Path, known: dict[str, _Flag]) -> dict[str, Any]:
         if key in _REFUSED:
             raise InputError(f"{path}: {key} is a secret: set {_REFUSED[key]} in the environment instead")
         if key in _REPLACED:
-            raise InputError(f"{path}: {key} is spelled in another way here: use {_REPLACED[key]}")
+            raise InputError(f"{path}: {key} is something else here: {_REPLACED[key]}")
         if key not in known:
             raise InputError(f"{path}: unknown key {key!r}{did_you_mean(str(key), known)}")
         flag = known[key]

@@ -21,6 +21,7 @@ from dpsda.report import Distances, spent
 from dpsda.runs import RunFolder, read_json, write_json
 
 _MODES = ("online", "offline", "disabled")
+PATIENCE = 30  # seconds for a server that may not be there
 Observe = Callable[[int, list[str]], None]
 
 
@@ -82,7 +83,7 @@ def _start(
         disable_git=True,
         disable_job_creation=True,
         host="",
-        init_timeout=30,
+        init_timeout=PATIENCE,
         save_code=False,
         silent=True,
         x_disable_machine_info=True,

@@ -19,13 +19,14 @@ evaluate() {
     fi
 }
 
-# workflow DATA_SET CONFIG OPTIONS: generates, then evaluates. All options go to main.py, the result folder and --dry_run
-# to the others, too.
+# workflow DATA_SET CONFIG OPTIONS: generates, then evaluates with what this version has. All options go to main.py, the
+# result folder and --dry_run to the others, too.
 workflow() {
-    local data=$1 config=$2 folder
+    local data=$1 config=$2 folder step
     shift 2
     folder=$(sed -n 's/^result_folder: *//p' "$config")
     "$python" main.py --config "$config" "$@"
+    [[ " $* " != *" --help "* && " $* " != *" -h "* ]] || return 0
     local shared=(--result_folder "$folder")
     while [ $# -gt 0 ]; do
         case $1 in
@@ -35,6 +36,11 @@ workflow() {
         esac
         shift
     done
-    evaluate downstream.py --config "data/$data/downstream.yaml" "${shared[@]}"
-    evaluate metric.py --config "data/$data/metric.yaml" "${shared[@]}"
+    for step in downstream metric; do
+        if [[ -e $step.py || " ${shared[*]} " == *" --dry_run "* ]]; then
+            evaluate "$step.py" --config "data/$data/$step.yaml" "${shared[@]}"
+        else
+            echo "$step.py is not part of this version: left out"
+        fi
+    done
 }

@@ -73,6 +73,7 @@ def test_a_bad_file_is_one_line(config, text, message):
     [
         (["--epoch", "3"], "unknown option --epoch; did you mean --epochs?"),
         (["--name", "a", "stray"], "unexpected argument 'stray'"),
+        (["--name", "a", "--loud", "True"], "but --NAME or --no-NAME"),
         (["--epochs", "x"], "invalid int value"),
         (["--mode", "best"], "invalid choice"),
         ([], "--name is needed: who"),

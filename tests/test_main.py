@@ -552,7 +552,7 @@ def test_one_line_and_code_two(tmp_path, dataset):
         ([*base, "--api", "AzureGPT", "--feature_extractor", "never-loaded"], "no key: set OPENAI_API_KEY"),
         ([*base, "--api_base", "https://me:hunter2@host/v1"], "--api_base has a user, a password or a query in it"),
         ([*base, "--wandb_key", "hunter2"], "set WANDB_API_KEY instead"),
-        ([*base, "--fp16", "--mlm_probability", "0.5", "--sleep_time", "1"], "--sleep_time: use nothing"),
+        ([*base, "--fp16", "--mlm_probability", "0.5", "--sleep_time", "1"], "--sleep_time: not needed"),
         ([*base, "--num_samples_schedule", ","], "--num_samples_schedule needs at least one value"),
     ]
     keyless = {name: value for name, value in os.environ.items() if "OPENAI" not in name and name != "MODEL_CONFIG"}

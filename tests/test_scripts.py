@@ -13,6 +13,7 @@ import yaml
 import main
 from dpsda.arg_utils import parse
 from dpsda.data import DatasetSpec
+from dpsda.errors import InputError
 from dpsda.options import DataOptions, EmbeddingOptions
 from dpsda.precompute import DeviceOptions
 
@@ -138,3 +139,25 @@ def test_published_settings(data, seeds, local, remote, blanks):
     assert evolution.variation_degree_schedule == [blanks] and model.dynamic_len
     assert (model.length, model.temperature, model.word_var_scale, model.max_token_word_scale) == remote
     assert (model.min_target_word, model.max_token_limit) == (25, 1200)
+
+
+# those of main.py in the public code and its README
+PUBLIC_FLAGS = """
+    api dataset train_data_file train_data_embeddings_file data_checkpoint_path data_checkpoint_step
+    num_private_samples subsample_one_class result_folder feature_extractor feature_extractor_batch_size feat_ext
+    num_nearest_neighbor nn_mode noise_multiplier noise count_threshold lookahead_degree lookahead_self
+    num_samples_schedule num_seed_samples epochs combine_divide_L L init_combine_divide_L donnot_keep_last_iter
+    variation_degree_schedule select_syn_mode save_syn_mode compute_fid log_online wandb_key project model_type
+    use_subcategory variation_type length temperature top_k top_p repetition_penalty do_sample seed dry_run
+    random_sampling_batch_size variation_batch_size fp16 no_cuda num_procs sleep_time dynamic_len min_target_word
+    word_var_scale max_token_word_scale max_token_limit mlm_probability
+"""
+
+
+@pytest.mark.parametrize("name", PUBLIC_FLAGS.split())
+def test_every_flag_of_the_public_code_is_known_or_answered(name):
+    with pytest.raises(InputError) as error:
+        parse([f"--{name}"], "", "", *main.GROUPS)  # without a value, and without the flags that are needed
+    message = str(error.value)
+    assert "unknown option" not in message and "\n" not in message
+    assert any(part in message for part in ("expected", "is needed", "something else here", "set WANDB_API_KEY"))

@@ -6,6 +6,7 @@ import struct
 
 import pytest
 
+from dpsda import tracking
 from dpsda.errors import InputError
 from tests.test_main import run
 
@@ -72,6 +73,16 @@ def test_bad_settings_are_one_line(tmp_path, dataset, monkeypatch, mode, project
     monkeypatch.setenv("WANDB_MODE", mode)
     with pytest.raises(InputError, match=match):
         run(tmp_path / "run", dataset, log_online=True, project=project)
+
+
+def test_without_a_network_the_run_is_logged_offline(tmp_path, dataset, monkeypatch, capsys):
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody is there
+    monkeypatch.setattr(tracking, "PATIENCE", 3)
+    run(tmp_path / "run", dataset, log_online=True)
+    assert "wandb: cannot be reached" in capsys.readouterr().out
+    assert len(logged(tmp_path / "run")) == 5
+    assert not any(KEY.encode() in path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
 
 
 def test_a_run_without_noise_logs_nothing(tmp_path, dataset, capsys):

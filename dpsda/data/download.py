@@ -119,7 +119,8 @@ def fetch(source: Source, part: Path) -> None:
         except (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException) as error:
             if pause is None:
                 host = urlsplit(source.url).netloc
-                raise InputError(f"{host} drops the connection ({error}); run this again to go on from there") from None
+                again = "run this again to go on from there"
+                raise InputError(f"{host} drops the connection ({error}); {again}, or {source.by_hand}") from None
             time.sleep(pause)
 
 

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dpsda.arg_utils import run
 from dpsda.data import DatasetSpec, download
@@ -277,6 +278,13 @@ def test_bad_download_yaml(folder, content, message):
         download.sources(str(folder))
 
 
+ROWS = {  # train, validation, test: Xie et al. 2024
+    "yelp": (1_939_290, 5_000, 5_000),
+    "openreview": (8_396, 2_798, 2_798),
+    "pubmed": (75_316, 14_423, 4_453),
+}
+
+
 def test_shipped():
     """Every split of the shipped data sets can be fetched, into the place where the spec looks for it."""
     assert download.known() == ["openreview", "pubmed", "yelp"]
@@ -284,5 +292,8 @@ def test_shipped():
         spec = DatasetSpec.read(name)
         found = {source.path: source for source in download.sources(name)}
         assert {spec.path(split.file) for split in spec.splits.values()} == set(found)
-        assert all(source.url.startswith("https://") and source.rows > 2000 for source in found.values())
+        assert all(source.url.startswith("https://") for source in found.values())
+        assert tuple(found[spec.path(split.file)].rows for split in spec.splits.values()) == ROWS[name]
+        published = yaml.safe_load((spec.folder / "published.yaml").read_text())
+        assert published["records"] == ROWS[name][0]
     assert download.shown(spec.folder / "train.csv") == str(Path("data", "yelp", "train.csv"))
