@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from apis.api import OnAnswer, Prompt, TextAPI
 from apis.journal import whole_lines
-from dpsda.errors import InputError, did_you_mean
+from dpsda.errors import InputError, did_you_mean, not_yaml
 
 PRICES = Path(__file__).with_name("prices.yaml")
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -121,9 +121,8 @@ def _from_file(model: str, path: Path) -> list[Endpoint]:
         models = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)  # a key or a version is never a number
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:  # whose text quotes the file, keys and all
-        mark = getattr(error, "problem_mark", None)
-        raise InputError(f"{path}{f', line {mark.line + 1}' if mark else ''}: this is not YAML") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise not_yaml(path, error) from None
     if not isinstance(models, dict) or model not in models:
         names = models if isinstance(models, dict) else ()
         raise InputError(f"{path} has no entry {model!r}{did_you_mean(model, names)}")
@@ -380,7 +379,8 @@ class AzureAPI(TextAPI):
             tqdm.write(f"warning: {server.name} {what}", file=sys.stderr)
 
     def _pick(self, failed: set[int]) -> _Server:
-        """The usable server with the fewest requests in flight; one that failed lately only if there is no other."""
+        """The usable server with the fewest requests in flight; of those that failed lately the first to open,
+        and only if there is no other."""
         if self._stopped.is_set():
             raise _Stop("stopped")
         usable = [server for server in self.servers if server.shut is None]
@@ -389,8 +389,8 @@ class AzureAPI(TextAPI):
             raise _Stop(f"no endpoint is left ({what}); check the key, the base URL, and the model or deployment name")
         now = time.monotonic()
 
-        def rank(server: _Server) -> tuple[bool, bool, int, int]:
-            return server.paused > now, server.number in failed, server.in_flight, server.sent
+        def rank(server: _Server) -> tuple[float, bool, int, int]:
+            return max(server.paused, now), server.number in failed, server.in_flight, server.sent
 
         return min(usable, key=rank)
 

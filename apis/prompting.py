@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from apis.api import VARIATIONS, Prompt
-from dpsda.errors import InputError, did_you_mean
+from dpsda.errors import InputError, did_you_mean, not_yaml
 
 TOKENS_PER_WORD = 1.5  # of English text, with some room
 _LISTS = {"keyword": "keywords", "persona": "personas", "tone": "tones"}
@@ -112,7 +112,7 @@ class PromptBook:
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}; a data set has a prompts.yaml beside its spec.yaml") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not YAML ({str(error)[:120]})") from None
+            raise not_yaml(path, error) from None
         _check_keys(path, data, {f.name for f in fields(cls)} - {"max_tokens", "use_subcategory", "pieces"})
         data = {key: value for key, value in data.items() if value is not None}  # an empty key means the default
         _check_keys(path, data.get("length", {}), {f.name for f in fields(Length)})

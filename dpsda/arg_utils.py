@@ -16,7 +16,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dpsda.errors import InputError, did_you_mean
+from dpsda.errors import InputError, did_you_mean, not_yaml
 from dpsda.privacy.errors import PrivacyError
 
 _REFUSED = {"wandb_key": "WANDB_API_KEY", "api_key": "OPENAI_API_KEY or AZURE_OPENAI_API_KEY"}
@@ -183,9 +183,8 @@ def _read_yaml(path: Path, known: dict[str, _Flag]) -> dict[str, Any]:
         data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; --config names a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:  # whose text quotes the file, which may hold a key
-        mark = getattr(error, "problem_mark", None)
-        raise InputError(f"{path}{f', line {mark.line + 1}' if mark else ''}: this is not YAML") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise not_yaml(path, error) from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: a configuration is a list of `option: value` lines")
     values: dict[str, Any] = {}

@@ -26,7 +26,7 @@ def stand_in(corpus: PrivateCorpus, unit: str, *, public_label_counts: bool) -> 
     return dataclasses.replace(
         corpus,
         texts=Texts(pa.chunked_array([pa.array([f"Record {i}." for i in range(units)], pa.large_string())])),
-        cells=corpus.cells if known else (np.arange(units) % len(corpus.spec.cells)).astype(np.int32),
+        cells=np.sort(corpus.cells) if known else (np.arange(units) % len(corpus.spec.cells)).astype(np.int32),
         users=np.arange(units) if unit == "user" else None,
         dropped=corpus.dropped[:0],
     )

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class InputError(ValueError):
     """What is wrong, where, and what to do about it, in one line that quotes no private value."""
+
+
+def not_yaml(path: Path, error: Exception) -> InputError:
+    """For a file that a YAML reader gave up on: the line, and not the error's text, which quotes what stands there."""
+    mark = getattr(error, "problem_mark", None)
+    return InputError(f"{path}{f', line {mark.line + 1}' if mark else ''}: this is not YAML")
 
 
 def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:

@@ -112,7 +112,7 @@ class ModelOptions:
             raise InputError("--temperature and --repetition_penalty have to be above 0, --top_p in (0, 1]")
         for name in ("min_target_word", "max_token_word_scale", "max_token_limit"):
             if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"--{name} has to be above 0, not {getattr(self, name)}")
+                raise InputError(f"--{name} has to be above 0 and finite, not {getattr(self, name)}")
         if self.word_var_scale is not None and not 0 <= self.word_var_scale < math.inf:
             raise InputError(f"--word_var_scale has to be at least 0, not {self.word_var_scale:g}")
 
@@ -148,7 +148,7 @@ class RemoteOptions:
             raise InputError("--api_base has a user, a password or a query in it, which would be saved with the run")
         for name in ("num_procs", "timeout", "max_requests", "max_cost"):
             if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"--{name} has to be above 0, not {getattr(self, name)}")
+                raise InputError(f"--{name} has to be above 0 and finite, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
