@@ -50,7 +50,7 @@ def generate(
 ) -> None:
     """One run of Aug-PE in folder `root`, from its options to its release."""
     from apis.journal import Journal
-    from dpsda import release, report, start
+    from dpsda import release, start, summary
     from dpsda.augpe.evolution import Evolution
     from dpsda.augpe.planning import describe_plan, plan
     from dpsda.data import DatasetSpec, load
@@ -75,13 +75,13 @@ def generate(
             "encoder": embedding.feature_extractor,
         }
         public = data.reference_split in spec.public
-        measured = report.distances_file(folder, data.reference_split or "none", public)
+        measured = summary.distances_file(folder, data.reference_split or "none", public)
         if release.is_published(folder, ledger, about) and (reference is None or measured.exists()):
             print(f"{root}: this run is complete; a larger --epochs or --epsilon extends it")
         else:
             print(describe_plan(ledger, privacy, evolution, noise, labelled=bool(spec.labels)))
             api, encoder = (EchoAPI(), HashEncoder()) if run.dry_run else _models(model, remote, embedding, folder)
-            distances = report.Distances(measured, reference, public, encoder)
+            distances = summary.Distances(measured, reference, public, encoder)
             with tracker(folder, ledger, run, distances, privacy, evolution, model, embedding) as observe:
                 texts = Evolution(
                     corpus=corpus,
@@ -100,7 +100,7 @@ def generate(
         if run.dry_run:
             print(f"a real run would ask for {api.prompts:,} texts of {api.tokens:,} tokens together, at most")
         else:
-            report.show(folder, ledger, evolution.epochs, measured, log_private=run.log_private)
+            summary.show(folder, ledger, evolution.epochs, measured, log_private=run.log_private)
 
 
 def _book(

@@ -41,9 +41,22 @@ class RunFolder:
                 f"{self.root}: cannot be written to ({error.strerror}); give another --result_folder"
             ) from None
 
+    @classmethod
+    def existing(cls, root: Path) -> RunFolder:
+        """The folder of a run that was started before; InputError if there is none."""
+        for protected in (True, False):
+            ledger = root / ("state" if protected else "private/state") / "ledger.jsonl"
+            if ledger.is_file():
+                return cls(root, protected=protected)
+        raise InputError(f"{root}: this is not the folder of a run; give the --result_folder of one")
+
     def step(self, t: int) -> Path:
         """The folder of iteration `t`."""
         return self.shared / str(t)
+
+    def steps(self) -> list[int]:
+        """The iterations whose kept texts are here, in order."""
+        return sorted(int(path.parent.name) for path in self.shared.glob("*/samples.csv") if path.parent.name.isdigit())
 
     @property
     def answers(self) -> Path:

@@ -17,7 +17,7 @@ from typing import Any
 from dpsda.errors import InputError
 from dpsda.options import RunOptions
 from dpsda.privacy.ledger import Ledger
-from dpsda.report import Distances, spent
+from dpsda.summary import Distances, spent
 from dpsda.runs import RunFolder, read_json, write_json
 
 _MODES = ("online", "offline", "disabled")
