@@ -17,8 +17,8 @@ from typing import Any
 from dpsda.errors import InputError
 from dpsda.options import RunOptions
 from dpsda.privacy.ledger import Ledger
-from dpsda.summary import Distances, spent
 from dpsda.runs import RunFolder, read_json, write_json
+from dpsda.summary import Distances, spent
 
 _MODES = ("online", "offline", "disabled")
 PATIENCE = 30  # seconds for a server that may not be there
