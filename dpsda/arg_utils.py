@@ -110,7 +110,8 @@ def parse(argv: Sequence[str] | None, prog: str, description: str, *groups: type
         values.pop(known[name].field.metadata["instead_of"], None)
     values.update(given)
     for name, flag in known.items():
-        if flag.field.default is MISSING and flag.field.default_factory is MISSING and name not in values:
+        needed = flag.field.default is MISSING and flag.field.default_factory is MISSING
+        if needed and name == flag.field.name and name not in values:  # an alias is not needed as well
             raise InputError(f"--{name} is needed: {flag.field.metadata['help']}")
     return tuple(group(**{f.name: values[f.name] for f in fields(group) if f.name in values}) for group in groups)
 
@@ -191,7 +192,7 @@ def _read_yaml(path: Path, known: dict[str, _Flag]) -> dict[str, Any]:
     for key, value in data.items():
         if key in _REFUSED:
             raise InputError(f"{path}: {key} is a secret: set {_REFUSED[key]} in the environment instead")
-        if key in _REPLACED:
+        if key in _REPLACED and key not in known:
             raise InputError(f"{path}: {key} is something else here: {_REPLACED[key]}")
         if key not in known:
             raise InputError(f"{path}: unknown key {key!r}{did_you_mean(str(key), known)}")

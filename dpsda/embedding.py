@@ -153,6 +153,11 @@ class Encoder:
         prompt = model.prompts.get(model.default_prompt_name)
         return dict(model.preprocess(texts, prompt=prompt, processing_kwargs=unpadded))
 
+    @property
+    def tokenizer(self):
+        """The tokenizer of the model, by which lengths are counted."""
+        return self._model.tokenizer
+
     def _rows(self, width: int) -> int:
         return max(1, TOKENS["cuda" if self.device.startswith("cuda") else "cpu"] // width)
 

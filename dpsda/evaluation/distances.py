@@ -1,0 +1,103 @@
+"""The table of metric.py: the sets of a run, and the two rows to read them by, against a reference set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dpsda.errors import InputError
+from dpsda.evaluation import metrics, results
+from dpsda.evaluation.options import MetricOptions, SubjectOptions
+from dpsda.evaluation.subject import Subject, TextSet, longer, real_set
+
+if TYPE_CHECKING:
+    from dpsda.embedding import Encoder
+
+
+def measure(options: SubjectOptions, settings: MetricOptions) -> None:
+    """Measure each set once, keep the rows, and print the table where the reference is public or the owner asks."""
+    subject = Subject.of(options)
+    against = "file" if settings.original_file else settings.reference_split
+    public = settings.reference_public or (against in subject.spec.public)
+    name = f"metrics_{against}" + (f"_{Path(options.synthetic_file).stem}" if options.synthetic_file else "")
+    target = subject.results(name, public=public)
+    wanted = subject.chosen(options.synthetic_iteration or ["all"]) if subject.files else []
+    if options.dry_run:
+        sets = ", ".join(wanted) or "the iterations"
+        print(f"would measure {sets} of {options.result_folder} against {against}, into {target}.csv")
+        return
+    from dpsda.embedding import Encoder
+
+    started = time.monotonic()
+    encoder = Encoder(subject.feature_extractor, device=options.device)
+    corpus = subject.real(settings.reference_split, settings.original_file)
+    reference = _measured(real_set(corpus, against), encoder, subject, private=not public, given=settings)
+    names = list(dict.fromkeys([*(["0"] if "0" in subject.files else []), *wanted]))
+    sets = [_measured(subject.read(name), encoder, subject, private=not subject.protected) for name in names]
+    size = metrics.sample_size(len(reference.texts), [len(s.texts) for s in sets], settings.private_data_size)
+
+    table = results.Results(target)
+    about = {**asdict(settings), "size": size, "encoder": encoder.name, "min_tokens": subject.min_tokens}
+    real = results.digest(reference.texts)
+    keys = [results.key(about, real, metrics.FLOOR), *(results.key(about, real, results.digest(s.texts)) for s in sets)]
+    missing = [s for s, key in zip(sets, keys[1:], strict=True) if table.get(key) is None]
+    if missing or table.get(keys[0]) is None:
+        yardstick = metrics.Yardstick(
+            reference,
+            size,
+            [text for s in missing for text in s.texts],
+            runs=settings.run,
+            k=settings.k,
+            buckets=settings.buckets,
+            seed=settings.seed,
+        )
+        for s, key in zip([None, *sets], keys, strict=True):
+            if table.get(key) is None:
+                table.add(key, (yardstick.floor() if s is None else yardstick.measure(s)).cells())
+    rows = [{**table.get(key), "set": name} for name, key in zip([metrics.FLOOR, *names], keys, strict=True)]
+    table.write(rows)
+    if (public and subject.protected) or options.log_private:
+        print(_shown(rows))
+    print(f"{len(names)} sets of {size:,} texts against {against}: {time.monotonic() - started:.0f} s, {table.csv}")
+
+
+def _measured(
+    texts: TextSet, encoder: Encoder, subject: Subject, *, private: bool, given: MetricOptions | None = None
+) -> metrics.Measured:
+    """A set with its embeddings and lengths; those of a reference may be `given` as a file."""
+    kept, lengths = longer(texts, encoder, subject.min_tokens)
+    if given is not None and given.train_data_embeddings_file:
+        vectors = _vectors(Path(given.train_data_embeddings_file), len(texts.texts), encoder.dim)
+        if len(kept.texts) < len(texts.texts):
+            raise InputError("--train_data_embeddings_file has a row for every text: leave --min_token_threshold out")
+    elif len(kept.texts):
+        vectors = encoder.embed(kept.texts, private=private, desc=texts.name)
+    else:
+        vectors = np.empty((0, encoder.dim), dtype=np.float32)
+    return metrics.Measured(texts.name, kept.texts, vectors, lengths)
+
+
+def _vectors(path: Path, rows: int, dim: int) -> np.ndarray:
+    try:
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise InputError(f"{path}: not a .npy file of embeddings") from None
+    if not isinstance(vectors, np.ndarray) or vectors.shape != (rows, dim):
+        raise InputError(f"{path}: has not one row of {dim} numbers for each record of the reference, in its order")
+    return vectors
+
+
+def _shown(rows: Sequence[results.Row]) -> str:
+    """The means, a metric a line and a set a column."""
+    names = [name for name in rows[0] if f"{name}_std" in rows[0]]
+    width = max(map(len, [*names, "texts a side"]))
+    lines = [f"{'':{width}}" + "".join(f"{row['set']:>10}" for row in rows)]
+    for name in names:
+        lines.append(f"{name:{width}}" + "".join(f"{results.shown(row[name], 4):>10}" for row in rows))
+    lines += [f"{row['set']}: {row['why']}" for row in rows if row["why"]]
+    return "\n".join(lines)

@@ -1,0 +1,191 @@
+"""Every distance between synthetic sets and a reference set, as one table with two rows to read the others by.
+
+The row `floor` compares real texts with other real texts: no synthetic set can be expected to do better. Iteration 0
+never saw private data: what is not better than it was not learnt. All rows compare n texts with n texts, because nearly
+all of these metrics move with the number, and are means over `runs` draws of n reference texts.
+
+What concerns the reference alone (embeddings, lengths, moments, neighbourhoods) is computed once and not for every set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dpsda.errors import InputError
+from dpsda.evaluation import clusters, copies
+from dpsda.evaluation.diversity import distinct, self_similarity
+from dpsda.evaluation.fid import Moments, fid
+from dpsda.evaluation.manifold import Manifold, overlap
+from dpsda.evaluation.mauve import mauve
+from dpsda.evaluation.nearest_distance import nearest_distance
+from dpsda.evaluation.sinkhorn import sinkhorn
+from dpsda.evaluation.text_lengths import wasserstein
+
+FLOOR = "floor"
+BLOCK = 1 << 16  # embeddings checked at a time
+LEAST = 2  # texts of a set below which nothing can be measured
+
+NAMES = (
+    *("fid", "mauve", "kl", "tv", "wasserstein"),
+    *("precision", "recall", "f1", "density", "coverage"),
+    *("sinkhorn", "nn_real", "nn_synthetic", "length"),
+    *("distinct_1", "distinct_2", "distinct_3", "self_similarity"),
+    *("copies_exact", "copies_8gram", "copies_near"),
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """N texts with their embeddings (N, D) and lengths (N,) in tokens."""
+
+    name: str
+    texts: Sequence[str]
+    vectors: np.ndarray
+    lengths: np.ndarray
+
+    def __post_init__(self) -> None:
+        for start in range(0, len(self.vectors), BLOCK):  # they may be a large file
+            if not np.isfinite(self.vectors[start : start + BLOCK]).all():
+                raise InputError(f"{self.name}: an embedding holds NaN or infinity; take another file or model")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: the mean and standard deviation of each metric over the draws, None where not available."""
+
+    name: str
+    texts: int
+    runs: int
+    values: dict[str, tuple[float, float] | None]
+    why: str = ""
+
+    def cells(self) -> dict[str, Any]:
+        """As a row of a table."""
+        out: dict[str, Any] = {"set": self.name, "texts": self.texts, "runs": self.runs}
+        for name in NAMES:
+            out[name], out[f"{name}_std"] = self.values.get(name) or (None, None)
+        return {**out, "why": self.why}
+
+
+def sample_size(reference: int, sets: Sequence[int], at_most: int) -> int:
+    """n: as many texts as the smallest set has, and at most half of the reference, whose halves make the floor."""
+    return min([reference // 2, at_most, *(size for size in sets if size >= LEAST)])
+
+
+@dataclass
+class Yardstick:
+    """A reference set, ready to measure sets: n = `size` of its texts against n of theirs, `runs` times.
+
+    `texts` are all texts of all those sets, for which copies in the whole of the reference are looked for at once.
+    """
+
+    reference: Measured
+    size: int
+    texts: Sequence[str]
+    runs: int = 5
+    k: int = 3
+    buckets: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size < LEAST:
+            raise InputError(
+                f"{self.reference.name}: {len(self.reference.texts)} texts are too few; the floor needs two halves of "
+                f"at least {LEAST}"
+            )
+        count = len(self.reference.texts)
+        self._drawn = [
+            np.random.default_rng([self.seed, run]).permutation(count)[: 2 * self.size] for run in range(self.runs)
+        ]
+        self._sides = [_Side.of(self.reference, drawn[: self.size], self.k) for drawn in self._drawn]
+        other = [self.reference.texts[i] for i in self._drawn[0][self.size :]]
+        self._finder = copies.Finder([*self.texts, *other])
+        self._finder.read(self.reference.texts)
+
+    def floor(self) -> Row:
+        """Real against real: other texts of the reference in the place of a synthetic set."""
+        others = [drawn[self.size :] for drawn in self._drawn]
+        return self._row(FLOOR, self.reference, others, own=np.sort(others[0]))
+
+    def measure(self, texts: Measured) -> Row:
+        """A synthetic set, of which n texts are drawn for every run where it has more."""
+        if len(texts.texts) < LEAST:
+            return Row(texts.name, len(texts.texts), self.runs, {}, f"{len(texts.texts)} texts")
+        rows = range(self.runs)
+        drawn = [np.random.default_rng([self.seed, run, 1]).permutation(len(texts.texts))[: self.size] for run in rows]
+        return self._row(texts.name, texts, drawn, own=None)
+
+    def _row(self, name: str, texts: Measured, drawn: list[np.ndarray], own: np.ndarray | None) -> Row:
+        whole = own is None and len(texts.texts) == self.size  # the same texts in every run
+        sides = [_Side.of(texts, rows, self.k) for rows in (drawn[:1] if whole else drawn)]
+        sides = sides * self.runs if whole else sides
+        reasons: dict[str, None] = {}  # in order, each once
+        found = [
+            _compare(real, side, self.buckets or max(self.size // 10, 2), self.seed + run, reasons)
+            for run, (real, side) in enumerate(zip(self._sides, sides, strict=True))
+        ]
+        values = {name: _spread([run.get(name) for run in found]) for name in found[0]}
+        some = texts.texts if own is None else sides[0].texts
+        values["copies_exact"] = (self._finder.exact(some, own), 0.0)
+        values["copies_8gram"] = (self._finder.overlapping(some, own), 0.0)
+        vectors = texts.vectors if own is None else sides[0].vectors
+        values["copies_near"] = (copies.near(vectors, self.reference.vectors, own), 0.0)
+        return Row(name, self.size, self.runs, values, "; ".join(reasons))
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Some texts of a set, and what is known of them alone."""
+
+    texts: list[str]
+    vectors: np.ndarray
+    lengths: np.ndarray
+    moments: Moments
+    manifold: Manifold | None  # None for fewer than k + 1 texts
+
+    @classmethod
+    def of(cls, texts: Measured, rows: np.ndarray, k: int) -> _Side:
+        vectors = np.ascontiguousarray(texts.vectors[np.sort(rows)])
+        return cls(
+            [texts.texts[i] for i in np.sort(rows)],
+            vectors,
+            texts.lengths[np.sort(rows)],
+            Moments.of(vectors),
+            Manifold.of(vectors, k) if k < len(vectors) else None,
+        )
+
+
+def _compare(real: _Side, side: _Side, buckets: int, seed: int, reasons: dict[str, None]) -> dict[str, float | None]:
+    """Every metric of one draw; what is not available is None, and why is a key of `reasons`."""
+    a, b = real.vectors, side.vectors
+    values: dict[str, float | None] = dict.fromkeys(NAMES[: NAMES.index("copies_exact")])
+    values["fid"] = fid(real.moments, side.moments)
+    try:
+        cells = clusters.Clusters.fit(np.concatenate([a, b]), buckets, seed)
+    except ValueError as error:
+        reasons[f"mauve, kl, tv, wasserstein: {error}"] = None
+    else:
+        p, q = cells.histogram(a), cells.histogram(b)
+        values |= {"mauve": mauve(p, q), "kl": clusters.kl(p, q), "tv": clusters.total_variation(p, q)}
+        values["wasserstein"] = clusters.wasserstein(p, q, cells.centres)
+    if real.manifold is None or side.manifold is None:
+        reasons["precision, recall, f1, density, coverage: fewer texts than k + 1"] = None
+    else:
+        values |= overlap(real.manifold, side.manifold)
+    values["sinkhorn"] = sinkhorn(a, b)
+    values["nn_real"], values["nn_synthetic"] = nearest_distance(a, b), nearest_distance(b, a)
+    values["length"] = wasserstein(real.lengths, side.lengths)
+    values |= {f"distinct_{n}": distinct(side.texts, n) for n in (1, 2, 3)}
+    values["self_similarity"] = self_similarity(b)
+    return values
+
+
+def _spread(values: Sequence[float | None]) -> tuple[float, float] | None:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    return float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else 0.0

@@ -1,0 +1,158 @@
+"""What is evaluated: the iterations of a run or one file, the data set they belong to, and where results may lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dpsda.data import DatasetSpec, PrivateCorpus, load
+from dpsda.errors import InputError
+from dpsda.evaluation.options import SubjectOptions
+from dpsda.runs import RunFolder, read_csv, read_json
+
+if TYPE_CHECKING:
+    from dpsda.embedding import Encoder
+
+ENCODER = "embedded:all-minilm-l6-v2"
+
+
+@dataclass(frozen=True)
+class TextSet:
+    """Texts with their label values, (N,) strings for each label column of the data set that the file has."""
+
+    name: str  # the iteration, "release", or the name of a file
+    texts: Sequence[str]
+    labels: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """`shared` holds what may be shared, unless the texts themselves are private, and `private` the rest."""
+
+    spec: DatasetSpec
+    config: dict[str, Any]  # of the run; {} where it is not one of ours
+    files: dict[str, Path]
+    shared: Path
+    private: Path
+    feature_extractor: str
+    min_tokens: int
+
+    @classmethod
+    def of(cls, options: SubjectOptions) -> Subject:
+        """Raises InputError where there is nothing to evaluate, or no data set is known."""
+        root = Path(options.result_folder)
+        try:
+            folder = RunFolder.existing(root)
+        except InputError:  # texts from elsewhere
+            shared, config = root, {}
+        else:
+            shared, settings = folder.shared, folder.state / "augpe.json"
+            config = read_json(settings) if settings.exists() else {}
+        steps = {p.parent.name: p for p in shared.glob("*/samples.csv") if p.parent.name.isdigit()}
+        steps = {name: steps[name] for name in sorted(steps, key=int)}
+        if steps and config.get("save_syn_mode", "selected") != "selected":  # else it is the last iteration
+            steps["release"] = shared / "release" / "synthetic.csv"
+        files = {Path(options.synthetic_file).stem: Path(options.synthetic_file)} if options.synthetic_file else steps
+        if not files and not options.dry_run:
+            raise InputError(f"{root}: no iteration of a run is here; give the folder of one, or --synthetic_file")
+        dataset = options.dataset or config.get("dataset")
+        if dataset is None:
+            raise InputError(f"--dataset is needed: {root} does not say which data set its texts belong to")
+        return cls(
+            spec=DatasetSpec.read(dataset),
+            config=config,
+            files=files,
+            shared=shared,
+            private=root / "private",
+            feature_extractor=options.feature_extractor or config.get("feature_extractor", ENCODER),
+            min_tokens=options.min_token_threshold,
+        )
+
+    @property
+    def protected(self) -> bool:
+        """Whether the texts may be shared: those of a run without noise may not."""
+        return self.shared != self.private
+
+    def chosen(self, wanted: Sequence[str]) -> list[str]:
+        """The names of the sets among `wanted`: iterations, `last` or `all`, in the order of the run."""
+        names = list(self.files)
+        wanted = [names[-1] if name == "last" else name for name in wanted]
+        for name in wanted:
+            if name != "all" and name not in names:
+                raise InputError(f"--synthetic_iteration {name}: there is none; there are: {', '.join(names)}")
+        return [name for name in names if name in wanted or "all" in wanted]
+
+    def read(self, name: str, *, labels: bool = False) -> TextSet:
+        """One set; with `labels`, its label columns have to be there, and to hold values of their domains."""
+        path = self.files[name]
+        if not path.is_file():
+            raise InputError(f"{path}: there is no such file")
+        frame = _table(path)
+        column = next((c for c in ("text", self.spec.text) if c in frame), None)
+        if column is None:
+            raise InputError(f"{path}: has no column 'text'; its columns are: {', '.join(map(str, frame.columns))}")
+        found = {}
+        for label in self.spec.labels if labels else ():
+            if label.column not in frame:
+                raise InputError(f"{path}: has no label column {label.column!r}, which the downstream task predicts")
+            values = frame[label.column].to_numpy(dtype=object)
+            if not set(values) <= set(label.domain):
+                raise InputError(
+                    f"{path}: the column {label.column!r} has a value outside its domain in "
+                    f"{self.spec.folder / 'spec.yaml'}, or none"
+                )
+            found[label.column] = values
+        return TextSet(name, frame[column].tolist(), found)
+
+    def real(self, split: str, file: str | None = None) -> PrivateCorpus:
+        """The records of a split; of the run's private split, those that the run took."""
+        if split == self.config.get("split") and file is None:
+            return load(self.spec, split, file=self.config["train_data_file"], share=self.config["private_share"])
+        return load(self.spec, split, file=file)
+
+    def results(self, name: str, *, public: bool) -> Path:
+        """Where results go, without a suffix: in private/ unless they may be shared."""
+        if not (public and self.protected):
+            self.private.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return (self.shared if public else self.private) / name
+
+
+def real_set(corpus: PrivateCorpus, name: str) -> TextSet:
+    """Real records as a set, each joint label cell taken apart into its columns."""
+    spec = corpus.spec
+    parts = np.unravel_index(corpus.cells, [len(label.domain) for label in spec.labels]) if spec.labels else []
+    labels = {
+        label.column: np.array(label.domain, dtype=object)[part] for label, part in zip(spec.labels, parts, strict=True)
+    }
+    return TextSet(name, corpus.texts, labels)
+
+
+def longer(texts: TextSet, encoder: Encoder, min_tokens: int) -> tuple[TextSet, np.ndarray]:
+    """The texts of more than `min_tokens` tokens, and how many each has, (N,)."""
+    from dpsda.evaluation.text_lengths import token_lengths
+
+    lengths = token_lengths(texts.texts, encoder.tokenizer)
+    if not min_tokens:
+        return texts, lengths
+    rows = np.flatnonzero(lengths > min_tokens)
+    return take(texts, rows), lengths[rows]
+
+
+def take(texts: TextSet, rows: np.ndarray) -> TextSet:
+    """Some rows of a set."""
+    return TextSet(texts.name, [texts.texts[i] for i in rows], {c: v[rows] for c, v in texts.labels.items()})
+
+
+def _table(path: Path):
+    import pandas as pd
+
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path).astype(str)
+        return read_csv(path)
+    except (ValueError, OSError, pd.errors.ParserError):  # the reader's message quotes what stands there
+        raise InputError(f"{path}: cannot be read as a table; write it with a CSV library, in UTF-8") from None
