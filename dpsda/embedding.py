@@ -49,7 +49,7 @@ class Encoder:
 
         self.name = model
         self.device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        self.dtype = dtype if dtype != "auto" else "bfloat16" if _multiplies_bfloat16(self.device) else "float32"
+        self.dtype = dtype if dtype != "auto" else "bfloat16" if multiplies_bfloat16(self.device) else "float32"
         self._model = _load(model, self.device, self.dtype)
         probe = self._tokenise(["a"])
         self.dim: int = self._forward(probe, [0], _width(len(probe["input_ids"][0]), self._limit)).shape[1]
@@ -308,7 +308,8 @@ def _load(name: str, device: str, dtype: str):
     return model.eval()
 
 
-def _multiplies_bfloat16(device: str) -> bool:
+def multiplies_bfloat16(device: str) -> bool:
+    """Whether the hardware of `device` does: elsewhere float32 is faster."""
     import torch
 
     if device.startswith("cuda"):

@@ -70,7 +70,7 @@ def _measured(
     texts: TextSet, encoder: Encoder, subject: Subject, *, private: bool, given: MetricOptions | None = None
 ) -> metrics.Measured:
     """A set with its embeddings and lengths; those of a reference may be `given` as a file."""
-    kept, lengths = longer(texts, encoder, subject.min_tokens)
+    kept, lengths = longer(texts, encoder.tokenizer, subject.min_tokens)
     if given is not None and given.train_data_embeddings_file:
         vectors = _vectors(Path(given.train_data_embeddings_file), len(texts.texts), encoder.dim)
         if len(kept.texts) < len(texts.texts):

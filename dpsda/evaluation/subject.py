@@ -15,7 +15,7 @@ from dpsda.evaluation.options import SubjectOptions
 from dpsda.runs import RunFolder, read_csv, read_json
 
 if TYPE_CHECKING:
-    from dpsda.embedding import Encoder
+    from transformers import PreTrainedTokenizerBase
 
 ENCODER = "embedded:all-minilm-l6-v2"
 
@@ -131,11 +131,11 @@ def real_set(corpus: PrivateCorpus, name: str) -> TextSet:
     return TextSet(name, corpus.texts, labels)
 
 
-def longer(texts: TextSet, encoder: Encoder, min_tokens: int) -> tuple[TextSet, np.ndarray]:
+def longer(texts: TextSet, tokenizer: PreTrainedTokenizerBase, min_tokens: int) -> tuple[TextSet, np.ndarray]:
     """The texts of more than `min_tokens` tokens, and how many each has, (N,)."""
     from dpsda.evaluation.text_lengths import token_lengths
 
-    lengths = token_lengths(texts.texts, encoder.tokenizer)
+    lengths = token_lengths(texts.texts, tokenizer)
     if not min_tokens:
         return texts, lengths
     rows = np.flatnonzero(lengths > min_tokens)

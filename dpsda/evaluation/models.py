@@ -1,0 +1,54 @@
+"""Pretrained models that an evaluation fine-tunes, by hub name, folder or embedded asset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dpsda.assets import resolve
+from dpsda.errors import InputError
+
+
+def load_tokenizer(name: str):
+    """The tokenizer of a model, with a token for padding."""
+    import transformers
+
+    tokenizer = _loaded(name, lambda path: transformers.AutoTokenizer.from_pretrained(path))
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(kind: str, name: str, **config: Any):
+    """(model, tokenizer) of transformers' class `kind`, in float32, with `config` in place before it is built."""
+    import torch
+    import transformers
+
+    def load(path: str):
+        settings = transformers.AutoConfig.from_pretrained(path, **config)
+        return getattr(transformers, kind).from_pretrained(path, config=settings, dtype=torch.float32)
+
+    tokenizer, model = load_tokenizer(name), _loaded(name, load)
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    return model, tokenizer
+
+
+def _loaded(name: str, load: Callable[[str], Any]) -> Any:
+    from transformers.utils.logging import disable_progress_bar, get_verbosity, set_verbosity, set_verbosity_error
+
+    disable_progress_bar()
+    before = get_verbosity()
+    set_verbosity_error()  # that a new head has new weights is the point
+    try:
+        return load(resolve(name))
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"cannot load the model {name!r} ({reason}); give a folder or hub name, or embedded:all-minilm-l6-v2, "
+            "which needs no model hub"
+        ) from None
+    finally:
+        set_verbosity(before)
