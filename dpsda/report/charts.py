@@ -14,8 +14,8 @@ import numpy as np
 
 from dpsda.report.page import esc, percent, short
 
-WIDTH, HEIGHT = 360, 220
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 16, 38
+WIDTH, HEIGHT = 320, 200
+LEFT, RIGHT, TOP, BOTTOM = 44, 10, 16, 38
 
 
 @dataclass(frozen=True)

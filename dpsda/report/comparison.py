@@ -8,11 +8,10 @@ from collections.abc import Iterable
 
 from dpsda.report import charts, measurements, page
 from dpsda.report.finished import FinishedRun
+from dpsda.report.measurements import Figure
 from dpsda.report.page import short
 
 _LOOKS = 4  # how many methods page.css tells apart
-
-Figure = tuple[str, str]  # its name, and the direction that is better
 
 
 def build(runs: list[FinishedRun], *, public: bool) -> str:
@@ -74,7 +73,8 @@ def _names(runs: Iterable[FinishedRun]) -> list[str]:
 
 
 def _columns(figures: Iterable[dict[Figure, float]]) -> list[Figure]:
-    return list(dict.fromkeys(figure for of in figures for figure in of))
+    """Every figure that a run has, the main ones first."""
+    return sorted(dict.fromkeys(figure for of in figures for figure in of), key=lambda figure: not figure.main)
 
 
 def _table(here: list[tuple[FinishedRun, dict[Figure, float]]]) -> str:
@@ -91,7 +91,7 @@ def _table(here: list[tuple[FinishedRun, dict[Figure, float]]]) -> str:
         ]
         for name, (run, of) in zip(_names(run for run, _ in here), here, strict=True)
     ]
-    head = ["run", "data set", "method", "epsilon", "delta", "texts", *(name for name, _ in columns)]
+    head = ["run", "data set", "method", "epsilon", "delta", "texts", *(figure.name for figure in columns)]
     return page.table(head, rows, sortable=True)
 
 
@@ -99,7 +99,7 @@ def _plots(name: str, here: list[tuple[FinishedRun, dict[Figure, float]]], *, al
     """One small chart a figure: epsilon to the right, a line a method, bars from the least to the largest seed."""
     methods = list(dict.fromkeys(run.method for run, _ in here))
     looks = {method: f"line{i % _LOOKS}" for i, method in enumerate(methods)}
-    drawn = []
+    drawn: dict[bool, list[str]] = {True: [], False: []}
     for figure in _columns(of for _, of in here):
         values: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
         for run, of in here:
@@ -113,21 +113,18 @@ def _plots(name: str, here: list[tuple[FinishedRun, dict[Figure, float]]], *, al
             spread = [(min(by[e]), max(by[e])) for e in ordered]
             series.append(charts.Line(method, means, spread, looks[method]))
         ticks = [(x, "inf" if math.isinf(e) else f"{e:g}") for e, x in places.items()]
-        title, better = figure
+        title, better, main = figure
         chart = charts.lines(f"{title} against epsilon", series, x_name="epsilon", x_ticks=ticks)
-        drawn.append(charts.figure(chart, title, f"{better} is better" if better else ""))
-    heading = "Quality against epsilon" if alone else f"Quality against epsilon: {name}"
-    return (
-        page.section(
-            heading,
-            page.paragraph(
-                "A point is the mean of the runs of one method and epsilon; a bar goes from the least to the largest."
-            ),
-            charts.legend(*((method, looks[method]) for method in methods)),
-            charts.grid(drawn),
-        )
-        if drawn
-        else ""
+        drawn[main].append(charts.figure(chart, title, f"{better} is better" if better else ""))
+    if not any(drawn.values()):
+        return ""
+    told = "A point is the mean of the runs of one method and epsilon; a bar goes from the least to the largest."
+    return page.section(
+        "Quality against epsilon" if alone else f"Quality against epsilon: {name}",
+        page.paragraph(told),
+        charts.legend(*((method, looks[method]) for method in methods)),
+        charts.grid(drawn[True]),
+        page.more(f"{len(drawn[False])} more", charts.grid(drawn[False])),
     )
 
 

@@ -15,6 +15,14 @@ from dpsda.report.finished import read_csv
 from dpsda.report.page import esc, number, percent, short
 
 
+class Figure(NamedTuple):
+    """One figure of a run, as runs are compared by it; the main ones show at once."""
+
+    name: str
+    better: str
+    main: bool
+
+
 class Metric(NamedTuple):
     """What a column measures, and which direction is better: lower, higher, or neither."""
 
@@ -23,22 +31,25 @@ class Metric(NamedTuple):
     about: str = ""
 
 
+FIRST = 6  # charts that show at once
+
+# in the order in which they are shown
 METRICS = {
     "nn_real": Metric("Distance from real to synthetic", "lower", "mean cosine distance to the nearest synthetic text"),
+    "fid": Metric("Fréchet distance (FID)", "lower", "means and spreads of the embeddings"),
+    "mauve": Metric("MAUVE", "higher", "overlap of the two distributions"),
+    "precision": Metric("Precision", "higher", "synthetic texts that lie among real ones"),
+    "recall": Metric("Recall", "higher", "real texts that lie among synthetic ones"),
+    "coverage": Metric("Coverage", "higher", "real texts that have a synthetic one near"),
     "nn_synthetic": Metric(
         "Distance from synthetic to real", "lower", "mean cosine distance to the nearest real text; near 0 means copies"
     ),
-    "fid": Metric("Fréchet distance (FID)", "lower", "means and spreads of the embeddings"),
-    "mauve": Metric("MAUVE", "higher", "overlap of the two distributions"),
     "sinkhorn": Metric("Sinkhorn distance", "lower", "cost of moving one set onto the other"),
     "kl": Metric("KL divergence", "lower", "over clusters of embeddings"),
     "tv": Metric("Total variation", "lower", "over clusters of embeddings"),
     "wasserstein": Metric("Wasserstein distance", "lower", "over clusters of embeddings"),
-    "precision": Metric("Precision", "higher", "synthetic texts that lie among real ones"),
-    "recall": Metric("Recall", "higher", "real texts that lie among synthetic ones"),
     "f1": Metric("F1 of precision and recall", "higher"),
     "density": Metric("Density", "higher", "how densely real texts surround the synthetic ones"),
-    "coverage": Metric("Coverage", "higher", "real texts that have a synthetic one near"),
     "length": Metric("Distance of lengths", "lower", "Wasserstein distance, in tokens"),
     "distinct_1": Metric("Distinct words", "", "compare with real text"),
     "distinct_2": Metric("Distinct pairs of words", "", "compare with real text"),
@@ -54,6 +65,7 @@ _COPIES = {
     "copies_near": "are nearly a text of the reference",
 }
 _TASKS = {"probe": "Linear probe", "classify": "Fine-tuned classifier", "lm": "Language model"}
+_SCORES = {"accuracy": "accuracy", "macro_f1": "macro F1", "perplexity": "perplexity"}
 _TRAINED_ON = {"majority": "nothing: the majority label", "real": "real texts, as many", "real, all": "all real texts"}
 
 
@@ -69,7 +81,7 @@ class Measured:
     @property
     def title(self) -> str:
         where = "the file that was given" if self.reference == "file" else f"the split {self.reference}"
-        return f"Against {where} ({'public' if self.public else 'private'})"
+        return f"Against {where}{' (public)' if self.public else ''}"
 
 
 def metrics(folder: Path, *, public: bool) -> list[Measured]:
@@ -151,14 +163,16 @@ def metric_charts(measured: Measured) -> str:
         figures.append(charts.figure(chart, title(metric), note(metric)))
     if not figures:
         return ""
-    has_floor = bool(floor)
     key = charts.legend(
         ("synthetic texts", "line0"),
-        *([("real against real: as near as it gets", "floor")] if has_floor else []),
+        *([("real against real: as near as it gets", "floor")] if floor else []),
         ("start: iteration 0, before any vote", "start"),
     )
-    left_out = page.paragraph(f"Not available: {esc(', '.join(map(title, absent)))}.", "note") if absent else ""
-    return key + charts.grid(figures) + left_out
+    whys = "; ".join(dict.fromkeys(row["why"] for row in measured.rows if row.get("why")))
+    absences = f"Not available: {', '.join(map(title, absent))}{f' ({whys})' if whys else ''}."
+    left_out = page.paragraph(esc(absences), "note") if absent else ""
+    more = page.more(f"{len(figures) - FIRST} more", charts.grid(figures[FIRST:]))
+    return key + charts.grid(figures[:FIRST]) + more + left_out
 
 
 def metric_table(measured: Measured) -> str:
@@ -199,16 +213,41 @@ def copies(measured: Measured) -> str:
     return page.bullets(sentences) if sentences else ""
 
 
+def downstream_charts(measured: Measured) -> str:
+    """How well a model does that was trained on each iteration's texts: one small chart a model and target."""
+    figures = []
+    for task, model, target in dict.fromkeys((r["task"], r["model"], r["target"]) for r in measured.rows):
+        rows = [r for r in measured.rows if (r["task"], r["model"], r["target"]) == (task, model, target)]
+        score, better = ("perplexity", "lower") if task == "lm" else ("accuracy", "higher")
+        values = {r["trained_on"]: value for r in rows if (value := number(r.get(score, ""))) is not None}
+        stds = {r["trained_on"]: number(r.get(f"{score}_std", "")) or 0.0 for r in rows}
+        steps = sorted((name for name in values if name.isdigit()), key=int)
+        if not steps:
+            continue
+        line = [(float(t), values[t]) for t in steps]
+        spread = [(values[t] - stds[t], values[t] + stds[t]) for t in steps]
+        looks = {"real": "floor", "majority": "start"}
+        references = [charts.Reference(n, values[n], look, left=True) for n, look in looks.items() if n in values]
+        if steps[0] == "0" and not references:
+            references.append(charts.Reference("start", values["0"], "start"))
+        chart = charts.lines(
+            f"{score} by iteration",
+            [charts.Line("trained on synthetic texts", line, spread)],
+            x_name="iteration",
+            x_ticks=charts.iteration_ticks([int(t) for t in steps]),
+            references=references,
+        )
+        figures.append(
+            charts.figure(chart, f"{_TASKS.get(task, task)}: {target}", f"{score}, {better} is better; {model}")
+        )
+    return charts.grid(figures)
+
+
 def downstream_table(measured: Measured) -> str:
     """The scores of models that were trained on each set; what is no synthetic set is marked as a reference."""
-    scores = [
-        c
-        for c in ("accuracy", "macro_f1", "perplexity")
-        if any(number(r.get(c, "")) is not None for r in measured.rows)
-    ]
+    scores = [c for c in _SCORES if any(number(row.get(c, "")) is not None for row in measured.rows)]
     optional = [c for c in ("texts", "seeds", "why") if any(row.get(c) for row in measured.rows)]
     first, last = [c for c in optional if c != "why"], [c for c in optional if c == "why"]
-    names = {"accuracy": "accuracy", "macro_f1": "macro F1", "perplexity": "perplexity"}
     rows = [
         [_TASKS.get(row["task"], row["task"]), row["model"], row["target"], trained_on(row["trained_on"])]
         + [row[c] for c in first]
@@ -216,7 +255,7 @@ def downstream_table(measured: Measured) -> str:
         + [row[c] for c in last]
         for row in measured.rows
     ]
-    head = ["task", "model", "target", "trained on", *first, *(names[c] for c in scores), *last]
+    head = ["task", "model", "target", "trained on", *first, *(_SCORES[c] for c in scores), *last]
     marked = [i for i, row in enumerate(measured.rows) if not row["trained_on"].isdigit() or row["trained_on"] == "0"]
     return page.table(head, rows, sortable=True, marked=marked)
 
@@ -227,24 +266,26 @@ def trained_on(name: str) -> str:
     return _TRAINED_ON.get(name, name)
 
 
-def last_figures(all_metrics: Iterable[Measured], all_downstream: Iterable[Measured]) -> dict[tuple[str, str], float]:
-    """What the last iteration reached: (name of the figure, direction that is better) -> value."""
-    found: dict[tuple[str, str], float] = {}
+def last_figures(all_metrics: Iterable[Measured], all_downstream: Iterable[Measured]) -> dict[Figure, float]:
+    """What the last iteration reached, by figure; those that matter most come first."""
+    found: dict[Figure, float] = {}
+    main = list(METRICS)[:FIRST]
     for measured in all_metrics:
         for row in iterations(measured.rows, "set")[-1:]:
             for metric in metric_names(measured):
                 value = number(row[metric])
                 if value is not None:
-                    better = METRICS.get(metric, Metric(metric)).better
-                    found[f"{title(metric)}, {measured.reference}", better] = value
+                    about = METRICS.get(metric, Metric(metric))
+                    found[Figure(f"{about.name}, {measured.reference}", about.better, metric in main)] = value
     for measured in all_downstream:
-        last = max((int(row["trained_on"]) for row in iterations(measured.rows, "trained_on")), default=None)
-        for row in measured.rows:
-            if row["trained_on"] == str(last):
-                for score, better in (("accuracy", "higher"), ("macro_f1", "higher"), ("perplexity", "lower")):
-                    value = number(row.get(score, ""))
-                    if value is not None:
-                        task = _TASKS.get(row["task"], row["task"])
-                        name = f"{score.replace('_f1', ' F1').capitalize()} of {row['target']}, {task} ({row['model']})"
-                        found[f"{name}, {measured.reference}", better] = value
-    return found
+        last = [row["trained_on"] for row in iterations(measured.rows, "trained_on")][-1:]
+        for row in (row for row in measured.rows if row["trained_on"] in last):
+            for score, name in _SCORES.items():
+                value = number(row.get(score, ""))
+                if value is not None:
+                    which = f"{_TASKS.get(row['task'], row['task'])} ({row['model']})"
+                    better = "lower" if score == "perplexity" else "higher"
+                    main_score = score == ("perplexity" if row["task"] == "lm" else "accuracy")
+                    told = f"{name[0].upper()}{name[1:]} of {row['target']}, {which}, {measured.reference}"
+                    found[Figure(told, better, main_score)] = value
+    return dict(sorted(found.items(), key=lambda item: not item[0].main))

@@ -84,7 +84,10 @@ def _copies(found: list[measurements.Measured]) -> str:
 
 
 def _downstream(scores: list[measurements.Measured]) -> str:
-    parts = [f"<h3>{esc(score.title)}</h3>\n{measurements.downstream_table(score)}" for score in scores]
+    parts = [
+        f"<h3>{esc(score.title)}</h3>\n{measurements.downstream_charts(score)}{measurements.downstream_table(score)}"
+        for score in scores
+    ]
     told = page.paragraph(
         "Models are trained on each set and tested on real texts. Rows in the second colour are there to compare with."
     )

@@ -23,8 +23,8 @@
         const sign = direction(header);
         const value = (row) => row.cells[column].textContent.trim();
         const figure = (text) => (text === "inf" ? Infinity : parseFloat(text.replace(/,/g, "")));
-        const numeric = header.classList.contains("number") || [...body.rows].some((row) => value(row) === "inf");
         const missing = (text) => text === "" || text === "n/a";
+        const numeric = [...body.rows].every((row) => missing(value(row)) || !Number.isNaN(figure(value(row))));
         const rows = [...body.rows].sort((a, b) => {
           const [x, y] = [value(a), value(b)];
           if (missing(x) || missing(y)) return missing(x) - missing(y);

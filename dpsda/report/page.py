@@ -123,10 +123,12 @@ def table(
 ) -> str:
     """A table in a box of its own that scrolls where it is wider than the page; `marked` rows are references.
 
-    Columns of numbers are set to the right. A sortable table sorts where its header is clicked.
+    Columns of numbers are set to the right, but for the first. A sortable table sorts where its header is clicked.
     """
     body = [list(map(str, row)) for row in rows]
-    numeric = [all(number(row[i]) is not None or row[i] in ("", "n/a") for row in body) for i in range(len(columns))]
+    numeric = [
+        bool(i) and all(number(r[i]) is not None or r[i] in ("", "n/a") for r in body) for i in range(len(columns))
+    ]
     marked = set(marked)
 
     def cell(i: int, value: str) -> str:
@@ -164,6 +166,17 @@ def short(value: float) -> str:
     if 0.00095 <= abs(value) < 0.0995:
         return f"{value:.4f}"
     return f"{value:,.1f}" if 10 <= abs(value) < 1e6 else f"{value:.2e}"
+
+
+def power(value: float) -> str:
+    """A small number in the notation of a lay reader: 1.0 × 10⁻⁵."""
+    digits, _, exponent = f"{value:.1e}".partition("e")
+    return f"{digits} × 10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+
+
+def more(title: str, content: str) -> str:
+    """Content that shows when its title is clicked; nothing where there is none."""
+    return f"<details><summary>{esc(title)}</summary>\n{content}</details>" if content else ""
 
 
 def percent(share: float) -> str:

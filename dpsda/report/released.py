@@ -13,7 +13,7 @@ import numpy as np
 from dpsda.errors import InputError
 from dpsda.report import charts, measurements, page
 from dpsda.report.finished import FinishedRun, read_csv
-from dpsda.report.page import esc, percent
+from dpsda.report.page import esc, percent, power
 from dpsda.summary import spent
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def _warning(run: FinishedRun) -> str:
 
 def _what(run: FinishedRun) -> str:
     about = {name: str(value) for name, value in run.certificate["about"].items()}
-    pairs = [(name[:1].upper() + name[1:], value) for name, value in about.items()]
+    order = dict.fromkeys(name for name in ("data set", "method", "model", "encoder", "iterations") if name in about)
+    pairs = [(name[:1].upper() + name[1:], about[name]) for name in (order | about)]
     pairs += [("Texts", f"{len(run.frame):,}"), ("Columns", ", ".join(run.frame.columns))]
     return page.section("What it is", page.facts(pairs))
 
@@ -79,7 +80,7 @@ def _guarantee(run: FinishedRun) -> str:
     figures = page.figures(
         [
             ("epsilon", f"{run.epsilon:g}", "how much may show; smaller protects more"),
-            ("delta", f"{delta:.2g}", f"what may come on top: 1 in {1 / delta:,.0f}"),
+            ("delta", power(delta), f"what may come on top: 1 in {1 / delta:,.0f}"),
             (f"protected {unit}s", f"{int(facts['units']):,}", f"each for itself: {who}"),
         ]
     )
@@ -90,7 +91,7 @@ def _guarantee(run: FinishedRun) -> str:
         f"<strong>What is compared.</strong> Take {who}. Imagine the same run twice, on data with that {unit} and on "
         "data without, all else being equal. The guarantee bounds how far apart the two runs' results can be.",
         f"<strong>Odds.</strong> Whatever somebody looks for in the release, it is at most {factor} times as likely "
-        f"with the {unit} as without, or the other way round, but for an additional probability of {delta:.2g}.",
+        f"with the {unit} as without, or the other way round, but for an additional probability of {power(delta)}.",
         f"<strong>A guess at even odds.</strong> Somebody who knows everything else, every other {unit} included, "
         f"and who holds it for equally likely that this one is in or not, can be right in at most {certainty} of the "
         "cases after seeing the release (a blind guess: 50 %).",
@@ -221,10 +222,10 @@ def _samples(run: FinishedRun) -> str:
 
 
 def _evenly(run: FinishedRun) -> tuple[pd.DataFrame, np.ndarray]:
-    """At most `MOST` texts, in turn from every label, in the order of the release; and their numbers of words."""
+    """At most `MOST` texts, in turn from every label; and their numbers of words."""
     frame, labels = run.frame, run.label_columns
     turn = frame.groupby(labels).cumcount().to_numpy() if labels else np.arange(len(frame))
-    kept = np.sort(np.argsort(turn, kind="stable")[:MOST])
+    kept = np.argsort(turn, kind="stable")[:MOST]
     return frame.iloc[kept], run.words[kept]
 
 
@@ -306,6 +307,9 @@ def _distances(run: FinishedRun, found: list[measurements.Measured]) -> str:
 
 
 def _downstream(run: FinishedRun, found: list[measurements.Measured]) -> str:
-    parts = [f"<h3>{esc(measured.title)}</h3>\n{measurements.downstream_table(measured)}" for measured in found]
+    parts = [
+        f"<h3>{esc(measured.title)}</h3>\n{measurements.downstream_charts(measured)}{measurements.downstream_table(measured)}"
+        for measured in found
+    ]
     told = "Models are trained on each set and tested on real texts."
     return page.section("What models learn from the texts", page.paragraph(told) if parts else "", *parts)
