@@ -29,7 +29,7 @@ def build(runs: list[FinishedRun], *, public: bool) -> str:
     sets = list(dict.fromkeys(run.data_set for run in runs))
     here = [(run, of) for run, of in zip(runs, figures, strict=True) if run.folder.protected or not public]
     body = [
-        page.header(kind, ", ".join(sets), f"{len(runs)} run{'s' if len(runs) > 1 else ''} beside each other."),
+        page.header(kind, ", ".join(sets), f"{len(here)} run{'s' if len(here) != 1 else ''} beside each other."),
         banner,
         page.paragraph(note) if note else "",
         page.section("The runs", page.paragraph("Figures are those of the last iteration."), _table(here))

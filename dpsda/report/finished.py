@@ -113,7 +113,10 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     except FileNotFoundError:
         raise InputError(f"{path}: the file is missing; this is not the whole folder of a run") from None
     except ValueError:  # pandas quotes the row in its message: never pass it on
-        raise InputError(f"{path}: not a CSV file; it was edited or damaged, restore it") from None
+        frame = None
+    # a first row that is too long makes an index of its first fields
+    if frame is None or frame.index.nlevels > 1 or frame.index.dtype != int:
+        raise InputError(f"{path}: not a CSV file; it was edited or damaged, restore it")
     missing = [column for column in columns if column not in frame.columns]
     if missing or frame.empty:
         what = f"has no column {missing[0]!r}" if missing else "has no rows"

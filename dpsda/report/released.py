@@ -255,7 +255,7 @@ def _votes(run: FinishedRun) -> str:
         "Share of the positive noisy votes by iteration",
         [
             charts.Line("the top tenth", [(float(t), top) for t, top, _ in shares], look="line0"),
-            charts.Line("the kept texts", [(float(t), kept) for t, _, kept in shares], look="line1"),
+            charts.Line("the kept texts", [(float(t), kept) for t, _, kept in shares], look="line2"),
         ],
         x_name="iteration",
         x_ticks=charts.iteration_ticks(steps),
@@ -272,7 +272,7 @@ def _votes(run: FinishedRun) -> str:
             "equally near to the private data; the higher it is, the more the votes agree. Pure noise, without any "
             "vote, would give about 44 %: where candidates have few votes each, a line near that says little."
         ),
-        charts.legend(("the top tenth of the candidates", "line0"), ("the texts that were kept", "line1")),
+        charts.legend(("the top tenth of the candidates", "line0"), ("the texts that were kept", "line2")),
         f'<div class="wide">{charts.figure(chart, f"Share of the positive {vote}")}</div>',
     )
 
