@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpsda.errors import InputError
 from dpsda.privacy import certificate
+from dpsda.privacy.files import sha256
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder
 from dpsda.runs import read_csv as _read_csv
@@ -38,13 +39,30 @@ class FinishedRun:
         if not path.is_file():
             raise InputError(f"{root}: there is no release in this run yet; finish it with its own command first")
         facts, config = read_json(path), read_json(folder.state / "augpe.json")
-        needed = ("epsilon", "delta", "unit", "units", "mechanisms", "not_protected", "statement", "about")
+        needed = (
+            "epsilon",
+            "delta",
+            "unit",
+            "units",
+            "mechanisms",
+            "not_protected",
+            "statement",
+            "about",
+            "ledger",
+            "files",
+        )
         missing = [key for key in needed if key not in facts]
         if missing:
             raise InputError(
                 f"{path}: {missing[0]!r} is missing; it was edited or damaged, run the run's command again"
             )
-        return cls(folder, facts, config, read_csv(folder.release / "synthetic.csv", ["text"]))
+        texts = folder.release / "synthetic.csv"
+        run = cls(folder, facts, config, read_csv(texts, ["text"]))
+        if facts["ledger"]["head"] != run.ledger.head:
+            raise InputError(f"{root}: the run has gone on since its release; finish it with its own command first")
+        if facts["files"].get(texts.name) != sha256(texts):
+            raise InputError(f"{texts}: not the file that was certified; restore it, a page would vouch for it")
+        return run
 
     @property
     def name(self) -> str:

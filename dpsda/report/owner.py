@@ -5,6 +5,7 @@ It holds figures and charts of the private records, and none of their texts.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -171,7 +172,7 @@ def _map(run: FinishedRun, real: _Real) -> str:
         return (some[kept] - centre) @ axes[:2].T
 
     def synthetic(texts: Sequence[str]) -> np.ndarray:
-        return place(encoder.embed(texts, private=not run.folder.protected, desc="synthetic"))
+        return place(encoder.embed(texts, private=False, desc="synthetic"))  # where the run has put them
 
     groups = [("real texts", place(vectors), "line1")]
     start = run.start_texts()
@@ -198,6 +199,7 @@ def _map(run: FinishedRun, real: _Real) -> str:
     )
 
 
+@functools.cache
 def _encoder(name: str) -> Embeds:
     from dpsda.embedding import Encoder
 

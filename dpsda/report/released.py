@@ -109,6 +109,10 @@ def _guarantee(run: FinishedRun) -> str:
             "learnt: that is what the data are for.",
             "note",
         ),
+        page.paragraph(
+            "Who has the run folder recomputes all of this with <code>python -m dpsda.privacy verify RUN</code>.",
+            "note",
+        ),
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from dpsda.errors import InputError
+from dpsda.privacy.files import sha256
 from dpsda.report import charts, released
 from dpsda.report.page import esc, number, power
 from tests.conftest import write_rows
@@ -82,9 +83,10 @@ def test_a_hostile_label_and_certificate_are_inert(make_run, pages):
     facts = json.loads(path.read_text())
     facts["about"]["model"] = facts["about"]["data set"] = "<script>alert('ran')</script>"
     facts["not_protected"].append("<img src=x onerror=alert(1)>")
-    path.write_text(json.dumps(facts))
     csv = run / "release" / "synthetic.csv"
     csv.write_text(csv.read_text().replace("id,parent_id,text,stars", "id,parent_id,text,<b>stars"))
+    facts["files"]["synthetic.csv"] = sha256(csv)
+    path.write_text(json.dumps(facts))
     write_metrics(run / "metrics_<b>.csv", "0.7", **{"<i>odd": "0.3"})
     for page in pages(run):
         assert "<script>alert" not in page.read_text() and not re.search("<(img|b>|i>)", page.read_text())
@@ -185,6 +187,23 @@ def test_more_texts_than_a_page_holds(make_run, pages, monkeypatch):
     assert max(counts) - min(counts) <= 1
 
 
+def test_a_run_that_went_on_has_no_page_of_an_earlier_spend(make_run, pages):
+    run = make_run(evolution={"epochs": 1})
+    public, _ = pages(run)
+    certified = (run / "release" / "certificate.json").read_bytes()
+    make_run(evolution={"epochs": 2})
+    assert not public.exists()
+    (run / "release" / "certificate.json").write_bytes(certified)
+    with pytest.raises(InputError, match="gone on since its release"):
+        pages(run)
+
+
+def test_nothing_was_asked_of_the_private_data(make_run, pages):
+    run = make_run(privacy={"epsilon": 4.0, "label_counts": "public"}, evolution={"select_syn_mode": "random"})
+    told = words(pages(run)[0])
+    assert "No release" in told and "public knowledge" in told and " 1.00 times" in told
+
+
 def test_other_private_records_are_not_taken_for_those_of_the_run(make_run, pages, dataset):
     run = make_run()
     (dataset / "train.csv").write_text((dataset / "train.csv").read_text().replace("thing number 7.", "thing."))
@@ -236,10 +255,11 @@ def test_what_is_missing_or_damaged_is_one_line(make_run, pages, tmp_path):
     refused("not the folder of a run", tmp_path / "nothing")
     refused("unrecognized arguments: --outptu", run, Path("--outptu"))
     for name, content, match in [
-        ("release/synthetic.csv", b"id,text\n1,a,b,c\n", "not a CSV file"),
-        ("release/synthetic.csv", b"\xff\xfe\x00", "not a CSV file"),
-        ("release/synthetic.csv", b"id,words\n1,2\n", "no column 'text'"),
-        ("release/synthetic.csv", b"id,text\n", "no rows"),
+        ("release/synthetic.csv", b"id,text\n1,edited\n", "not the file that was certified"),
+        ("metrics_test.csv", b"set,texts\n1,a,b,c\n", "not a CSV file"),
+        ("metrics_test.csv", b"set,texts\n1,a\n1,a,b\n", "not a CSV file"),
+        ("metrics_test.csv", b"\xff\xfe\x00", "not a CSV file"),
+        ("metrics_test.csv", b"set,texts\n", "no rows"),
         ("release/certificate.json", b"{", "not JSON"),
         ("release/certificate.json", b"[]", "not a file of ours"),
         ("release/certificate.json", b"{}", "'epsilon' is missing"),
