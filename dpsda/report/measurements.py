@@ -196,7 +196,11 @@ def _with_spread(metric: str, cell: str, spread: str) -> str:
     value, std = number(cell), number(spread)
     if value is None:
         return cell or "n/a"
-    return f"{shown(metric, value)} ± {shown(metric, std)}" if std else shown(metric, value)
+    if not std:
+        return shown(metric, value)
+    digits = len(shown(metric, value).partition(".")[2])
+    beside = shown(metric, std) if metric.startswith("copies_") else f"{std:.{digits}f}"
+    return f"{shown(metric, value)} ± {beside}"
 
 
 def copies(measured: Measured) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from dpsda.errors import InputError
 from dpsda.report import charts, measurements, page
 from dpsda.report.finished import FinishedRun, words
-from dpsda.report.page import esc
+from dpsda.report.page import esc, power
 
 if TYPE_CHECKING:
     from dpsda.embedding import Embeds
@@ -58,7 +58,7 @@ def build(run: FinishedRun) -> str:
 
 
 def _lede(run: FinishedRun) -> str:
-    guarantee = f"epsilon {run.certificate['epsilon']}, delta {float(run.certificate['delta']):.2g}"
+    guarantee = f"epsilon {run.certificate['epsilon']}, delta {power(float(run.certificate['delta']))}"
     return f"{esc(run.method)}, {guarantee}; {len(run.frame):,} texts, run {esc(run.name)}."
 
 
@@ -78,8 +78,9 @@ def _nothing(command: str) -> str:
 def _copies(found: list[measurements.Measured]) -> str:
     parts = [f"<h3>{esc(m.title)}</h3>\n{sentences}" for m in found if (sentences := measurements.copies(m))]
     told = (
-        "Real texts repeat each other, too: the share among real texts is what to compare with. Copies can come "
-        "from the model's own training; the guarantee does not speak of those."
+        "The shares are those of the last iteration. Real texts repeat each other, too: the share among real texts "
+        "is what to compare with. Copies can come from the model's own training; the guarantee does not speak of "
+        "those."
     )
     return page.section("Copied texts", *parts, page.paragraph(told, "note") if parts else "")
 
@@ -164,12 +165,13 @@ def _map(run: FinishedRun, real: _Real) -> str:
         return page.section(title, page.paragraph(f"This part is left out, for want of the encoder: {esc(error)}."))
     vectors = encoder.embed(real.texts, private=True, desc="real")
     centre = vectors.mean(axis=0)
-    _, sizes, axes = np.linalg.svd(vectors - centre, full_matrices=False)
-    explained = float((sizes[:2] ** 2).sum() / max((sizes**2).sum(), 1e-12))
+    variances, axes = np.linalg.eigh((vectors - centre).T @ (vectors - centre))  # (D,) upwards, (D, D)
+    plane = axes[:, :-3:-1]
+    explained = float(variances[-2:].sum() / max(variances.sum(), 1e-12))
 
     def place(some: np.ndarray) -> np.ndarray:
         kept = np.random.default_rng(0).permutation(len(some))[:DOTS]
-        return (some[kept] - centre) @ axes[:2].T
+        return (some[kept] - centre) @ plane
 
     def synthetic(texts: Sequence[str]) -> np.ndarray:
         return place(encoder.embed(texts, private=False, desc="synthetic"))  # where the run has put them

@@ -86,7 +86,7 @@ def section(title: str, *parts: str) -> str:
 
 
 def banner(title: str, text: str) -> str:
-    return f'<div class="banner" role="alert"><strong>{esc(title)}</strong> {text}</div>'
+    return f'<div class="banner" role="note"><strong>{esc(title)}</strong> {text}</div>'
 
 
 def paragraph(text: str, kind: str = "") -> str:
@@ -114,42 +114,38 @@ def figures(pairs: Iterable[tuple[str, str, str]]) -> str:
 
 
 def table(
-    columns: Sequence[str],
-    rows: Iterable[Sequence[object]],
-    *,
-    sortable: bool = False,
-    marked: Iterable[int] = (),
-    caption: str = "",
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, sortable: bool = False, marked: Iterable[int] = ()
 ) -> str:
     """A table in a box of its own that scrolls where it is wider than the page; `marked` rows are references.
 
     Columns of numbers are set to the right, but for the first. A sortable table sorts where its header is clicked.
     """
     body = [list(map(str, row)) for row in rows]
-    numeric = [
-        bool(i) and all(number(r[i]) is not None or r[i] in ("", "n/a") for r in body) for i in range(len(columns))
-    ]
-    marked = set(marked)
-
-    def cell(i: int, value: str) -> str:
-        return f"<td{' class=number' if numeric[i] else ''}>{esc(value)}</td>"
+    figures = [i > 0 and all(_is_figure(row[i]) for row in body) for i in range(len(columns))]
+    references = set(marked)
 
     def head(i: int, name: str) -> str:
+        kind = " ".join(["number"] * figures[i] + ["long"] * (len(name) > 20))
         inner = f'<button type="button">{esc(name)}</button>' if sortable else esc(name)
-        return f'<th scope="col"{" class=number" if numeric[i] else ""}>{inner}</th>'
+        return f'<th scope="col" class="{kind}">{inner}</th>'
 
-    lines = [
-        f"<tr{' class=reference' if n in marked else ''}>{''.join(cell(i, v) for i, v in enumerate(row))}</tr>"
-        for n, row in enumerate(body)
-    ]
-    return (
-        f'<div class="scroll" tabindex="0"><table{" class=sortable" if sortable else ""}>\n'
-        + (f"<caption>{esc(caption)}</caption>\n" if caption else "")
-        + f"<thead><tr>{''.join(head(i, c) for i, c in enumerate(columns))}</tr></thead>\n"
-        + "<tbody>\n"
-        + "\n".join(lines)
-        + "\n</tbody></table></div>"
+    def line(n: int, row: list[str]) -> str:
+        cells = "".join(f"<td{' class=number' if figures[i] else ''}>{esc(cell)}</td>" for i, cell in enumerate(row))
+        return f"<tr{' class=reference' if n in references else ''}>{cells}</tr>"
+
+    return "\n".join(
+        [
+            f'<div class="scroll" role="region" aria-label="table" tabindex="0"><table{" class=sortable" * sortable}>',
+            f"<thead><tr>{''.join(head(i, name) for i, name in enumerate(columns))}</tr></thead>",
+            "<tbody>",
+            *(line(n, row) for n, row in enumerate(body)),
+            "</tbody></table></div>",
+        ]
     )
+
+
+def _is_figure(cell: str) -> bool:
+    return cell in ("", "n/a", "inf") or number(cell) is not None
 
 
 def number(cell: object) -> float | None:

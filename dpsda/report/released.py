@@ -149,37 +149,34 @@ def _spend(run: FinishedRun) -> str:
     keys = ("releases", "what", "mechanism", "noise_multiplier", "l2_sensitivity", "scale")
     names = ["releases", "what", "mechanism", "noise multiplier", "L2 sensitivity", "noise scale"]
     rows = [[cell(row.get(key)) for key in keys] for row in run.certificate["mechanisms"]]
-    steps = run.folder.steps()
-    epsilons = [spent(run.ledger, t) for t in steps]
-    by_step = page.table(
-        ["iteration", "epsilon spent"],
-        [[t, "inf" if math.isinf(e) else f"{e:.4f}"] for t, e in zip(steps, epsilons, strict=True)],
-    )
-    chart = ""
-    if len(steps) > 1 and all(map(math.isfinite, epsilons)):
-        line = charts.Line("epsilon spent", [(float(t), e) for t, e in zip(steps, epsilons, strict=True)])
-        chart = charts.figure(
-            charts.lines(
-                "Epsilon spent by iteration",
-                [line],
-                x_name="iteration",
-                x_ticks=charts.iteration_ticks(steps),
-                from_zero=True,
-            ),
-            "Epsilon spent up to each iteration",
-            "everything that was released until then, taken together",
-        )
-    told = "Only these noisy figures were taken" if run.folder.protected else "These figures were taken, without noise,"
-    labels = run.certificate.get("facts", {}).get("labels", "none")
+    told = "These figures were taken, without noise, from the private data."
+    if run.folder.protected:
+        labels = run.certificate.get("facts", {}).get("labels", "none")
+        told = f"Only these noisy figures were taken from the private data. Labels: {esc(labels)}."
     return page.section(
         "What was released of the private data",
-        page.paragraph(
-            f"{told} from the private data. The model is only asked for text, and sees no private record. Labels: "
-            f"{esc(labels)}."
-        ),
+        page.paragraph(f"{told} The model is only asked for text, and sees no private record."),
         page.table(names, rows) if rows else page.paragraph("No release: nothing was asked of the private data."),
-        f'<div class="charts">{by_step}{chart}</div>' if steps else "",
+        _spend_by_iteration(run),
     )
+
+
+def _spend_by_iteration(run: FinishedRun) -> str:
+    """A table and a chart; nothing without noise, where there is no end to it."""
+    steps = run.folder.steps()
+    if not run.folder.protected or not steps:
+        return ""
+    epsilons = [(float(t), spent(run.ledger, t)) for t in steps]
+    drawn = charts.lines(
+        "Epsilon spent by iteration",
+        [charts.Line("epsilon spent", epsilons)],
+        x_name="iteration",
+        x_ticks=charts.iteration_ticks(steps),
+        from_zero=True,
+    )
+    told = "everything that was released until then, taken together"
+    table = page.table(["iteration", "epsilon spent"], [[f"{t:.0f}", f"{epsilon:.4f}"] for t, epsilon in epsilons])
+    return charts.grid([table, charts.figure(drawn, "Epsilon spent up to each iteration", told)])
 
 
 def _not_protected(run: FinishedRun) -> str:
@@ -266,15 +263,20 @@ def _votes(run: FinishedRun) -> str:
         shown=percent,
         from_zero=True,
     )
-    vote = "noisy votes" if run.folder.protected else "votes"
+    vote, noise = "votes", ""
+    if run.folder.protected:
+        vote = "noisy votes"
+        noise = (
+            " Pure noise, without any vote, would give about 44 %: where candidates have few votes each, a line "
+            "near that says little."
+        )
     return page.section(
         heading,
         page.paragraph(
             f"Every private {esc(run.certificate['unit'])} votes for the candidate texts that are nearest to its "
             f"own. The chart shows which share of all positive {vote} went to the tenth of the candidates with the "
             "most votes, and to the texts that were kept. At 10 % for the top tenth, all candidates would be "
-            "equally near to the private data; the higher it is, the more the votes agree. Pure noise, without any "
-            "vote, would give about 44 %: where candidates have few votes each, a line near that says little."
+            f"equally near to the private data; the higher it is, the more the votes agree.{noise}"
         ),
         charts.legend(("the top tenth of the candidates", "line0"), ("the texts that were kept", "line2")),
         f'<div class="wide">{charts.figure(chart, f"Share of the positive {vote}")}</div>',
@@ -312,6 +314,7 @@ def _distances(run: FinishedRun, found: list[measurements.Measured]) -> str:
 
 def _downstream(run: FinishedRun, found: list[measurements.Measured]) -> str:
     parts = [
+        ""
         f"<h3>{esc(measured.title)}</h3>\n{measurements.downstream_charts(measured)}{measurements.downstream_table(measured)}"
         for measured in found
     ]
