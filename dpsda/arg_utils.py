@@ -53,7 +53,9 @@ def option(
     return field(default=default, metadata=metadata)
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaints are InputErrors, for `run` to print."""
+
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see --help)")
 
@@ -72,7 +74,7 @@ def parse(argv: Sequence[str] | None, prog: str, description: str, *groups: type
 
     Raises InputError for an unknown flag or key (naming the nearest known one), a wrong type or a bad value.
     """
-    parser = _Parser(
+    parser = Parser(
         prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--config", type=Path, help="a YAML file of the options below; the command line goes first")

@@ -24,6 +24,7 @@ def publish(folder: RunFolder, ledger: Ledger, frame: pd.DataFrame, about: dict[
     path = folder.shared / certificate.FILE
     facts = certificate.build(ledger)
     path.unlink(missing_ok=True)
+    (folder.release / "report.html").unlink(missing_ok=True)  # what dpsda.report made tells of an earlier spend
     parquet = io.BytesIO()
     frame.to_parquet(parquet, index=False)
     contents = (csv_bytes(frame), parquet.getvalue(), _card(facts, frame, about).encode())

@@ -1,0 +1,202 @@
+"""Charts as inline SVG: lines, histograms, points. Colours come from the page's variables, so they follow its scheme.
+
+A chart is drawn for the width of a phone and scales up, so that its letters stay readable. Every mark has a title that
+shows on hovering, and every chart one that says in words what it shows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dpsda.report.page import esc, percent, short
+
+WIDTH, HEIGHT = 320, 200
+LEFT, RIGHT, TOP, BOTTOM = 44, 10, 16, 38
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points (x, y) in order of x; `spread` is (low, high) of each, or nothing; `look` is a class in page.css."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    spread: Sequence[tuple[float, float]] = field(default_factory=tuple)
+    look: str = "line0"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A level to compare with. Its name stands at the left or the right end."""
+
+    name: str
+    y: float
+    look: str = "floor"
+    left: bool = False
+
+
+def lines(
+    title: str,
+    series: Sequence[Line],
+    *,
+    x_name: str,
+    x_ticks: Sequence[tuple[float, str]],
+    references: Sequence[Reference] = (),
+    shown: Callable[[float], str] = short,
+    from_zero: bool = False,
+) -> str:
+    """A line chart; the points are marked, and bars show their spread."""
+    levels = [y for line in series for _, y in line.points] + [r.y for r in references]
+    levels += [y for line in series for low_high in line.spread for y in low_high]
+    low, high = min(levels), max(levels)
+    pad = (high - low) * 0.12 or abs(high) * 0.1 or 1.0
+    low, high = (0.0 if from_zero else low - pad), high + pad
+    first, last = min(x for x, _ in x_ticks), max(x for x, _ in x_ticks)
+
+    def x_at(x: float) -> float:
+        return LEFT + 10 + (WIDTH - LEFT - RIGHT - 20) * ((x - first) / (last - first) if last > first else 0.5)
+
+    def y_at(y: float) -> float:
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (y - low) / (high - low)
+
+    parts = [*_grid(low, high, y_at, shown), *_x_axis(x_name, [(x_at(x), name) for x, name in x_ticks])]
+    for ref in references:
+        at, anchor = (LEFT + 4, "start") if ref.left else (WIDTH - RIGHT, "end")
+        parts.append(f'<path class="{ref.look}" d="M{LEFT} {y_at(ref.y):.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(
+            f'<text class="name {ref.look}" x="{at}" y="{y_at(ref.y) - 4:.1f}" text-anchor="{anchor}">'
+            f"{esc(ref.name)} {esc(shown(ref.y))}</text>"
+        )
+    for line in series:
+        places = [(x_at(x), y_at(y)) for x, y in line.points]
+        parts.append(f'<path class="{line.look}" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in places)}"/>')
+        for (x, _), (a, b) in zip(places, line.spread, strict=False):
+            if b > a:
+                parts.append(f'<path class="spread {line.look}" d="M{x:.1f} {y_at(a):.1f}V{y_at(b):.1f}"/>')
+        names = dict(x_ticks)
+        for (x, y), (at, value) in zip(places, line.points, strict=True):
+            told = f"{line.name}, {x_name} {names.get(at, short(at))}: {shown(value)}"
+            parts.append(
+                f'<circle class="{line.look}" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{esc(told)}</title></circle>'
+            )
+    told = [f"{line.name}: from {shown(line.points[0][1])} to {shown(line.points[-1][1])}" for line in series]
+    told += [f"{ref.name}: {shown(ref.y)}" for ref in references]
+    return _svg(title, "; ".join(told), parts)
+
+
+def histogram(title: str, groups: Sequence[tuple[str, np.ndarray, str]], *, x_name: str) -> str:
+    """Shares of whole numbers in bins; the first group is filled, the others are outlines. The last bin takes the rest.
+
+    A group is its name, its numbers (N,), and a class in page.css.
+    """
+    together = np.concatenate([np.asarray(values) for _, values, _ in groups])
+    width = max(1, math.ceil(_nice(float(np.quantile(together, 0.99)) / 24)))
+    bins = max(1, math.ceil((float(np.quantile(together, 0.99)) + 1) / width))
+    cut = int(together.max()) >= bins * width
+    shares = [np.bincount(np.minimum(v // width, bins - 1), minlength=bins) / len(v) for _, v, _ in groups]
+    high = max(float(share.max()) for share in shares) * 1.08
+    step = (WIDTH - LEFT - RIGHT) / bins
+
+    def y_at(y: float) -> float:
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * y / high
+
+    def tick(edge: int) -> str:
+        return f"{edge}+" if cut and edge >= (bins - 1) * width else f"{edge}"
+
+    every = max(1, math.ceil(bins / 6))
+    ticks = [(LEFT + step * i, tick(i * width)) for i in range(0, bins, every)]
+    parts = [*_grid(0.0, high, y_at, percent), *_x_axis(x_name, ticks)]
+    for n, ((name, _, look), share) in enumerate(zip(groups, shares, strict=True)):
+        if n:
+            path = f"M{LEFT} {y_at(0):.1f}" + "".join(f"V{y_at(s):.1f}h{step:.3f}" for s in share) + f"V{y_at(0):.1f}"
+            parts.append(f'<path class="outline {look}" d="{path}"/>')
+            continue
+        for i, s in enumerate(share):
+            to = f" to {(i + 1) * width - 1}" if width > 1 else ""
+            told = f"{name}, {i * width}{' and more' if cut and i == bins - 1 else to} {x_name}: {percent(s)}"
+            place = f'x="{LEFT + step * i + 0.5:.2f}" y="{y_at(s):.1f}"'
+            size = f'width="{max(step - 1, 0.5):.2f}" height="{y_at(0) - y_at(s):.1f}"'
+            parts.append(f'<rect class="bar {look}" {place} {size}><title>{esc(told)}</title></rect>')
+    told = "; ".join(f"{name}: median {np.median(values):.0f} {x_name}" for name, values, _ in groups)
+    return _svg(title, told, parts)
+
+
+def points(title: str, groups: Sequence[tuple[str, np.ndarray, str]]) -> str:
+    """Dots in the plane, the groups over each other in their order; a group is its name, (N, 2), and a class."""
+    together = np.concatenate([xy for _, xy, _ in groups])
+    low, high = together.min(axis=0), together.max(axis=0)
+    size = np.where(high > low, high - low, 1.0)
+    side, pad = WIDTH, 10
+    parts = [f'<rect class="frame" x="0.5" y="0.5" width="{side - 1}" height="{side - 1}" rx="6"/>']
+    for _, xy, look in groups:
+        at = pad + (side - 2 * pad) * (xy - low) / size
+        dots = "".join(f"M{x:.1f} {side - y:.1f}h0" for x, y in at)
+        parts.append(f'<path class="dots {look}" d="{dots}"/>')
+    return _svg(title, "; ".join(f"{name}: {len(xy):,} points" for name, xy, _ in groups), parts, height=side)
+
+
+def legend(*entries: tuple[str, str]) -> str:
+    """What the marks of a chart mean: (name, class)."""
+    marks = [
+        f'<span><svg class="key" viewBox="0 0 22 10" aria-hidden="true"><path class="{look}" d="M1 5H21"/></svg>'
+        f"{esc(name)}</span>"
+        for name, look in entries
+    ]
+    return f'<p class="legend">{"".join(marks)}</p>'
+
+
+def dot(look: str) -> str:
+    """One dot of a map, as its key."""
+    return f'<svg class="key" viewBox="0 0 22 10" aria-hidden="true"><path class="dots {look}" d="M11 5h0"/></svg>'
+
+
+def figure(chart: str, title: str, note: str = "") -> str:
+    small = f" <small>{esc(note)}</small>" if note else ""
+    return f"<figure><figcaption>{esc(title)}{small}</figcaption>\n{chart}</figure>"
+
+
+def grid(figures: Sequence[str]) -> str:
+    return '<div class="charts">\n' + "\n".join(figures) + "\n</div>" if figures else ""
+
+
+def iteration_ticks(steps: Sequence[int]) -> list[tuple[float, str]]:
+    """A tick for every iteration, or for every few where there are many; the last one always."""
+    last = max(steps)
+    every = max(1, math.ceil(last / 10))
+    return [
+        (float(t), str(t)) for t in range(min(steps), last + 1) if t == last or (t % every == 0 and last - t >= every)
+    ]
+
+
+def _grid(low: float, high: float, y_at: Callable[[float], float], shown: Callable[[float], str]) -> list[str]:
+    step = _nice((high - low) / 4)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9)) + (f"{step:e}"[:3] == "2.5")
+    parts = []
+    for i in range(math.ceil(low / step), math.floor(high / step) + 1):
+        y = i * step
+        name = f"{100 * y:.{max(0, digits - 2)}f} %" if shown is percent else f"{y:,.{digits}f}"
+        parts.append(f'<path class="grid" d="M{LEFT} {y_at(y):.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y_at(y) + 3.5:.1f}" text-anchor="end">{name}</text>')
+    return parts
+
+
+def _x_axis(name: str, ticks: Sequence[tuple[float, str]]) -> list[str]:
+    parts = [
+        f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{esc(label)}</text>' for x, label in ticks
+    ]
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    return [*parts, f'<text class="axis" x="{middle}" y="{HEIGHT - 5}" text-anchor="middle">{esc(name)}</text>']
+
+
+def _nice(step: float) -> float:
+    """The least of 1, 2, 2.5, 5, 10 times a power of ten that is not below `step`."""
+    power = 10.0 ** math.floor(math.log10(step)) if step > 0 else 1.0
+    return next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= step * (1 - 1e-9))
+
+
+def _svg(title: str, told: str, parts: Sequence[str], height: int = HEIGHT) -> str:
+    head = f"<title>{esc(title)}</title><desc>{esc(told)}</desc>"
+    return f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img">{head}{"".join(parts)}</svg>'

@@ -1,0 +1,144 @@
+"""Several runs beside each other: a table, and quality against epsilon."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+
+from dpsda.report import charts, measurements, page
+from dpsda.report.finished import FinishedRun
+from dpsda.report.measurements import Figure
+from dpsda.report.page import short
+
+_LOOKS = 4  # how many methods page.css tells apart
+
+
+def build(runs: list[FinishedRun], *, public: bool) -> str:
+    """The page of all figures, or of those against public references alone."""
+    figures = [_figures(run, public=public) for run in runs]
+    if public:
+        kind, note = "Runs compared, on public references", _public_note(runs)
+        banner = ""
+    else:
+        kind, note = "For the owner of the data", ""
+        banner = page.banner(
+            "Computed from private data without noise: do not share.",
+            "With <code>--output FILE</code>, a comparison on public references alone is made, which may be shared.",
+        )
+    sets = list(dict.fromkeys(run.data_set for run in runs))
+    here = [(run, of) for run, of in zip(runs, figures, strict=True) if run.folder.protected or not public]
+    body = [
+        page.header(kind, ", ".join(sets), f"{len(here)} run{'s' if len(here) != 1 else ''} beside each other."),
+        banner,
+        page.paragraph(note) if note else "",
+        page.section("The runs", page.paragraph("Figures are those of the last iteration."), _table(here))
+        if here
+        else "",
+        *(_plots(name, [pair for pair in here if pair[0].data_set == name], alone=len(sets) == 1) for name in sets),
+    ]
+    return page.document("Runs compared", body)
+
+
+def _figures(run: FinishedRun, *, public: bool) -> dict[Figure, float]:
+    folder = run.folder
+    if public and not folder.protected:
+        return {}
+    metrics = measurements.metrics(folder.shared, public=folder.protected)
+    scores = measurements.downstream(folder.shared, public=folder.protected)
+    if not public and folder.protected:
+        metrics += measurements.metrics(folder.private, public=False)
+        scores += measurements.downstream(folder.private, public=False)
+    return measurements.last_figures(metrics, scores)
+
+
+def _public_note(runs: list[FinishedRun]) -> str:
+    silent = [run.name for run in runs if not run.folder.protected]
+    if not silent:
+        return "Every figure is measured against public texts."
+    return (
+        "Every figure is measured against public texts. Nothing is shown of runs that were made without noise, as "
+        f"nothing protects their texts: {len(silent)} left out."
+    )
+
+
+def _names(runs: Iterable[FinishedRun]) -> list[str]:
+    """The folders' names; with their parents where two are alike."""
+    runs = list(runs)
+    names = [run.name for run in runs]
+    return [
+        f"{run.folder.root.resolve().parent.name}/{name}" if names.count(name) > 1 else name
+        for run, name in zip(runs, names, strict=True)
+    ]
+
+
+def _columns(figures: Iterable[dict[Figure, float]]) -> list[Figure]:
+    """Every figure that a run has, the main ones first."""
+    return sorted(dict.fromkeys(figure for of in figures for figure in of), key=lambda figure: not figure.main)
+
+
+def _table(here: list[tuple[FinishedRun, dict[Figure, float]]]) -> str:
+    columns = _columns(of for _, of in here)
+    rows = [
+        [
+            name,
+            run.data_set,
+            run.method,
+            "inf" if math.isinf(run.epsilon) else f"{run.epsilon:g}",
+            f"{float(run.certificate['delta']):.3g}",
+            f"{len(run.frame):,}",
+            *(short(of[c]) if c in of else "n/a" for c in columns),
+        ]
+        for name, (run, of) in zip(_names(run for run, _ in here), here, strict=True)
+    ]
+    head = ["run", "data set", "method", "epsilon", "delta", "texts", *(figure.name for figure in columns)]
+    return page.table(head, rows, sortable=True)
+
+
+def _plots(name: str, here: list[tuple[FinishedRun, dict[Figure, float]]], *, alone: bool) -> str:
+    """One small chart a figure: epsilon to the right, a line a method, bars from the least to the largest seed."""
+    methods = list(dict.fromkeys(run.method for run, _ in here))
+    looks = {method: f"line{i % _LOOKS}" for i, method in enumerate(methods)}
+    drawn: dict[bool, list[str]] = {True: [], False: []}
+    for figure in _columns(of for _, of in here):
+        values: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for run, of in here:
+            if figure in of:
+                values[run.method][_nominal(run)].append(of[figure])
+        places = _places({epsilon for by in values.values() for epsilon in by})
+        series = []
+        for method, by in values.items():
+            ordered = sorted(by)
+            means = [(places[e], sum(by[e]) / len(by[e])) for e in ordered]
+            spread = [(min(by[e]), max(by[e])) for e in ordered]
+            series.append(charts.Line(method, means, spread, looks[method]))
+        ticks = [(x, "inf" if math.isinf(e) else f"{e:g}") for e, x in places.items()]
+        title, better, main = figure
+        chart = charts.lines(f"{title} against epsilon", series, x_name="epsilon", x_ticks=ticks)
+        drawn[main].append(charts.figure(chart, title, f"{better} is better" if better else ""))
+    if not any(drawn.values()):
+        return ""
+    told = "A point is the mean of the runs of one method and epsilon; a bar goes from the least to the largest."
+    return page.section(
+        "Quality against epsilon" if alone else f"Quality against epsilon: {name}",
+        page.paragraph(told),
+        charts.legend(*((method, looks[method]) for method in methods)),
+        charts.grid(drawn[True]),
+        page.more(f"{len(drawn[False])} more", charts.grid(drawn[False])),
+    )
+
+
+def _nominal(run: FinishedRun) -> float:
+    """The epsilon that was asked for, which seeds share, or else what was spent."""
+    budget = run.certificate.get("budget")
+    return run.epsilon if math.isinf(run.epsilon) or budget is None else float(budget)
+
+
+def _places(epsilons: set[float]) -> dict[float, float]:
+    """Where each epsilon stands: by its logarithm, and `inf` as a last place of its own."""
+    finite = sorted(e for e in epsilons if math.isfinite(e))
+    places = {e: math.log10(e) if e > 0 else -3.0 for e in finite}
+    if math.inf in epsilons:
+        last = max(places.values(), default=0.0)
+        places[math.inf] = last + max(0.3, 0.25 * (last - min(places.values(), default=last)))
+    return places

@@ -1,0 +1,295 @@
+"""The measurements of a run, from the csv files that metric.py, downstream.py and the run itself leave.
+
+A file beside the iterations is measured against a public reference; one in `private/` is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from dpsda.report import charts, page
+from dpsda.report.finished import read_csv
+from dpsda.report.page import esc, number, percent, short
+
+
+class Figure(NamedTuple):
+    """One figure of a run, as runs are compared by it; the main ones show at once."""
+
+    name: str
+    better: str
+    main: bool
+
+
+class Metric(NamedTuple):
+    """What a column measures, and which direction is better: lower, higher, or neither."""
+
+    name: str
+    better: str = ""
+    about: str = ""
+
+
+FIRST = 6  # charts that show at once
+
+# in the order in which they are shown
+METRICS = {
+    "nn_real": Metric("Distance from real to synthetic", "lower", "mean cosine distance to the nearest synthetic text"),
+    "fid": Metric("Fréchet distance (FID)", "lower", "means and spreads of the embeddings"),
+    "mauve": Metric("MAUVE", "higher", "overlap of the two distributions"),
+    "precision": Metric("Precision", "higher", "synthetic texts that lie among real ones"),
+    "recall": Metric("Recall", "higher", "real texts that lie among synthetic ones"),
+    "coverage": Metric("Coverage", "higher", "real texts that have a synthetic one near"),
+    "nn_synthetic": Metric(
+        "Distance from synthetic to real", "lower", "mean cosine distance to the nearest real text; near 0 means copies"
+    ),
+    "sinkhorn": Metric("Sinkhorn distance", "lower", "cost of moving one set onto the other"),
+    "kl": Metric("KL divergence", "lower", "over clusters of embeddings"),
+    "tv": Metric("Total variation", "lower", "over clusters of embeddings"),
+    "wasserstein": Metric("Wasserstein distance", "lower", "over clusters of embeddings"),
+    "f1": Metric("F1 of precision and recall", "higher"),
+    "density": Metric("Density", "higher", "how densely real texts surround the synthetic ones"),
+    "length": Metric("Distance of lengths", "lower", "Wasserstein distance, in tokens"),
+    "distinct_1": Metric("Distinct words", "", "compare with real text"),
+    "distinct_2": Metric("Distinct pairs of words", "", "compare with real text"),
+    "distinct_3": Metric("Distinct triples of words", "", "compare with real text"),
+    "self_similarity": Metric("Self-similarity", "", "compare with real text"),
+    "copies_exact": Metric("Copied word for word", "lower", "compare with real text"),
+    "copies_8gram": Metric("With eight copied words in a row", "lower", "compare with real text"),
+    "copies_near": Metric("Nearly copied", "lower", "compare with real text"),
+}
+_COPIES = {
+    "copies_exact": "are a text of the reference, word for word",
+    "copies_8gram": "share eight words in a row with a text of the reference",
+    "copies_near": "are nearly a text of the reference",
+}
+_TASKS = {"probe": "Linear probe", "classify": "Fine-tuned classifier", "lm": "Language model"}
+_SCORES = {"accuracy": "accuracy", "macro_f1": "macro F1", "perplexity": "perplexity"}
+_TRAINED_ON = {"majority": "nothing: the majority label", "real": "real texts, as many", "real, all": "all real texts"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One file: distances to the reference of this name, or a downstream evaluation on it, a row a set of texts."""
+
+    reference: str
+    public: bool
+    columns: list[str]
+    rows: list[dict[str, str]]
+
+    @property
+    def title(self) -> str:
+        where = "the file that was given" if self.reference == "file" else f"the split {self.reference}"
+        return f"Against {where}{' (public)' if self.public else ''}"
+
+
+def metrics(folder: Path, *, public: bool) -> list[Measured]:
+    """The distances in a folder: metrics_REFERENCE.csv, or what the run itself noted where there is none."""
+    found = _read(folder, "metrics", ["set"], public)
+    known = {measured.reference for measured in found}
+    for noted in _read(folder, "distances", ["iteration"], public):
+        if noted.reference not in known:
+            names = {"iteration": "set", "nn_distance": "nn_real"}
+            columns = [names.get(c, c) for c in noted.columns]
+            rows = [{names.get(c, c): cell for c, cell in row.items()} for row in noted.rows]
+            found.append(Measured(noted.reference, public, columns, rows))
+    return found
+
+
+def downstream(folder: Path, *, public: bool) -> list[Measured]:
+    return _read(folder, "downstream", ["task", "model", "target", "trained_on"], public)
+
+
+def _read(folder: Path, kind: str, needed: list[str], public: bool) -> list[Measured]:
+    found = []
+    for path in sorted(folder.glob(f"{kind}_*.csv")):
+        frame = read_csv(path, needed)
+        reference = path.stem.removeprefix(f"{kind}_")
+        found.append(Measured(reference, public, list(frame.columns), frame.to_dict("records")))
+    return found
+
+
+def metric_names(measured: Measured) -> list[str]:
+    """The columns that hold a metric, the known ones first and in their order."""
+    others = ("set", "texts", "runs", "why")
+    names = [c for c in measured.columns if c not in others and not c.endswith("_std")]
+    known = list(METRICS)
+    return sorted(names, key=lambda name: known.index(name) if name in METRICS else len(known))
+
+
+def shown(metric: str, value: float) -> str:
+    return percent(value) if metric.startswith("copies_") else short(value)
+
+
+def note(metric: str) -> str:
+    """The direction that is better, and what is measured."""
+    about = METRICS.get(metric, Metric(metric))
+    return "; ".join(part for part in (f"{about.better} is better" if about.better else "", about.about) if part)
+
+
+def title(metric: str) -> str:
+    return METRICS.get(metric, Metric(metric)).name
+
+
+def iterations(rows: Iterable[dict[str, str]], key: str) -> list[dict[str, str]]:
+    """The rows of synthetic texts, in order of their iteration."""
+    return sorted((row for row in rows if row[key].isdigit()), key=lambda row: int(row[key]))
+
+
+def metric_charts(measured: Measured) -> str:
+    """One small chart a metric, with real against real and the start to compare with."""
+    steps, figures, absent = iterations(measured.rows, "set"), [], []
+    floor = next((row for row in measured.rows if row["set"] == "floor"), {})
+    for metric in metric_names(measured):
+        values = [(int(row["set"]), number(row[metric]), number(row.get(f"{metric}_std", ""))) for row in steps]
+        line = [(float(t), value) for t, value, _ in values if value is not None]
+        if not line:
+            absent.append(metric)
+            continue
+        spread = [(value - (std or 0.0), value + (std or 0.0)) for _, value, std in values if value is not None]
+        real = number(floor.get(metric, ""))
+        references = [charts.Reference("real", real, left=True)] if real is not None else []
+        if line[0][0] == 0:
+            references.append(charts.Reference("start", line[0][1], "start"))
+        chart = charts.lines(
+            f"{title(metric)} by iteration",
+            [charts.Line("synthetic", line, spread)],
+            x_name="iteration",
+            x_ticks=charts.iteration_ticks([int(t) for t, _ in line]),
+            references=references,
+            shown=lambda value, metric=metric: shown(metric, value),
+        )
+        figures.append(charts.figure(chart, title(metric), note(metric)))
+    if not figures:
+        return ""
+    key = charts.legend(
+        ("synthetic texts", "line0"),
+        *([("real against real: as near as it gets", "floor")] if floor else []),
+        ("start: iteration 0, before any vote", "start"),
+    )
+    whys = "; ".join(dict.fromkeys(row["why"] for row in measured.rows if row.get("why")))
+    absences = f"Not available: {', '.join(map(title, absent))}{f' ({whys})' if whys else ''}."
+    left_out = page.paragraph(esc(absences), "note") if absent else ""
+    more = page.more(f"{len(figures) - FIRST} more", charts.grid(figures[FIRST:]))
+    return key + charts.grid(figures[:FIRST]) + more + left_out
+
+
+def metric_table(measured: Measured) -> str:
+    """Every figure of the file, with what may be said of those that are not available."""
+    names = metric_names(measured)
+    first = [c for c in ("set", "texts", "runs") if c in measured.columns]
+    last = ["why"] if any(row.get("why") for row in measured.rows) else []
+    head = [*first, *(title(name) for name in names), *last]
+    sets = {"floor": "real against real"}
+    rows = [
+        [sets.get(row["set"], row["set"]), *(row[c] for c in first[1:])]
+        + [_with_spread(name, row[name], row.get(f"{name}_std", "")) for name in names]
+        + [row[c] for c in last]
+        for row in measured.rows
+    ]
+    marked = [i for i, row in enumerate(measured.rows) if not row["set"].isdigit()]
+    return page.table(head, rows, sortable=True, marked=marked)
+
+
+def _with_spread(metric: str, cell: str, spread: str) -> str:
+    value, std = number(cell), number(spread)
+    if value is None:
+        return cell or "n/a"
+    if not std:
+        return shown(metric, value)
+    digits = len(shown(metric, value).partition(".")[2])
+    beside = shown(metric, std) if metric.startswith("copies_") else f"{std:.{digits}f}"
+    return f"{shown(metric, value)} ± {beside}"
+
+
+def copies(measured: Measured) -> str:
+    """What part of the last iteration's texts copies the reference, in sentences."""
+    steps = iterations(measured.rows, "set")
+    floor = next((row for row in measured.rows if row["set"] == "floor"), {})
+    sentences = []
+    for column, what in _COPIES.items():
+        share = number(steps[-1].get(column, "")) if steps else None
+        if share is not None:
+            real = number(floor.get(column, ""))
+            beside = f"; of real texts, {percent(real)} do so" if real is not None else ""
+            sentences.append(f"{percent(share)} of the synthetic texts {esc(what)}{beside}.")
+    return page.bullets(sentences) if sentences else ""
+
+
+def downstream_charts(measured: Measured) -> str:
+    """How well a model does that was trained on each iteration's texts: one small chart a model and target."""
+    figures = []
+    for task, model, target in dict.fromkeys((r["task"], r["model"], r["target"]) for r in measured.rows):
+        rows = [r for r in measured.rows if (r["task"], r["model"], r["target"]) == (task, model, target)]
+        score, better = ("perplexity", "lower") if task == "lm" else ("accuracy", "higher")
+        values = {r["trained_on"]: value for r in rows if (value := number(r.get(score, ""))) is not None}
+        stds = {r["trained_on"]: number(r.get(f"{score}_std", "")) or 0.0 for r in rows}
+        steps = sorted((name for name in values if name.isdigit()), key=int)
+        if not steps:
+            continue
+        line = [(float(t), values[t]) for t in steps]
+        spread = [(values[t] - stds[t], values[t] + stds[t]) for t in steps]
+        looks = {"real": "floor", "majority": "start"}
+        references = [charts.Reference(n, values[n], look, left=True) for n, look in looks.items() if n in values]
+        if steps[0] == "0" and not references:
+            references.append(charts.Reference("start", values["0"], "start"))
+        chart = charts.lines(
+            f"{score} by iteration",
+            [charts.Line("trained on synthetic texts", line, spread)],
+            x_name="iteration",
+            x_ticks=charts.iteration_ticks([int(t) for t in steps]),
+            references=references,
+        )
+        figures.append(
+            charts.figure(chart, f"{_TASKS.get(task, task)}: {target}", f"{score}, {better} is better; {model}")
+        )
+    return charts.grid(figures)
+
+
+def downstream_table(measured: Measured) -> str:
+    """The scores of models that were trained on each set; what is no synthetic set is marked as a reference."""
+    scores = [c for c in _SCORES if any(number(row.get(c, "")) is not None for row in measured.rows)]
+    optional = [c for c in ("texts", "seeds", "why") if any(row.get(c) for row in measured.rows)]
+    first, last = [c for c in optional if c != "why"], [c for c in optional if c == "why"]
+    rows = [
+        [_TASKS.get(row["task"], row["task"]), row["model"], row["target"], trained_on(row["trained_on"])]
+        + [row[c] for c in first]
+        + [_with_spread(c, row.get(c, ""), row.get(f"{c}_std", "")) for c in scores]
+        + [row[c] for c in last]
+        for row in measured.rows
+    ]
+    head = ["task", "model", "target", "trained on", *first, *(_SCORES[c] for c in scores), *last]
+    marked = [i for i, row in enumerate(measured.rows) if not row["trained_on"].isdigit() or row["trained_on"] == "0"]
+    return page.table(head, rows, sortable=True, marked=marked)
+
+
+def trained_on(name: str) -> str:
+    if name.isdigit():
+        return f"synthetic, iteration {name}{' (before any vote)' if name == '0' else ''}"
+    return _TRAINED_ON.get(name, name)
+
+
+def last_figures(all_metrics: Iterable[Measured], all_downstream: Iterable[Measured]) -> dict[Figure, float]:
+    """What the last iteration reached, by figure; those that matter most come first."""
+    found: dict[Figure, float] = {}
+    main = list(METRICS)[:FIRST]
+    for measured in all_metrics:
+        for row in iterations(measured.rows, "set")[-1:]:
+            for metric in metric_names(measured):
+                value = number(row[metric])
+                if value is not None:
+                    about = METRICS.get(metric, Metric(metric))
+                    found[Figure(f"{about.name}, {measured.reference}", about.better, metric in main)] = value
+    for measured in all_downstream:
+        last = [row["trained_on"] for row in iterations(measured.rows, "trained_on")][-1:]
+        for row in (row for row in measured.rows if row["trained_on"] in last):
+            for score, name in _SCORES.items():
+                value = number(row.get(score, ""))
+                if value is not None:
+                    which = f"{_TASKS.get(row['task'], row['task'])} ({row['model']})"
+                    better = "lower" if score == "perplexity" else "higher"
+                    main_score = score == ("perplexity" if row["task"] == "lm" else "accuracy")
+                    told = f"{name[0].upper()}{name[1:]} of {row['target']}, {which}, {measured.reference}"
+                    found[Figure(told, better, main_score)] = value
+    return dict(sorted(found.items(), key=lambda item: not item[0].main))

@@ -1,0 +1,208 @@
+"""The page for the owner of the data: real texts against synthetic ones. It never leaves `private/`.
+
+It holds figures and charts of the private records, and none of their texts.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dpsda.errors import InputError
+from dpsda.report import charts, measurements, page
+from dpsda.report.finished import FinishedRun, words
+from dpsda.report.page import esc, power
+
+if TYPE_CHECKING:
+    from dpsda.embedding import Embeds
+
+REAL = 5000  # records that are embedded and counted
+DOTS = 1000  # points of each set on the map
+
+
+@dataclass(frozen=True)
+class _Real:
+    """A fixed draw of the private texts, or why there is none."""
+
+    texts: Sequence[str]
+    total: int
+    why_not: str = ""
+
+
+def build(run: FinishedRun) -> str:
+    folder = run.folder
+    found = measurements.metrics(folder.shared, public=folder.protected)
+    scores = {s.reference: s for s in measurements.downstream(folder.shared, public=folder.protected)}
+    if folder.protected:
+        found += measurements.metrics(folder.private, public=False)
+        scores |= {s.reference: s for s in measurements.downstream(folder.private, public=False)}  # those have all rows
+    real = _real(run)
+    body = [
+        page.header("For the owner of the data", f"{run.data_set}: real against synthetic", _lede(run)),
+        page.banner(
+            "Computed from private data without noise: do not share.",
+            "No guarantee covers this page. For whoever receives the data there is release/report.html.",
+        ),
+        _distances(found),
+        _copies(found),
+        _downstream(list(scores.values())),
+        _lengths(run, real),
+        _map(run, real),
+        _tables(found),
+    ]
+    return page.document(f"Private: {run.data_set}, real against synthetic", body)
+
+
+def _lede(run: FinishedRun) -> str:
+    guarantee = f"epsilon {run.certificate['epsilon']}, delta {power(float(run.certificate['delta']))}"
+    return f"{esc(run.method)}, {guarantee}; {len(run.frame):,} texts, run {esc(run.name)}."
+
+
+def _distances(found: list[measurements.Measured]) -> str:
+    parts = [
+        f"<h3>{esc(measured.title)}</h3>\n{drawn}"
+        for measured in found
+        if (drawn := measurements.metric_charts(measured))
+    ]
+    return page.section("Distances by iteration", *(parts or [page.paragraph(_nothing("metric.py"))]))
+
+
+def _nothing(command: str) -> str:
+    return f"Nothing was measured yet: <code>python {command}</code> does it."
+
+
+def _copies(found: list[measurements.Measured]) -> str:
+    parts = [f"<h3>{esc(m.title)}</h3>\n{sentences}" for m in found if (sentences := measurements.copies(m))]
+    told = (
+        "The shares are those of the last iteration. Real texts repeat each other, too: the share among real texts "
+        "is what to compare with. Copies can come from the model's own training; the guarantee does not speak of "
+        "those."
+    )
+    return page.section("Copied texts", *parts, page.paragraph(told, "note") if parts else "")
+
+
+def _downstream(scores: list[measurements.Measured]) -> str:
+    parts = [
+        f"<h3>{esc(score.title)}</h3>\n{measurements.downstream_charts(score)}{measurements.downstream_table(score)}"
+        for score in scores
+    ]
+    told = page.paragraph(
+        "Models are trained on each set and tested on real texts. Rows in the second colour are there to compare with."
+    )
+    return page.section(
+        "What models learn from the texts", *([told, *parts] if parts else [page.paragraph(_nothing("downstream.py"))])
+    )
+
+
+def _tables(found: list[measurements.Measured]) -> str:
+    parts = [f"<h3>{esc(measured.title)}</h3>\n{measurements.metric_table(measured)}" for measured in found]
+    return page.section("All measurements", *parts)
+
+
+def _real(run: FinishedRun) -> _Real:
+    """The private texts that the run was made from, at most `REAL` of them."""
+    from dpsda.data import DatasetSpec, load
+
+    config = run.config
+    try:
+        spec = DatasetSpec.read(config["dataset"])
+        corpus = load(spec, config["split"], file=config["train_data_file"], share=config["private_share"])
+    except KeyError as key:
+        return _Real([], 0, f"the run's configuration does not say {key}")
+    except InputError as error:
+        return _Real([], 0, str(error))
+    if corpus.fingerprint(run.folder.secret_key()) != run.ledger.header["facts"].get("data"):
+        return _Real([], 0, "the private records are not those that the run was made from")
+    total = len(corpus.texts)
+    drawn = range(total) if total <= REAL else np.sort(np.random.default_rng(0).permutation(total)[:REAL])
+    return _Real([corpus.texts[int(i)] for i in drawn], total)
+
+
+def _lengths(run: FinishedRun, real: _Real) -> str:
+    title = "How long the texts are"
+    if not real.texts:
+        return page.section(title, page.paragraph(_left_out(real)))
+    lengths = words(real.texts)
+    chart = charts.histogram(
+        "Words of a text, real and synthetic",
+        [("synthetic texts", run.words, "line0"), ("real texts", lengths, "line1")],
+        x_name="words",
+    )
+    return page.section(
+        title,
+        page.paragraph(
+            f"Half of the real texts have {np.median(lengths):.0f} words or fewer, half of the synthetic ones "
+            f"{np.median(run.words):.0f}. {_drawn(real)}"
+        ),
+        charts.legend(("synthetic texts", "line0"), ("real texts", "outline line1")),
+        f'<div class="wide">{charts.figure(chart, "Words of a text", "share of the texts of each set")}</div>',
+    )
+
+
+def _left_out(real: _Real) -> str:
+    return f"This part is left out, for want of the real texts: {esc(real.why_not)}."
+
+
+def _drawn(real: _Real) -> str:
+    return (
+        f"Of the {real.total:,} real texts, a fixed draw of {len(real.texts):,}."
+        if len(real.texts) < real.total
+        else ""
+    )
+
+
+def _map(run: FinishedRun, real: _Real) -> str:
+    title = "Where the synthetic texts lie"
+    if not real.texts:
+        return page.section(title, page.paragraph(_left_out(real)))
+    try:
+        encoder = _encoder(run.config["feature_extractor"])
+    except InputError as error:
+        return page.section(title, page.paragraph(f"This part is left out, for want of the encoder: {esc(error)}."))
+    vectors = encoder.embed(real.texts, private=True, desc="real")
+    centre = vectors.mean(axis=0)
+    variances, axes = np.linalg.eigh((vectors - centre).T @ (vectors - centre))  # (D,) upwards, (D, D)
+    plane = axes[:, :-3:-1]
+    explained = float(variances[-2:].sum() / max(variances.sum(), 1e-12))
+
+    def place(some: np.ndarray) -> np.ndarray:
+        kept = np.random.default_rng(0).permutation(len(some))[:DOTS]
+        return (some[kept] - centre) @ plane
+
+    def synthetic(texts: Sequence[str]) -> np.ndarray:
+        return place(encoder.embed(texts, private=False, desc="synthetic"))  # where the run has put them
+
+    groups = [("real texts", place(vectors), "line1")]
+    start = run.start_texts()
+    if start:
+        groups.append(("iteration 0, before any vote", synthetic(start), "start"))
+    groups.append(("released texts", synthetic(list(run.frame["text"])), "line0"))
+    toggles = {"line1": "show-real", "start": "show-start", "line0": "show-released"}
+    boxes = "".join(
+        f'<label><input type="checkbox" id="{toggles[look]}"{"" if look == "start" else " checked"}>'
+        f"{charts.dot(look)}{name}</label>"
+        for name, _, look in groups
+    )
+    return page.section(
+        title,
+        page.paragraph(
+            "Every dot is a text, and dots that are near to each other tend to be alike. A part with real dots only "
+            "is one that the synthetic texts miss; a part with synthetic dots only is one that they made up. The "
+            "plane is that of the two directions in which the real texts' embeddings differ most "
+            f"({page.percent(explained)} of the variance), so texts that are far apart may still fall together."
+        ),
+        f'<div class="map"><p class="toggles">{boxes}</p>\n<div class="plot">'
+        f"{charts.points('Real and synthetic texts in the plane', groups)}</div></div>",
+        page.paragraph(f"At most {DOTS:,} dots of each set. {_drawn(real)}", "note"),
+    )
+
+
+@functools.cache
+def _encoder(name: str) -> Embeds:
+    from dpsda.embedding import Encoder
+
+    return Encoder(name)

@@ -1,0 +1,322 @@
+"""The page for whoever receives the data: what it is, what is guaranteed, and the texts to browse.
+
+It is built from what lies outside `private/` alone, so it is covered by the run's guarantee like the texts themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dpsda.errors import InputError
+from dpsda.report import charts, measurements, page
+from dpsda.report.finished import FinishedRun, read_csv
+from dpsda.report.page import esc, percent, power
+from dpsda.summary import spent
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST = 2000  # texts that a page holds
+
+
+def build(run: FinishedRun) -> str:
+    public_metrics = measurements.metrics(run.folder.shared, public=run.folder.protected)
+    public_scores = measurements.downstream(run.folder.shared, public=run.folder.protected)
+    body = [
+        _header(run),
+        _warning(run),
+        _what(run),
+        _guarantee(run),
+        _spend(run),
+        _not_protected(run),
+        _samples(run),
+        _lengths(run),
+        _votes(run),
+        _distances(run, public_metrics),
+        _downstream(run, public_scores),
+    ]
+    return page.document(f"Synthetic text: {run.data_set}", body)
+
+
+def _header(run: FinishedRun) -> str:
+    about = run.certificate["about"]
+    lede = (
+        f"{len(run.frame):,} texts that a language model wrote, made to resemble the data set "
+        f"{esc(run.data_set)} by {esc(about.get('method', 'a method of this project'))}."
+    )
+    kind = (
+        "Synthetic text with a privacy guarantee" if run.folder.protected else "Synthetic text without any protection"
+    )
+    return page.header(kind, run.data_set, lede)
+
+
+def _warning(run: FinishedRun) -> str:
+    if run.folder.protected:
+        return ""
+    return page.banner(
+        "Nothing is protected: treat this page as private.",
+        "This run was made without noise (epsilon = inf). Its texts, and every figure on this page, may tell who or "
+        "what is in the private data.",
+    )
+
+
+def _what(run: FinishedRun) -> str:
+    about = {name: str(value) for name, value in run.certificate["about"].items()}
+    order = dict.fromkeys(name for name in ("data set", "method", "model", "encoder", "iterations") if name in about)
+    pairs = [(name[:1].upper() + name[1:], about[name]) for name in (order | about)]
+    pairs += [("Texts", f"{len(run.frame):,}"), ("Columns", ", ".join(run.frame.columns))]
+    return page.section("What it is", page.facts(pairs))
+
+
+def _guarantee(run: FinishedRun) -> str:
+    facts = run.certificate
+    unit, delta = esc(facts["unit"]), float(facts["delta"])
+    if not math.isfinite(run.epsilon):
+        return page.section("The guarantee", page.paragraph(f"<strong>None.</strong> {esc(facts['statement'])}"))
+    who = "one record" if unit == "record" else f"one {unit}, with all records of that {unit}"
+    figures = page.figures(
+        [
+            ("epsilon", f"{run.epsilon:g}", "how much may show; smaller protects more"),
+            ("delta", power(delta), f"what may come on top: 1 in {1 / delta:,.0f}"),
+            (f"protected {unit}s", f"{int(facts['units']):,}", f"each for itself: {who}"),
+        ]
+    )
+    factor = _factor(run.epsilon)
+    certainty = _at_most(_right_guesses(run.epsilon, delta))
+    found = _at_most(_found(run.epsilon, delta, 0.01))
+    lines = [
+        f"<strong>What is compared.</strong> Take {who}. Imagine the same run twice, on data with that {unit} and on "
+        "data without, all else being equal. The guarantee bounds how far apart the two runs' results can be.",
+        f"<strong>Odds.</strong> Whatever somebody looks for in the release, it is at most {factor} times as likely "
+        f"with the {unit} as without, or the other way round, but for an additional probability of {power(delta)}.",
+        f"<strong>A guess at even odds.</strong> Somebody who knows everything else, every other {unit} included, "
+        f"and who holds it for equally likely that this one is in or not, can be right in at most {certainty} of the "
+        "cases after seeing the release (a blind guess: 50 %).",
+        "<strong>An accusation that has to be safe.</strong> Somebody whose method names only 1 in 100 of the "
+        f"{unit}s that are not in the data finds at most {found} of those that are.",
+    ]
+    return page.section(
+        "The guarantee",
+        figures,
+        page.paragraph(esc(facts["statement"])),
+        page.bullets(lines),
+        page.paragraph(
+            "These are bounds against the best possible attacker, with any side knowledge and any computer, and "
+            "they hold whatever is done with the texts later. What is true of the population at large may still be "
+            "learnt: that is what the data are for.",
+            "note",
+        ),
+        page.paragraph(
+            "Who has the run folder recomputes all of this with <code>python -m dpsda.privacy verify RUN</code>.",
+            "note",
+        ),
+    )
+
+
+def _at_most(share: float) -> str:
+    """A bound in percent, rounded up."""
+    return percent(math.ceil(1000 * share) / 1000)
+
+
+def _factor(epsilon: float) -> str:
+    """e to the epsilon, rounded up."""
+    if epsilon > 30:
+        return f"e^{epsilon:g} (so much that it bounds nothing)"
+    factor = math.exp(epsilon)
+    digits = 2 if factor < 10 else 1 if factor < 1000 else 0
+    return f"{math.ceil(factor * 10**digits) / 10**digits:,.{digits}f}"
+
+
+def _right_guesses(epsilon: float, delta: float) -> float:
+    """The most that a guess at even odds can be right: 1/2 + TV/2, with TV <= (e^eps - 1 + 2 delta) / (e^eps + 1)."""
+    inverse = math.exp(-epsilon)
+    return min(1.0, (1 + delta * inverse) / (1 + inverse))
+
+
+def _found(epsilon: float, delta: float, wrong: float) -> float:
+    """The most that a test can find, of what is there, at this share of false alarms (Kairouz et al. 2015)."""
+    upper = math.exp(min(epsilon, 700.0)) * wrong + delta
+    return min(1.0, upper, 1 - math.exp(-epsilon) * (1 - delta - wrong))
+
+
+def _spend(run: FinishedRun) -> str:
+    def cell(value: object) -> str:
+        return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+    keys = ("releases", "what", "mechanism", "noise_multiplier", "l2_sensitivity", "scale")
+    names = ["releases", "what", "mechanism", "noise multiplier", "L2 sensitivity", "noise scale"]
+    rows = [[cell(row.get(key)) for key in keys] for row in run.certificate["mechanisms"]]
+    told = "These figures were taken, without noise, from the private data."
+    if run.folder.protected:
+        labels = run.certificate.get("facts", {}).get("labels", "none")
+        told = f"Only these noisy figures were taken from the private data. Labels: {esc(labels)}."
+    return page.section(
+        "What was released of the private data",
+        page.paragraph(f"{told} The model is only asked for text, and sees no private record."),
+        page.table(names, rows) if rows else page.paragraph("No release: nothing was asked of the private data."),
+        _spend_by_iteration(run),
+    )
+
+
+def _spend_by_iteration(run: FinishedRun) -> str:
+    """A table and a chart; nothing without noise, where there is no end to it."""
+    steps = run.folder.steps()
+    if not run.folder.protected or not steps:
+        return ""
+    epsilons = [(float(t), spent(run.ledger, t)) for t in steps]
+    drawn = charts.lines(
+        "Epsilon spent by iteration",
+        [charts.Line("epsilon spent", epsilons)],
+        x_name="iteration",
+        x_ticks=charts.iteration_ticks(steps),
+        from_zero=True,
+    )
+    told = "everything that was released until then, taken together"
+    table = page.table(["iteration", "epsilon spent"], [[f"{t:.0f}", f"{epsilon:.4f}"] for t, epsilon in epsilons])
+    return charts.grid([table, charts.figure(drawn, "Epsilon spent up to each iteration", told)])
+
+
+def _not_protected(run: FinishedRun) -> str:
+    lines = [esc(line).replace("`", "") for line in run.certificate["not_protected"]]
+    split = run.evaluation().get("selected_on_private")
+    if split:
+        lines.append(
+            f"Models of the downstream evaluation were selected on the private split {esc(split)}: the figures of that "
+            "evaluation are not covered by the guarantee."
+        )
+    return page.section("What is not protected", page.bullets(lines))
+
+
+def _samples(run: FinishedRun) -> str:
+    some, words = _evenly(run)
+    cut = (
+        f"{len(some):,} of {len(run.frame):,} texts are shown here, evenly over the labels. "
+        if len(some) < len(run.frame)
+        else ""
+    )
+    columns = ["text", *run.label_columns, "words"]
+    rows = [
+        [*map(str, row), int(n)]
+        for row, n in zip(some[["text", *run.label_columns]].itertuples(index=False), words, strict=True)
+    ]
+    heads = "".join(
+        f'<th scope="col"{" class=number" if name == "words" else ""}><button type="button">{esc(name)}</button></th>'
+        for name in columns
+    )
+    browser = (
+        '<div id="samples">\n<div class="controls">'
+        '<label>Search the texts<input type="search" id="search" autocomplete="off"></label></div>\n'
+        f"<table><thead><tr>{heads}</tr></thead><tbody></tbody></table>\n"
+        '<p class="pager"><button type="button" id="previous">Previous</button><button type="button" id="next">Next'
+        '</button><span id="shown" aria-live="polite"></span></p>\n</div>'
+    )
+    return page.section(
+        "The texts",
+        page.paragraph(f"{cut}All are in synthetic.csv, beside this page.", "note"),
+        "<noscript><p>To browse them here, the page's script has to run.</p></noscript>",
+        browser,
+        page.json_block("samples-data", {"columns": columns, "rows": rows}),
+    )
+
+
+def _evenly(run: FinishedRun) -> tuple[pd.DataFrame, np.ndarray]:
+    """At most `MOST` texts, in turn from every label; and their numbers of words."""
+    frame, labels = run.frame, run.label_columns
+    turn = frame.groupby(labels).cumcount().to_numpy() if labels else np.arange(len(frame))
+    kept = np.argsort(turn, kind="stable")[:MOST]
+    return frame.iloc[kept], run.words[kept]
+
+
+def _lengths(run: FinishedRun) -> str:
+    words = run.words
+    low, middle, high = np.quantile(words, [0.1, 0.5, 0.9])
+    chart = charts.histogram("Words of a synthetic text", [("synthetic texts", words, "line0")], x_name="words")
+    told = f"Half of the texts have {middle:.0f} words or fewer; the middle 80 % have {low:.0f} to {high:.0f}."
+    return page.section(
+        "How long the texts are",
+        page.paragraph(told),
+        f'<div class="wide">{charts.figure(chart, "Words of a text", "share of the texts")}</div>',
+    )
+
+
+def _votes(run: FinishedRun) -> str:
+    heading = "How the votes gathered"
+    shares = [(t, *share) for t in run.folder.steps() if (share := _concentration(run, t)) is not None]
+    if not shares:
+        if run.config.get("select_syn_mode") == "random":
+            why = "The texts of this run were kept at random, as a control: there were no votes to show."
+        else:
+            why = "The folder of this run holds no votes to show."
+        return page.section(heading, page.paragraph(why))
+    steps = [t for t, *_ in shares]
+    chart = charts.lines(
+        "Share of the positive noisy votes by iteration",
+        [
+            charts.Line("the top tenth", [(float(t), top) for t, top, _ in shares], look="line0"),
+            charts.Line("the kept texts", [(float(t), kept) for t, _, kept in shares], look="line2"),
+        ],
+        x_name="iteration",
+        x_ticks=charts.iteration_ticks(steps),
+        shown=percent,
+        from_zero=True,
+    )
+    vote, noise = "votes", ""
+    if run.folder.protected:
+        vote = "noisy votes"
+        noise = (
+            " Pure noise, without any vote, would give about 44 %: where candidates have few votes each, a line "
+            "near that says little."
+        )
+    return page.section(
+        heading,
+        page.paragraph(
+            f"Every private {esc(run.certificate['unit'])} votes for the candidate texts that are nearest to its "
+            f"own. The chart shows which share of all positive {vote} went to the tenth of the candidates with the "
+            "most votes, and to the texts that were kept. At 10 % for the top tenth, all candidates would be "
+            f"equally near to the private data; the higher it is, the more the votes agree.{noise}"
+        ),
+        charts.legend(("the top tenth of the candidates", "line0"), ("the texts that were kept", "line2")),
+        f'<div class="wide">{charts.figure(chart, f"Share of the positive {vote}")}</div>',
+    )
+
+
+def _concentration(run: FinishedRun, t: int) -> tuple[float, float] | None:
+    """The shares of the positive noisy votes of the top tenth and of the kept texts; None where nothing was counted."""
+    path = run.folder.step(t) / "counts.csv"
+    if not path.is_file():
+        return None
+    counts = read_csv(path, ["candidate_id", "noisy"])
+    try:
+        votes = np.maximum(counts["noisy"].astype(float).to_numpy(), 0.0)
+    except ValueError:
+        raise InputError(f"{path}: a count is not a number; it was edited or damaged, restore it") from None
+    if not votes.sum() > 0:
+        return None
+    kept = set(read_csv(run.folder.step(t) / "samples.csv", ["id"])["id"])
+    top = np.sort(votes)[::-1][: math.ceil(len(votes) / 10)]
+    return float(top.sum() / votes.sum()), float(votes[counts["candidate_id"].isin(kept)].sum() / votes.sum())
+
+
+def _distances(run: FinishedRun, found: list[measurements.Measured]) -> str:
+    parts = [
+        f"<h3>{esc(measured.title)}</h3>\n{drawn}"
+        for measured in found
+        if (drawn := measurements.metric_charts(measured))
+    ]
+    told = (
+        "Measured against texts that are public, so that these figures cost no privacy." if run.folder.protected else ""
+    )
+    return page.section("How near to real text", page.paragraph(told) if told and parts else "", *parts)
+
+
+def _downstream(run: FinishedRun, found: list[measurements.Measured]) -> str:
+    parts = [
+        ""
+        f"<h3>{esc(measured.title)}</h3>\n{measurements.downstream_charts(measured)}{measurements.downstream_table(measured)}"
+        for measured in found
+    ]
+    told = "Models are trained on each set and tested on real texts."
+    return page.section("What models learn from the texts", page.paragraph(told) if parts else "", *parts)
