@@ -54,6 +54,10 @@ class RunFolder:
         """The folder of iteration `t`."""
         return self.shared / str(t)
 
+    def steps(self) -> list[int]:
+        """The iterations whose kept texts are here, in order."""
+        return sorted(int(path.parent.name) for path in self.shared.glob("*/samples.csv") if path.parent.name.isdigit())
+
     @property
     def answers(self) -> Path:
         """Where the answers of a model are kept as they come."""
