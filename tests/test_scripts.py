@@ -14,13 +14,14 @@ import main
 from dpsda.arg_utils import parse
 from dpsda.data import DatasetSpec
 from dpsda.errors import InputError
+from dpsda.evaluation.options import DownstreamOptions, MetricOptions, SubjectOptions
 from dpsda.options import DataOptions, EmbeddingOptions
 from dpsda.precompute import DeviceOptions
 
 ROOT = Path(main.__file__).parent
 PUBLISHED = ("yelp", "openreview", "pubmed")
 GENERATE = [f"{folder}/{name}" for name in PUBLISHED for folder in ("hf", "hf/template", "gpt-3.5-turbo")]
-LATER = ("downstream", "metric")  # their commands come with a later version
+EVALUATE = {"downstream": (SubjectOptions, DownstreamOptions), "metric": (SubjectOptions, MetricOptions)}
 
 
 def script(name: str, *options: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -57,22 +58,20 @@ def test_dry_run_of_the_generating_scripts(rows, name):
     assert "nothing is kept" in done.stdout and not Path("/nowhere").exists()
     if data != "pubmed":
         assert "the label counts are taken as public" in done.stdout
-    shown = [line for line in done.stdout.splitlines() if line.startswith("would run: ")]
-    for line in shown:
-        assert line.endswith("--result_folder /nowhere --dry_run")
-        assert (ROOT / line.split("--config ")[1].split()[0]).is_file()
-    assert len(shown) == (0 if folder == "hf" else sum(not (ROOT / f"{name}.py").exists() for name in LATER))
+    evaluated = [line for line in done.stdout.splitlines() if line.startswith("would ")]
+    assert len(evaluated) == (0 if folder == "hf" else 2)
+    assert all("of /nowhere" in line and "into /nowhere/" in line for line in evaluated)
 
 
 @pytest.mark.parametrize("data", PUBLISHED)
-@pytest.mark.parametrize("step", LATER)
+@pytest.mark.parametrize("step", EVALUATE)
 def test_dry_run_of_the_evaluating_scripts(data, step):
-    if (ROOT / f"{step}.py").exists():
-        pytest.fail(f"{step}.py is there: its scripts need a dry run of their own here")
-    done = script(f"hf/{data}/{step}.sh", "--dry_run")
-    assert done.stdout == f"would run: python {step}.py --config data/{data}/{step}.yaml --dry_run\n"
-    refused = script(f"hf/{data}/{step}.sh")
-    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+    done = script(f"hf/{data}/{step}.sh", "--dry_run", "--result_folder", "/nowhere")
+    assert done.returncode == 0, done.stderr
+    against = "test them on test, into /nowhere/" if step == "downstream" else "against train, into /nowhere/private/"
+    assert against in done.stdout and done.stdout.count("\n") == 1 and not Path("/nowhere").exists()
+    refused = script(f"hf/{data}/{step}.sh", "--result_folder", "/nowhere")
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1 and not Path("/nowhere").exists()
 
 
 def test_embeddings_script_embeds_and_goes_on(rows, tmp_path):
@@ -100,7 +99,10 @@ def test_every_yaml_is_what_its_command_takes():
         "embeddings.yaml": lambda path: parse(
             ["--config", str(path)], "", "", DataOptions, EmbeddingOptions, DeviceOptions
         ),
-        **{f"{step}.yaml": lambda path: yaml.safe_load(path.read_text())["result_folder"] for step in LATER},
+        **{
+            f"{step}.yaml": lambda path, groups=groups: parse(["--config", str(path)], "", "", *groups)
+            for step, groups in EVALUATE.items()
+        },
     }
     for path in sorted(ROOT.glob("data/*/*.yaml")):
         if path.name in readers:
@@ -141,6 +143,22 @@ def test_published_settings(data, seeds, local, remote, blanks):
     assert (model.min_target_word, model.max_token_limit) == (25, 1200)
 
 
+def test_published_evaluation():
+    """Xie et al. 2024: three seeds of roberta-base for each label, bert-small and bert-mini; five draws of 5,000."""
+    for data, model, epochs, rate, tokens in [
+        ("yelp", ["roberta-base"], [5], 3e-5, 0),
+        ("openreview", ["roberta-base"], [10], 3e-5, 100),
+        ("pubmed", ["prajjwal1/bert-small", "prajjwal1/bert-mini"], [10, 20], 3e-4, 50),
+    ]:
+        config = ["--config", str(ROOT / "data" / data / "downstream.yaml")]
+        subject, trained = parse(config, "", "", *EVALUATE["downstream"])
+        assert (trained.models, trained.epochs, trained.learning_rate) == (model, epochs, rate)
+        assert (trained.batch_size, trained.max_length, subject.min_token_threshold) == (32, 512, tokens)
+        assert trained.task == ("lm" if data == "pubmed" else "classify")
+        _, measured = parse(["--config", str(ROOT / "data" / data / "metric.yaml")], "", "", *EVALUATE["metric"])
+        assert (measured.private_data_size, measured.run, measured.k) == (5000, 5, 3)
+
+
 # those of main.py in the public code and its README
 PUBLIC_FLAGS = """
     api dataset train_data_file train_data_embeddings_file data_checkpoint_path data_checkpoint_step
@@ -161,3 +179,25 @@ def test_every_flag_of_the_public_code_is_known_or_answered(name):
     message = str(error.value)
     assert "unknown option" not in message and "\n" not in message
     assert any(part in message for part in ("expected", "is needed", "something else here", "set WANDB_API_KEY"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "original_file",
+        "synthetic_file",
+        "synthetic_folder",
+        "synthetic_iteration",
+        "train_data_embeddings_file",
+        "model_name_or_path",
+        "private_data_size",
+        "min_token_threshold",
+        "run",
+        "k",
+        "dataset",
+    ],
+)
+def test_every_flag_of_the_public_metrics_is_known(name):
+    with pytest.raises(InputError) as error:
+        parse([f"--{name}"], "", "", *EVALUATE["metric"])
+    assert "expected" in str(error.value)

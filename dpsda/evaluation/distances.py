@@ -34,6 +34,7 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
     from dpsda.embedding import Encoder
 
     started = time.monotonic()
+    subject.private.mkdir(parents=True, exist_ok=True, mode=0o700)
     encoder = Encoder(subject.feature_extractor, device=options.device)
     corpus = subject.real(settings.reference_split, settings.original_file)
     reference = _measured(real_set(corpus, against), encoder, subject, private=not public, given=settings)

@@ -60,6 +60,7 @@ def evaluate(options: SubjectOptions, settings: DownstreamOptions) -> None:
         )
         return
     started = time.monotonic()
+    subject.private.mkdir(parents=True, exist_ok=True, mode=0o700)
     if selected_on_private:
         _note_selection(subject, settings.validation_split)
     trainer = _Trainer(subject, options, settings)

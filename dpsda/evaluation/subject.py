@@ -116,8 +116,6 @@ class Subject:
 
     def results(self, name: str, *, public: bool) -> Path:
         """Where results go, without a suffix: in private/ unless they may be shared."""
-        if not (public and self.protected):
-            self.private.mkdir(parents=True, exist_ok=True, mode=0o700)
         return (self.shared if public else self.private) / name
 
 

@@ -1,8 +1,9 @@
-"""Tiny models, and a run whose evaluation takes seconds: stand-ins for the encoder and the texts, real everything else."""
+"""Tiny models, and a run whose evaluation takes seconds, on stand-ins for the encoder and the model of the texts."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -59,7 +60,7 @@ class StandInEncoder(HashEncoder):
     """As much of an encoder as an evaluation needs, and a note of what it was told is private."""
 
     dim = 16
-    told: list[tuple[bool, str]] = []
+    told: ClassVar[list[tuple[bool, str]]] = []
 
     def __init__(self, name: str, *, device: str = "auto") -> None:
         self.name, self.tokenizer = name, words_tokenizer()

@@ -54,7 +54,7 @@ def test_zero_symmetric_and_float32():
 
 @pytest.mark.parametrize("shape", [(1, 3), (5, 2), (0, 3)])
 def test_refuses_what_has_no_covariance(shape):
-    with pytest.raises(ValueError, match="not \\(N, D\\)|cannot be compared"):
+    with pytest.raises(ValueError, match=r"not \(N, D\)|cannot be compared"):
         fid(np.zeros((5, 3)), np.zeros(shape))
 
 

@@ -2,4 +2,4 @@
 # Distances between the synthetic pubmed texts and real ones.
 set -euo pipefail
 source "$(dirname "$0")/../../common.sh"
-evaluate metric.py --config data/pubmed/metric.yaml "$@"
+exec "$python" metric.py --config data/pubmed/metric.yaml "$@"

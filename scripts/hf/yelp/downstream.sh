@@ -2,4 +2,4 @@
 # Trains the downstream models on the synthetic yelp texts and tests them on real ones.
 set -euo pipefail
 source "$(dirname "$0")/../../common.sh"
-evaluate downstream.py --config data/yelp/downstream.yaml "$@"
+exec "$python" downstream.py --config data/yelp/downstream.yaml "$@"

@@ -2,4 +2,4 @@
 # Distances between the synthetic yelp texts and real ones.
 set -euo pipefail
 source "$(dirname "$0")/../../common.sh"
-evaluate metric.py --config data/yelp/metric.yaml "$@"
+exec "$python" metric.py --config data/yelp/metric.yaml "$@"
