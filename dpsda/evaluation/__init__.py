@@ -1,1 +1,1 @@
-"""Metrics: one file each, arrays in, floats out."""
+"""Evaluation: one file a metric, arrays in and floats out, and the tables that are made of them."""
