@@ -12,6 +12,7 @@ from dpsda.arg_utils import parse
 from dpsda.errors import InputError
 from dpsda.evaluation.downstream import _Trainer, evaluate
 from dpsda.evaluation.options import DownstreamOptions, SubjectOptions
+from dpsda.evaluation.subject import Subject
 from tests.conftest import write_rows
 from tests.evaluation.conftest import bert, encoder, made  # noqa: F401
 
@@ -129,6 +130,17 @@ def test_what_cannot_be_trained_is_a_row_that_says_so(made):  # noqa: F811
     assert found.loc[("stars", "1"), "accuracy"] == "n/a" and found.loc[("stars", "1"), "why"] == "one class only"
     assert found.loc[("stars", "2"), "why"] == "0 texts, fewer than 10"
     assert found.loc[("kind", "1"), "accuracy"] != "n/a"
+
+
+def test_labels_are_read_however_a_file_spells_them(made, dataset, tmp_path):  # noqa: F811
+    """5, 5.0 and " 5 " are one value, in the domain's own spelling; as parquet, numbers are numbers."""
+    spec = (dataset / "spec.yaml").read_text().replace("[low, high]", "[1, 2.0]")
+    (dataset / "spec.yaml").write_text(spec)
+    path = tmp_path / "numbers.parquet"
+    pd.DataFrame({"text": ["a"] * 20, "stars": [1.0, 2.0] * 10, "kind": "film"}).to_parquet(path)
+    flags = ["--result_folder", str(tmp_path), "--synthetic_file", str(path), "--dataset", str(dataset)]
+    subject = Subject.of(parse(flags, "", "", SubjectOptions)[0])
+    assert list(subject.read("numbers", labels=True).labels["stars"][:2]) == ["1", "2.0"]
 
 
 def test_errors_are_one_line(made, tmp_path, dataset, monkeypatch):  # noqa: F811

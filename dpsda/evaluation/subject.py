@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dpsda.data import DatasetSpec, PrivateCorpus, load
+from dpsda.data.spec import normalise
 from dpsda.errors import InputError
 from dpsda.evaluation.options import SubjectOptions
 from dpsda.runs import RunFolder, read_csv, read_json
@@ -99,8 +100,9 @@ class Subject:
         for label in self.spec.labels if labels else ():
             if label.column not in frame:
                 raise InputError(f"{path}: has no label column {label.column!r}, which the downstream task predicts")
-            values = frame[label.column].to_numpy(dtype=object)
-            if not set(values) <= set(label.domain):
+            known = {normalise(value): value for value in label.domain}
+            values = np.array([known.get(normalise(value)) for value in frame[label.column]], dtype=object)
+            if any(value is None for value in values):
                 raise InputError(
                     f"{path}: the column {label.column!r} has a value outside its domain in "
                     f"{self.spec.folder / 'spec.yaml'}, or none"
