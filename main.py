@@ -81,7 +81,7 @@ def generate(
         else:
             print(describe_plan(ledger, privacy, evolution, noise, labelled=bool(spec.labels)))
             api, encoder = (EchoAPI(), HashEncoder()) if run.dry_run else _models(model, remote, embedding, folder)
-            distances = summary.Distances(measured, reference, public, encoder)
+            distances = summary.Distances(measured, reference, public, encoder, folder.protected)
             with tracker(folder, ledger, run, distances, privacy, evolution, model, embedding) as observe:
                 texts = Evolution(
                     corpus=corpus,

@@ -41,9 +41,16 @@ class RunFolder:
                 f"{self.root}: cannot be written to ({error.strerror}); give another --result_folder"
             ) from None
 
+    @staticmethod
+    def is_run(root: Path) -> bool:
+        """Whether a run was started here, with noise or without."""
+        return any((root / state / "ledger.jsonl").is_file() for state in ("state", "private/state"))
+
     @classmethod
     def existing(cls, root: Path) -> RunFolder:
         """The folder of a run that was started before; InputError if there is none."""
+        if root.resolve().name == "private" and cls.is_run(root.resolve().parent):
+            raise InputError(f"{root}: this is the private part of a run; give the run's own folder")
         for protected in (True, False):
             ledger = root / ("state" if protected else "private/state") / "ledger.jsonl"
             if ledger.is_file():

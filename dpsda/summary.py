@@ -34,6 +34,7 @@ class Distances:
     reference: PrivateCorpus | None
     public: bool
     encoder: Embeds
+    protected: bool = True  # texts of a run without noise are private
 
     def note(self, t: int, texts: list[str]) -> None:
         """Measure iteration `t` unless that was done."""
@@ -45,7 +46,7 @@ class Distances:
         table = read_csv(self.path) if self.path.exists() else pd.DataFrame(columns=["iteration"])
         if self.reference is None or str(t) in set(table["iteration"]):
             return
-        synthetic = self.encoder.embed(texts, private=False, desc="candidates")
+        synthetic = self.encoder.embed(texts, private=not self.protected, desc="candidates")
         size = min(len(self._real), len(synthetic))
         spread = f"{fid(_sample(self._real, size), _sample(synthetic, size)):.5f}" if size > 1 else "-"
         near = f"{nearest_distance(self._real, synthetic):.5f}"

@@ -44,7 +44,7 @@ def test_a_private_reference_stays_private(made, capsys):  # noqa: F811
     lines = (folder / "private" / "metrics_train.jsonl").read_text().splitlines()
     assert [json.loads(line)["set"] for line in lines] == ["floor", "0", "1", "2"]
     said = capsys.readouterr().out
-    assert not any(value in said for value in found["fid"]) and "metrics_train.csv" in said
+    assert "nn_real" not in said and "24" not in said and "metrics_train.csv" in said
     after = {path for path in folder.rglob("*") if "private" not in path.relative_to(folder).parts}
     assert before == after
     run(folder, "--log_private")
@@ -164,3 +164,33 @@ def test_a_private_text_is_never_said(made, dataset, capsys):  # noqa: F811
     said = capsys.readouterr()
     assert MARKER not in said.out + said.err
     assert not any(MARKER.encode() in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_file_that_no_run_vouches_for_is_private(made, dataset, encoder, capsys):  # noqa: F811
+    """Real texts given as a synthetic file, which is a baseline that somebody will try."""
+    folder = made()
+    encoder.told = []
+    run(folder, "--synthetic_file", str(dataset / "train.csv"), "--reference_split", "test")
+    assert "nn_real" not in capsys.readouterr().out and not list(folder.glob("metrics*"))
+    assert (folder / "private" / "metrics_test_train.csv").exists()
+    assert len(encoder.told) > 120 and all(private for private, _ in encoder.told[-120:])
+
+
+def test_another_file_under_a_public_name_is_private(made, dataset, encoder):  # noqa: F811
+    """The spec declares its own file public, and not the one that the run was given in its place."""
+    spec = dataset / "spec.yaml"
+    spec.write_text(spec.read_text().replace("public: [test]", "public: [train, test]"))
+    (dataset / "mine.csv").write_bytes((dataset / "train.csv").read_bytes())
+    folder = made(data={"train_data_file": str(dataset / "mine.csv")})
+    encoder.told = []
+    run(folder)
+    assert (folder / "private" / "metrics_train.csv").exists() and not list(folder.glob("metrics*"))
+    run(folder, "--original_file", str(dataset / "mine.csv"))
+    assert not list(folder.glob("metrics*"))
+    assert any(private for private, _ in encoder.told)
+
+
+def test_the_private_part_of_a_run_is_no_run(made):  # noqa: F811
+    folder = made(privacy={"epsilon": float("inf")})
+    with pytest.raises(InputError, match="give the run's own folder"):
+        run(folder / "private")

@@ -227,7 +227,7 @@ class Evolution:
         return self.encoder.embed(self.corpus.texts, private=True, desc="private records")
 
     def _embed(self, texts: list[str]) -> np.ndarray:
-        return self.encoder.embed(texts, private=False, desc="candidates")
+        return self.encoder.embed(texts, private=not self.folder.protected, desc="candidates")
 
     def _expectation(self, counts: np.ndarray, sizes: list[np.ndarray]) -> None:
         if self.options.select_syn_mode == "random":

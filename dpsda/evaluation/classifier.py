@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from dpsda.evaluation.models import load_model
+from dpsda.evaluation.models import load_model, most_tokens
 from dpsda.evaluation.training import Example, Recipe, autocast, batches, fit
 
 
@@ -30,7 +30,7 @@ def classify(
     pad = tokenizer.pad_token_id
 
     def examples(texts: Sequence[str], labels: np.ndarray) -> list[Example]:
-        rows = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+        rows = tokenizer(list(texts), truncation=True, max_length=most_tokens(model, max_length))["input_ids"]
         return [Example(row, int(label)) for row, label in zip(rows, labels, strict=True)]
 
     def loss(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -14,6 +14,7 @@ from dpsda.errors import InputError
 from dpsda.evaluation import metrics, results
 from dpsda.evaluation.options import MetricOptions, SubjectOptions
 from dpsda.evaluation.subject import Subject, TextSet, longer, real_set
+from dpsda.privacy.files import sha256
 
 if TYPE_CHECKING:
     from dpsda.embedding import Encoder
@@ -23,7 +24,7 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
     """Measure each set once, keep the rows, and print the table where the reference is public or the owner asks."""
     subject = Subject.of(options)
     against = "file" if settings.original_file else settings.reference_split
-    public = settings.reference_public or (against in subject.spec.public)
+    public = settings.reference_public or subject.is_public(settings.reference_split, settings.original_file)
     name = f"metrics_{against}" + (f"_{Path(options.synthetic_file).stem}" if options.synthetic_file else "")
     target = subject.results(name, public=public)
     wanted = subject.chosen(options.synthetic_iteration or ["all"]) if subject.files else []
@@ -43,7 +44,14 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
     size = metrics.sample_size(len(reference.texts), [len(s.texts) for s in sets], settings.private_data_size)
 
     table = results.Results(target)
-    about = {**asdict(settings), "size": size, "encoder": encoder.name, "min_tokens": subject.min_tokens}
+    given = settings.train_data_embeddings_file
+    about = {
+        **asdict(settings),
+        "train_data_embeddings_file": given and sha256(Path(given)),
+        "size": size,
+        "encoder": encoder.name,
+        "min_tokens": subject.min_tokens,
+    }
     real = results.digest(reference.texts)
     keys = [results.key(about, real, metrics.FLOOR), *(results.key(about, real, results.digest(s.texts)) for s in sets)]
     missing = [s for s, key in zip(sets, keys[1:], strict=True) if table.get(key) is None]
@@ -64,7 +72,7 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
     table.write(rows)
     if (public and subject.protected) or options.log_private:
         print(_shown(rows))
-    print(f"{len(names)} sets of {size:,} texts against {against}: {time.monotonic() - started:.0f} s, {table.csv}")
+    print(f"{len(names)} sets against {against}: {time.monotonic() - started:.0f} s, {table.csv}")
 
 
 def _measured(
@@ -98,6 +106,7 @@ def _shown(rows: Sequence[results.Row]) -> str:
     names = [name for name in rows[0] if f"{name}_std" in rows[0]]
     width = max(map(len, [*names, "texts a side"]))
     lines = [f"{'':{width}}" + "".join(f"{row['set']:>10}" for row in rows)]
+    lines.append(f"{'texts a side':{width}}" + "".join(f"{row['texts']:>10,}" for row in rows))
     for name in names:
         lines.append(f"{name:{width}}" + "".join(f"{results.shown(row[name], 4):>10}" for row in rows))
     lines += [f"{row['set']}: {row['why']}" for row in rows if row["why"]]

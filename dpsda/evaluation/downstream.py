@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,9 +50,11 @@ def evaluate(options: SubjectOptions, settings: DownstreamOptions) -> None:
     targets = [NEXT] if settings.task == "lm" else spec.label_columns
     if not targets:
         raise InputError(f"{spec.name} has no label columns to predict; --task lm predicts the next token")
-    selected_on_private = settings.validation == "private" and settings.validation_split not in spec.public
-    public = settings.test_split in spec.public and not selected_on_private
+    selected_on_private = settings.validation == "private" and not subject.is_public(settings.validation_split)
+    public = subject.is_public(settings.test_split) and not selected_on_private
     name = f"downstream_{settings.test_split}"
+    if options.synthetic_file:
+        name += f"_{Path(options.synthetic_file).stem}"
     private, shared = (subject.results(name, public=p) for p in (False, True))
     if options.dry_run:
         print(
@@ -61,11 +64,11 @@ def evaluate(options: SubjectOptions, settings: DownstreamOptions) -> None:
         return
     started = time.monotonic()
     subject.private.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if selected_on_private:
-        _note_selection(subject, settings.validation_split)
     trainer = _Trainer(subject, options, settings)
     test = trainer.real(settings.test_split)
     validation = trainer.real(settings.validation_split) if settings.validation == "private" else None
+    if selected_on_private:
+        _note_selection(subject, settings.validation_split)
     labelled = settings.task != "lm"
     sets = [trainer.kept(subject.read(n, labels=labelled)) for n in dict.fromkeys([*_start(subject), *names])]
     sources = [_Source(s.name, s, private=not subject.protected) for s in sets]
@@ -79,6 +82,7 @@ def evaluate(options: SubjectOptions, settings: DownstreamOptions) -> None:
     about = {**asdict(settings), "min_tokens": subject.min_tokens, "encoder": subject.feature_extractor}
     for key in ("seeds", "models", "epochs", "real_size"):
         del about[key]  # each has rows of its own
+    about["labels"] = {label.column: label.domain for label in spec.labels}
     about |= {"test": _digest(test), "validation": validation and _digest(validation)}
     rows: list[tuple[_Source | None, results.Row]] = []
     for model, epochs in trainer.models():
@@ -137,16 +141,16 @@ class _Trainer:
         validation: TextSet | None,
         seed: int,
     ) -> dict[str, float]:
-        """One training. Raises ValueError where the texts do not allow it."""
+        """One training. Raises NotAvailable where the texts do not allow it."""
         texts = source.texts
         order = np.random.default_rng(seed).permutation(len(texts.texts))[: source.size]
         if len(order) < LEAST:
-            raise ValueError(f"{len(order)} texts, fewer than {LEAST}")
+            raise results.NotAvailable(f"{len(order)} texts, fewer than {LEAST}")
         held = max(1, len(order) // HELD) if validation is None else 0
         train = take(texts, order[held:])
         validation = take(texts, order[:held]) if validation is None else validation
         if target != NEXT and len(set(train.labels[target])) < 2:
-            raise ValueError("one class only")
+            raise results.NotAvailable("one class only")
         desc = f"{source.name}, {target}, seed {seed}"
         if self.settings.task == "probe":
             guessed = self._probe(target, source, train, validation, test)
@@ -154,7 +158,9 @@ class _Trainer:
         from dpsda.evaluation.training import Recipe
 
         s = self.settings
-        recipe = Recipe(epochs, s.learning_rate, s.weight_decay, s.batch_size, self.device, self.bfloat16)
+        recipe = Recipe(
+            epochs, s.learning_rate, s.weight_decay, s.batch_size, self.device, self.bfloat16, source.private
+        )
         common: dict[str, Any] = {"max_length": s.max_length, "recipe": recipe, "seed": seed, "desc": desc}
         if self.settings.task == "lm":
             from dpsda.evaluation.language_model import next_token
@@ -175,15 +181,24 @@ class _Trainer:
     def _probe(self, target: str, source: _Source, train: TextSet, validation: TextSet, test: TextSet) -> np.ndarray:
         from dpsda.evaluation.probe import probe
 
-        spec, settings = self.subject.spec, self.settings
-        assert self.encoder is not None
-        x = self.encoder.embed(train.texts, private=source.private)
+        settings = self.settings
+        embed = self._embed
+        x = embed(train, source.private)
         chosen_on = (
-            source.private if settings.validation == "synthetic" else settings.validation_split not in spec.public
+            source.private
+            if settings.validation == "synthetic"
+            else not self.subject.is_public(settings.validation_split)
         )
-        v = self.encoder.embed(validation.texts, private=chosen_on)
-        tested = self.encoder.embed(test.texts, private=settings.test_split not in spec.public)
+        v = embed(validation, chosen_on)
+        tested = embed(test, not self.subject.is_public(settings.test_split))
         return probe((x, train.labels[target].astype(str)), (v, validation.labels[target].astype(str)), tested)
+
+    def _embed(self, texts: TextSet, private: bool) -> np.ndarray:
+        assert self.encoder is not None
+        vectors = self.encoder.embed(texts.texts, private=private)
+        if not np.isfinite(vectors).all():
+            raise InputError(f"{texts.name}: an embedding holds NaN or infinity; take another model")
+        return vectors
 
 
 def _seeds(
@@ -209,9 +224,7 @@ def _seeds(
             row = {**dict(zip(_DESCRIPTION, description, strict=True)), "seed": seed, "why": ""}
             try:
                 row |= trainer.figures(model, epochs, target, source, test, validation, seed)
-            except InputError:
-                raise
-            except ValueError as error:
+            except results.NotAvailable as error:
                 row["why"] = str(error)
             row = table.add(key, row)
         yield {**row, "trained_on": source.name}

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 
 from dpsda.errors import InputError
-from dpsda.evaluation.models import load_model
+from dpsda.evaluation.models import load_model, most_tokens
+from dpsda.evaluation.results import NotAvailable
 from dpsda.evaluation.training import Example, Recipe, autocast, batches, fit
 
 
@@ -30,7 +31,7 @@ def next_token(
     pad = tokenizer.pad_token_id
 
     def examples(texts: Sequence[str]) -> list[Example]:
-        rows = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+        rows = tokenizer(list(texts), truncation=True, max_length=most_tokens(model, max_length))["input_ids"]
         return [Example(row) for row in rows if len(row) > 1]
 
     def loss(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -44,12 +45,12 @@ def next_token(
                 moved = {name: tensor.to(recipe.device) for name, tensor in batch.items()}
                 sums = [float(x) for x in _predict(model, moved)]
                 total, right, count = total + sums[0], right + sums[1], count + sums[2]
-        return right / count, math.exp(total / count)
+        return right / count, math.exp(min(total / count, 700.0))  # which a training that diverged can exceed
 
-    held, tested = examples(validation), examples(test)
-    if not held or not tested:
-        raise ValueError("no text of two tokens or more to validate or test on")
-    fit(model, examples(train), pad, loss, lambda model: -score(model, held)[1], recipe, seed, desc)
+    trained, held, tested = examples(train), examples(validation), examples(test)
+    if not (trained and held and tested):
+        raise NotAvailable("no text of two tokens or more to train on, to validate or to test")
+    fit(model, trained, pad, loss, lambda model: -score(model, held)[1], recipe, seed, desc)
     return score(model, tested)
 
 

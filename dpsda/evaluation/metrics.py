@@ -94,8 +94,7 @@ class Yardstick:
     def __post_init__(self) -> None:
         if self.size < LEAST:
             raise InputError(
-                f"{self.reference.name}: {len(self.reference.texts)} texts are too few; the floor needs two halves of "
-                f"at least {LEAST}"
+                f"{self.reference.name}: too few texts; the floor, real against real, needs two times {LEAST}"
             )
         count = len(self.reference.texts)
         self._drawn = [

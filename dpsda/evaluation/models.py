@@ -34,6 +34,12 @@ def load_model(kind: str, name: str, **config: Any):
     return model, tokenizer
 
 
+def most_tokens(model: Any, wanted: int) -> int:
+    """`wanted` tokens of a text, or what the model has positions for, in whole eights as batches are."""
+    positions = getattr(model.config, "max_position_embeddings", None) or wanted
+    return wanted if wanted <= positions - positions % 8 else positions - positions % 8
+
+
 def _loaded(name: str, load: Callable[[str], Any]) -> Any:
     from transformers.utils.logging import disable_progress_bar, get_verbosity, set_verbosity, set_verbosity_error
 

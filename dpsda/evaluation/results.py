@@ -17,6 +17,11 @@ from dpsda.runs import write_csv
 
 MISSING = "n/a"
 
+
+class NotAvailable(Exception):
+    """Why a row has no figures, in words that quote no text: it is kept, and not tried again."""
+
+
 Row = dict[str, Any]  # numbers, text, and None for what is not available
 
 
@@ -26,7 +31,9 @@ class Results:
     def __init__(self, path: Path) -> None:
         self.csv, self._lines = path.with_name(path.name + ".csv"), path.with_name(path.name + ".jsonl")
         self._rows: dict[str, Row] = {}
-        for line in self._lines.read_text(encoding="utf-8").splitlines() if self._lines.exists() else ():
+        for line in (
+            self._lines.read_text(encoding="utf-8", errors="replace").splitlines() if self._lines.exists() else ()
+        ):
             try:
                 row = json.loads(line)
                 self._rows[row.pop("key")] = row
@@ -37,7 +44,7 @@ class Results:
         return self._rows.get(key)
 
     def add(self, key: str, row: Row) -> Row:
-        text = json.dumps({"key": key, **row}, ensure_ascii=False)
+        text = json.dumps({"key": key, **row})
         start = "\n" if self._torn() else ""
         append_line(self._lines, start + text)
         self._rows[key] = row

@@ -32,13 +32,15 @@ class TextSet:
 
 @dataclass(frozen=True)
 class Subject:
-    """`shared` holds what may be shared, unless the texts themselves are private, and `private` the rest."""
+    """`shared` holds what may be shared, and `private` the rest. `protected` is whether the texts may be shared: those
+    of a run without noise may not, nor those of a file that no run vouches for."""
 
     spec: DatasetSpec
     config: dict[str, Any]  # of the run; {} where it is not one of ours
     files: dict[str, Path]
     shared: Path
     private: Path
+    protected: bool
     feature_extractor: str
     min_tokens: int
 
@@ -46,37 +48,40 @@ class Subject:
     def of(cls, options: SubjectOptions) -> Subject:
         """Raises InputError where there is nothing to evaluate, or no data set is known."""
         root = Path(options.result_folder)
-        try:
+        shared, config, protected = root, {}, False
+        if RunFolder.is_run(root):
             folder = RunFolder.existing(root)
-        except InputError:  # texts from elsewhere
-            shared, config = root, {}
-        else:
-            shared, settings = folder.shared, folder.state / "augpe.json"
+            shared, settings, protected = folder.shared, folder.state / "augpe.json", folder.protected
             config = read_json(settings) if settings.exists() else {}
         steps = {p.parent.name: p for p in shared.glob("*/samples.csv") if p.parent.name.isdigit()}
         steps = {name: steps[name] for name in sorted(steps, key=int)}
-        if steps and config.get("save_syn_mode", "selected") != "selected":  # else it is the last iteration
-            steps["release"] = shared / "release" / "synthetic.csv"
-        files = {Path(options.synthetic_file).stem: Path(options.synthetic_file)} if options.synthetic_file else steps
+        release = shared / "release" / "synthetic.csv"
+        if config.get("save_syn_mode", "selected") != "selected" and release.is_file():  # else it is the last iteration
+            steps["release"] = release
+        files = steps
+        if options.synthetic_file:
+            file = Path(options.synthetic_file)
+            files = {file.stem: file}
+            inside = file.resolve().is_relative_to(shared.resolve())
+            protected = protected and inside and not file.resolve().is_relative_to((root / "private").resolve())
         if not files and not options.dry_run:
             raise InputError(f"{root}: no iteration of a run is here; give the folder of one, or --synthetic_file")
         dataset = options.dataset or config.get("dataset")
         if dataset is None:
             raise InputError(f"--dataset is needed: {root} does not say which data set its texts belong to")
+        spec = DatasetSpec.read(dataset)
+        if config and spec.folder.resolve() != DatasetSpec.read(config["dataset"]).folder.resolve():
+            config = {}  # of another data set: its private file is not this one's
         return cls(
-            spec=DatasetSpec.read(dataset),
+            spec=spec,
             config=config,
             files=files,
             shared=shared,
             private=root / "private",
+            protected=protected,
             feature_extractor=options.feature_extractor or config.get("feature_extractor", ENCODER),
             min_tokens=options.min_token_threshold,
         )
-
-    @property
-    def protected(self) -> bool:
-        """Whether the texts may be shared: those of a run without noise may not."""
-        return self.shared != self.private
 
     def chosen(self, wanted: Sequence[str]) -> list[str]:
         """The names of the sets among `wanted`: iterations, `last` or `all`, in the order of the run."""
@@ -95,7 +100,7 @@ class Subject:
         frame = _table(path)
         column = next((c for c in ("text", self.spec.text) if c in frame), None)
         if column is None:
-            raise InputError(f"{path}: has no column 'text'; its columns are: {', '.join(map(str, frame.columns))}")
+            raise InputError(f"{path}: has no column 'text' in its first line")
         found = {}
         for label in self.spec.labels if labels else ():
             if label.column not in frame:
@@ -112,13 +117,18 @@ class Subject:
 
     def real(self, split: str, file: str | None = None) -> PrivateCorpus:
         """The records of a split; of the run's private split, those that the run took."""
-        if split == self.config.get("split") and file is None:
+        if file is None and split == self.config.get("split"):
             return load(self.spec, split, file=self.config["train_data_file"], share=self.config["private_share"])
         return load(self.spec, split, file=file)
 
+    def is_public(self, split: str, file: str | None = None) -> bool:
+        """Whether spec.yaml declares the records public that `real` reads: its own file's, and not another one's."""
+        other = file or (split == self.config.get("split") and self.config["train_data_file"])
+        return split in self.spec.public and not other
+
     def results(self, name: str, *, public: bool) -> Path:
-        """Where results go, without a suffix: in private/ unless they may be shared."""
-        return (self.shared if public else self.private) / name
+        """Where results go, without a suffix: in private/ unless the texts and what they meet may be shared."""
+        return (self.shared if public and self.protected else self.private) / name
 
 
 def real_set(corpus: PrivateCorpus, name: str) -> TextSet:
@@ -152,7 +162,7 @@ def _table(path: Path):
 
     try:
         if path.suffix == ".parquet":
-            return pd.read_parquet(path).astype(str)
+            return pd.read_parquet(path).astype(object).fillna("").astype(str)
         return read_csv(path)
     except (ValueError, OSError, pd.errors.ParserError):  # the reader's message quotes what stands there
         raise InputError(f"{path}: cannot be read as a table; write it with a CSV library, in UTF-8") from None

@@ -23,6 +23,7 @@ class Recipe:
     batch_size: int
     device: str
     bfloat16: bool
+    private: bool = False  # how many texts there are is not shown
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ def fit(
         optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(steps - warm, 1))
     )
     best, kept = -np.inf, None
-    with tqdm(total=recipe.epochs * len(examples), desc=desc, unit="text", delay=1, leave=False) as bar:
+    layout = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]" if recipe.private else None
+    total = recipe.epochs * len(examples)
+    with tqdm(total=total, desc=desc, unit="text", bar_format=layout, delay=1, leave=False) as bar:
         for _ in range(recipe.epochs):
             model.train()
             for batch in batches(examples, recipe.batch_size, pad, rng):

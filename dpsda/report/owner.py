@@ -174,7 +174,9 @@ def _map(run: FinishedRun, real: _Real) -> str:
         return (some[kept] - centre) @ plane
 
     def synthetic(texts: Sequence[str]) -> np.ndarray:
-        return place(encoder.embed(texts, private=False, desc="synthetic"))  # where the run has put them
+        return place(
+            encoder.embed(texts, private=not run.folder.protected, desc="synthetic")
+        )  # where the run has put them
 
     groups = [("real texts", place(vectors), "line1")]
     start = run.start_texts()

@@ -14,6 +14,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
+from decimal import ROUND_UP, Context
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +166,9 @@ def short(value: float) -> str:
 
 
 def power(value: float) -> str:
-    """A small number in the notation of a lay reader: 1.0 × 10⁻⁵."""
-    digits, _, exponent = f"{value:.1e}".partition("e")
+    """A small bound in the notation of a lay reader, rounded up: 1.0 × 10⁻⁵."""
+    up = Context(prec=2, rounding=ROUND_UP).create_decimal(repr(value))
+    digits, _, exponent = f"{up:.1e}".partition("e")
     return f"{digits} × 10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
 
 
