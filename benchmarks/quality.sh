@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Does it work, and does the budget matter? Aug-PE on Rotten Tomatoes at epsilon 1, 2, 4 and without noise, beside a control
 # that makes the same model calls and keeps texts at random; three seeds of each, a fine-tuned classifier for the first.
-# References are the public held-out split. Runs go to results/quality, and what is there is not done again (1.5 hours).
+# References are the public held-out split. Runs go to results/quality, and what is there is not done again (2 hours).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=results/quality
