@@ -27,7 +27,7 @@ def main(root: Path) -> None:
         cells = [accuracy(folders, task, trained_on) for task in ("probe", "classify")]
         cells += [spread(float(measured(run).loc[which, name]) for run in folders) for name in METRICS]
         print(f"| {title} | {' | '.join(cells)} |")
-    print(f"\nall {len(trained(everything[0], 'probe', 'real, all'))} real texts: ", end="")
+    print("\na probe on all real texts: ", end="")
     print(accuracy(everything, "probe", "real, all"))
 
 
