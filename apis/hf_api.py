@@ -16,7 +16,7 @@ from apis.api import OnAnswer, Prompt, TextAPI
 from apis.decoding import ATTENTION, Decoder, Request, Sampler
 from apis.gguf import dense
 from dpsda.assets import resolve
-from dpsda.errors import InputError
+from dpsda.errors import InputError, first_line
 
 EMBEDDED = "embedded:smollm2-135m-instruct"
 PACKED_FOR = 128  # rows that packed weights are laid out for: a full batch on a CPU
@@ -177,9 +177,8 @@ def load(name: str, device: torch.device, dtype: torch.dtype):
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=ATTENTION)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f"could not load {name} from a local folder or the hub ({reason}); {EMBEDDED} needs no hub"
+            f"could not load {name} from a local folder or the hub ({first_line(error)}); {EMBEDDED} needs no hub"
         ) from error
     if not model._supports_attention_backend:
         raise InputError(

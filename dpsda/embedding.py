@@ -22,7 +22,7 @@ from typing import Protocol
 import numpy as np
 
 from dpsda.assets import home, resolve
-from dpsda.errors import InputError
+from dpsda.errors import InputError, first_line
 
 GROUP = 8192  # texts between two writes to the cache: what a kill can lose, and the tokens held in memory
 IN_MEMORY = 1 << 30  # bytes of vectors up to which they are held in memory
@@ -295,10 +295,9 @@ def _load(name: str, device: str, dtype: str):
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"cannot load the encoder {name!r} ({reason}); give a sentence-transformers folder or hub name, or "
-            f"embedded:all-minilm-l6-v2, which needs no model hub"
+            f"cannot load the encoder {name!r} ({first_line(error)}); give a sentence-transformers folder or hub name, "
+            "or embedded:all-minilm-l6-v2, which needs no model hub"
         ) from None
     if not isinstance(model[0], Transformer) or not hasattr(model.tokenizer, "pad"):
         raise InputError(f"the encoder {name!r} does not begin with a transformer over tokens; take one that does")

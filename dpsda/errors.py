@@ -17,6 +17,11 @@ def not_yaml(path: Path, error: Exception) -> InputError:
     return InputError(f"{path}{f', line {mark.line + 1}' if mark else ''}: this is not YAML")
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
     """'; did you mean X?' for the known name that is most like `name`, or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -112,7 +112,7 @@ def write_json(path: Path, data: Any) -> None:
 def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
+    except ValueError:  # not JSON, or not even UTF-8
         raise InputError(f"{path}: not JSON; it was edited or damaged, restore it or use another folder") from None
 
 

@@ -15,24 +15,18 @@ workflow() {
     folder=$(sed -n 's/^result_folder: *//p' "$config")
     "$python" main.py --config "$config" "$@"
     [[ " $* " != *" --help "* && " $* " != *" -h "* ]] || return 0
-    local shared=(--result_folder "$folder") dry=
+    local shared=() dry=
     while [ $# -gt 0 ]; do
         case $1 in
-        --result_folder | --result_folder=*)
-            folder=${1#*=}
-            [ "$1" != --result_folder ] || folder=${2:-}
-            shared[1]=$folder
-            ;;
+        --result_folder) folder=${2:-} ;;
+        --result_folder=*) folder=${1#*=} ;;
         --log_private) shared+=("$1") ;;
-        --dry_run)
-            shared+=("$1")
-            dry=yes
-            ;;
+        --dry_run) shared+=("$1") dry=yes ;;
         esac
         shift
     done
     for step in downstream metric; do
-        "$python" "$step.py" --config "data/$data/$step.yaml" "${shared[@]}"
+        "$python" "$step.py" --config "data/$data/$step.yaml" --result_folder "$folder" ${shared[@]+"${shared[@]}"}
     done
     [ -n "$dry" ] || "$python" -m dpsda.report "$folder"
 }

@@ -64,9 +64,9 @@ def test_no_training_is_done_twice_or_half(made, monkeypatch):  # noqa: F811
     trained = []
     original = _Trainer.figures
 
-    def figures(self, model, epochs, target, source, test, validation, seed):
-        trained.append((target, source.name, seed))
-        return original(self, model, epochs, target, source, test, validation, seed)
+    def figures(self, training, seed):
+        trained.append((training.target, training.source.name, seed))
+        return original(self, training, seed)
 
     monkeypatch.setattr(_Trainer, "figures", figures)
     run(folder)

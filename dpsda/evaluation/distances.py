@@ -25,11 +25,10 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
     subject = Subject.of(options)
     against = "file" if settings.original_file else settings.reference_split
     public = settings.reference_public or subject.is_public(settings.reference_split, settings.original_file)
-    name = f"metrics_{against}" + (f"_{Path(options.synthetic_file).stem}" if options.synthetic_file else "")
-    target = subject.results(name, public=public)
-    wanted = subject.chosen(options.synthetic_iteration or ["all"]) if subject.files else []
+    target = subject.results(f"metrics_{against}", public=public)
+    names = subject.chosen(options.synthetic_iteration or ["all"])
     if options.dry_run:
-        sets = ", ".join(wanted) or "the iterations"
+        sets = ", ".join(names) or "the iterations"
         print(f"would measure {sets} of {options.result_folder} against {against}, into {target}.csv")
         return
     from dpsda.embedding import Encoder
@@ -39,7 +38,6 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
     encoder = Encoder(subject.feature_extractor, device=options.device)
     corpus = subject.real(settings.reference_split, settings.original_file)
     reference = _measured(real_set(corpus, against), encoder, subject, private=not public, given=settings)
-    names = list(dict.fromkeys([*(["0"] if "0" in subject.files else []), *wanted]))
     sets = [_measured(subject.read(name), encoder, subject, private=not subject.protected) for name in names]
     size = metrics.sample_size(len(reference.texts), [len(s.texts) for s in sets], settings.private_data_size)
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy as np
 from dpsda.errors import InputError
 from dpsda.evaluation import results
 from dpsda.evaluation.options import DownstreamOptions, SubjectOptions
-from dpsda.evaluation.subject import Subject, TextSet, longer, real_set, take
+from dpsda.evaluation.subject import Subject, TextSet, check_finite, longer, real_set, take
 from dpsda.runs import read_csv, read_json, write_json
 
 LEAST = 10  # texts of a set below which nothing is trained
@@ -27,8 +26,6 @@ HELD = 10  # one text in so many chooses the epoch or strength
 NEXT = "next token"
 FIGURES = ("accuracy", "macro_f1", "perplexity")
 _DESCRIPTION = ("task", "model", "target", "trained_on", "texts")
-
-Train = Callable[[str, int, str, TextSet, TextSet, TextSet, int], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -41,36 +38,39 @@ class _Source:
     size: int | None = None  # how many are drawn for a seed; None for all
 
 
+@dataclass(frozen=True)
+class _Training:
+    """What is trained, but for the seed."""
+
+    model: str
+    epochs: int
+    target: str  # a label column, or NEXT
+    source: _Source
+
+
 def evaluate(options: SubjectOptions, settings: DownstreamOptions) -> None:
     """Train and test once for each set, model, target and seed; keep every result; print what may be shown."""
     subject = Subject.of(options)
     spec = subject.spec
-    wanted = options.synthetic_iteration or ["all" if settings.task == "probe" else "last"]
-    names = subject.chosen(wanted) if subject.files else []
+    names = subject.chosen(options.synthetic_iteration or ["all" if settings.task == "probe" else "last"])
     targets = [NEXT] if settings.task == "lm" else spec.label_columns
     if not targets:
         raise InputError(f"{spec.name} has no label columns to predict; --task lm predicts the next token")
     selected_on_private = settings.validation == "private" and not subject.is_public(settings.validation_split)
-    public = subject.is_public(settings.test_split) and not selected_on_private
-    name = f"downstream_{settings.test_split}"
-    if options.synthetic_file:
-        name += f"_{Path(options.synthetic_file).stem}"
-    private, shared = (subject.results(name, public=p) for p in (False, True))
+    public = subject.protected and subject.is_public(settings.test_split) and not selected_on_private
+    private, shared = (subject.results(f"downstream_{settings.test_split}", public=p) for p in (False, public))
     if options.dry_run:
         print(
             f"would train {settings.task} models on {', '.join(names) or 'the iterations'} of {options.result_folder} "
-            f"and test them on {settings.test_split}, into {shared if public else private}.csv"
+            f"and test them on {settings.test_split}, into {shared}.csv"
         )
         return
     started = time.monotonic()
     subject.private.mkdir(parents=True, exist_ok=True, mode=0o700)
     trainer = _Trainer(subject, options, settings)
-    test = trainer.real(settings.test_split)
-    validation = trainer.real(settings.validation_split) if settings.validation == "private" else None
     if selected_on_private:
         _note_selection(subject, settings.validation_split)
-    labelled = settings.task != "lm"
-    sets = [trainer.kept(subject.read(n, labels=labelled)) for n in dict.fromkeys([*_start(subject), *names])]
+    sets = [trainer.kept(subject.read(name, labels=settings.task != "lm")) for name in names]
     sources = [_Source(s.name, s, private=not subject.protected) for s in sets]
     train = trainer.real(settings.split)
     size = settings.real_size or max(len(s.texts) for s in sets)
@@ -79,31 +79,25 @@ def evaluate(options: SubjectOptions, settings: DownstreamOptions) -> None:
         sources.append(_Source("real, all", train, private=True))
 
     table = results.Results(private)
-    about = {**asdict(settings), "min_tokens": subject.min_tokens, "encoder": subject.feature_extractor}
-    for key in ("seeds", "models", "epochs", "real_size"):
-        del about[key]  # each has rows of its own
-    about["labels"] = {label.column: label.domain for label in spec.labels}
-    about |= {"test": _digest(test), "validation": validation and _digest(validation)}
     rows: list[tuple[_Source | None, results.Row]] = []
     for model, epochs in trainer.models():
         for target in targets:
-            rows.append((None, _majority(settings.task, model, target, test, trainer)))
+            rows.append((None, trainer.majority(model, target)))
             for source in sources:
-                done = list(_seeds(table, trainer, about, model, epochs, target, source, test, validation))
-                rows.append((source, _summary(done)))
-    _write(results.Results(private), [row for _, row in rows], settings.task)
-    open_rows = [row for source, row in rows if source is None or not source.private]
-    if public and subject.protected:
-        _write(results.Results(shared), open_rows, settings.task)
-    if options.log_private or (public and subject.protected):
-        print(_shown([row for _, row in rows] if options.log_private else open_rows))
-    where = [f"{shared}.csv"] if public and subject.protected else []
-    where.append(f"{private}.csv" + (" (with the rows trained on real texts)" if where else ""))
-    print(f"{settings.task}: {time.monotonic() - started:.0f} s, {', '.join(where)}")
+                rows.append((source, _summary(trainer.seeds(table, _Training(model, epochs, target, source)))))
+    everything = [row for _, row in rows]
+    unprivate = [row for source, row in rows if source is None or not source.private]
+    _write(table, everything, settings.task)
+    if public:
+        _write(results.Results(shared), unprivate, settings.task)
+    if options.log_private or public:
+        print(_shown(everything if options.log_private else unprivate))
+    where = f"{shared}.csv, {private}.csv (with the rows trained on real texts)" if public else f"{private}.csv"
+    print(f"{settings.task}: {time.monotonic() - started:.0f} s, {where}")
 
 
 class _Trainer:
-    """What trains and tests a model of the task."""
+    """What trains and tests models of the task, on the test texts and, if there are any, on validation texts apart."""
 
     def __init__(self, subject: Subject, options: SubjectOptions, settings: DownstreamOptions) -> None:
         import torch
@@ -115,6 +109,9 @@ class _Trainer:
         self.bfloat16 = multiplies_bfloat16(self.device)
         needed = settings.task == "probe" or subject.min_tokens
         self.encoder = Encoder(subject.feature_extractor, device=self.device) if needed else None
+        self.test = self.real(settings.test_split)
+        self.validation = self.real(settings.validation_split) if settings.validation == "private" else None
+        self._vectors: dict[tuple[TextSet, bool], np.ndarray] = {}
 
     def models(self) -> Iterator[tuple[str, int]]:
         """Each model with its number of epochs."""
@@ -131,41 +128,68 @@ class _Trainer:
     def real(self, split: str) -> TextSet:
         return self.kept(real_set(self.subject.real(split), split))
 
-    def figures(
-        self,
-        model: str,
-        epochs: int,
-        target: str,
-        source: _Source,
-        test: TextSet,
-        validation: TextSet | None,
-        seed: int,
-    ) -> dict[str, float]:
+    def seeds(self, table: results.Results, training: _Training) -> list[results.Row]:
+        """The row of every seed, trained unless it is there."""
+        source, rows = training.source, []
+        about = {**asdict(self.settings), "min_tokens": self.subject.min_tokens}
+        for name in ("seeds", "models", "epochs", "real_size"):
+            del about[name]  # each has rows of its own
+        about |= {
+            "encoder": self.subject.feature_extractor,
+            "labels": {label.column: label.domain for label in self.subject.spec.labels},
+            "test": self.test.digest,
+            "validation": self.validation and self.validation.digest,
+            "model": training.model,
+            "epochs": training.epochs,
+            "target": training.target,
+            "size": source.size,
+        }
+        for seed in self.settings.seeds:
+            key = results.key({**about, "seed": seed}, source.texts.digest)
+            row = table.get(key)
+            if row is None:
+                count = len(source.texts.texts) if source.size is None else source.size
+                description = (self.settings.task, training.model, training.target, source.name, count)
+                row = {**dict(zip(_DESCRIPTION, description, strict=True)), "seed": seed, "why": ""}
+                try:
+                    row |= self.figures(training, seed)
+                except results.NotAvailable as error:
+                    row["why"] = str(error)
+                row = table.add(key, row)
+            rows.append({**row, "trained_on": source.name})
+        return rows
+
+    def figures(self, training: _Training, seed: int) -> dict[str, float]:
         """One training. Raises NotAvailable where the texts do not allow it."""
-        texts = source.texts
-        order = np.random.default_rng(seed).permutation(len(texts.texts))[: source.size]
+        source, target, settings = training.source, training.target, self.settings
+        order = np.random.default_rng(seed).permutation(len(source.texts.texts))[: source.size]
         if len(order) < LEAST:
             raise results.NotAvailable(f"{len(order)} texts, fewer than {LEAST}")
-        held = max(1, len(order) // HELD) if validation is None else 0
-        train = take(texts, order[held:])
-        validation = take(texts, order[:held]) if validation is None else validation
-        if target != NEXT and len(set(train.labels[target])) < 2:
+        held = max(1, len(order) // HELD) if self.validation is None else 0
+        if target != NEXT and len(set(source.texts.labels[target][order[held:]])) < 2:
             raise results.NotAvailable("one class only")
-        desc = f"{source.name}, {target}, seed {seed}"
-        if self.settings.task == "probe":
-            guessed = self._probe(target, source, train, validation, test)
-            return _scores(test.labels[target], guessed)
+        if settings.task == "probe":
+            return _scores(self.test.labels[target], self._probe(target, source, order[held:], order[:held]))
         from dpsda.evaluation.training import Recipe
 
-        s = self.settings
+        train = take(source.texts, order[held:])
+        validation = take(source.texts, order[:held]) if self.validation is None else self.validation
         recipe = Recipe(
-            epochs, s.learning_rate, s.weight_decay, s.batch_size, self.device, self.bfloat16, source.private
+            training.epochs,
+            settings.learning_rate,
+            settings.weight_decay,
+            settings.batch_size,
+            self.device,
+            self.bfloat16,
+            source.private,
         )
-        common: dict[str, Any] = {"max_length": s.max_length, "recipe": recipe, "seed": seed, "desc": desc}
-        if self.settings.task == "lm":
+        common: dict[str, Any] = {"max_length": settings.max_length, "recipe": recipe, "seed": seed}
+        common["desc"] = f"{source.name}, {target}, seed {seed}"
+        if settings.task == "lm":
             from dpsda.evaluation.language_model import next_token
 
-            accuracy, perplexity = next_token(model, train.texts, validation.texts, test.texts, **common)
+            texts = (train.texts, validation.texts, self.test.texts)
+            accuracy, perplexity = next_token(training.model, *texts, **common)
             return {"accuracy": accuracy, "perplexity": perplexity}
         from dpsda.evaluation.classifier import classify
 
@@ -175,67 +199,45 @@ class _Trainer:
             (s.texts, np.array([number[value] for value in s.labels[target]], dtype=np.int64))
             for s in (train, validation)
         ]
-        found = classify(model, *coded, test.texts, classes=len(domain), **common)
-        return _scores(test.labels[target], np.array(domain, dtype=object)[found])
+        found = classify(training.model, *coded, self.test.texts, classes=len(domain), **common)
+        return _scores(self.test.labels[target], np.array(domain, dtype=object)[found])
 
-    def _probe(self, target: str, source: _Source, train: TextSet, validation: TextSet, test: TextSet) -> np.ndarray:
+    def majority(self, model: str, target: str) -> results.Row:
+        """What a model gets that has one answer for everything."""
+        test = self.test
+        if target == NEXT:
+            from dpsda.evaluation.models import load_tokenizer
+
+            tokenizer, most = load_tokenizer(model), self.settings.max_length
+            rows = tokenizer(list(test.texts), truncation=True, max_length=most)["input_ids"]
+            counts = Counter(token for row in rows for token in row[1:])
+            figures = {"accuracy": max(counts.values()) / counts.total()} if counts else {}
+        else:
+            values, counts = np.unique(test.labels[target].astype(str), return_counts=True)
+            figures = _scores(test.labels[target], np.full(len(test.texts), values[counts.argmax()], dtype=object))
+        row = dict(zip(_DESCRIPTION, (self.settings.task, model, target, "majority", 0), strict=True))
+        return _summary([{**row, "seed": 0, "why": "", **figures}])
+
+    def _probe(self, target: str, source: _Source, train: np.ndarray, held: np.ndarray) -> np.ndarray:
+        """The labels predicted for the test texts, by rows `train` of the source, chosen on its rows `held`."""
         from dpsda.evaluation.probe import probe
 
-        settings = self.settings
-        embed = self._embed
-        x = embed(train, source.private)
-        chosen_on = (
-            source.private
-            if settings.validation == "synthetic"
-            else not self.subject.is_public(settings.validation_split)
-        )
-        v = embed(validation, chosen_on)
-        tested = embed(test, not self.subject.is_public(settings.test_split))
-        return probe((x, train.labels[target].astype(str)), (v, validation.labels[target].astype(str)), tested)
+        x, y = self._embed(source.texts, source.private), source.texts.labels[target].astype(str)
+        if self.validation is None:
+            chosen_on = x[held], y[held]
+        else:
+            hidden = not self.subject.is_public(self.settings.validation_split)
+            chosen_on = self._embed(self.validation, hidden), self.validation.labels[target].astype(str)
+        tested = self._embed(self.test, not self.subject.is_public(self.settings.test_split))
+        return probe((x[train], y[train]), chosen_on, tested)
 
     def _embed(self, texts: TextSet, private: bool) -> np.ndarray:
+        """(N, D) the texts of a set, embedded once for all targets and seeds."""
         assert self.encoder is not None
-        vectors = self.encoder.embed(texts.texts, private=private)
-        if not np.isfinite(vectors).all():
-            raise InputError(f"{texts.name}: an embedding holds NaN or infinity; take another model")
-        return vectors
-
-
-def _seeds(
-    table: results.Results,
-    trainer: _Trainer,
-    about: dict[str, Any],
-    model: str,
-    epochs: int,
-    target: str,
-    source: _Source,
-    test: TextSet,
-    validation: TextSet | None,
-) -> Iterator[results.Row]:
-    """The row of every seed, trained unless it is there."""
-    count = len(source.texts.texts) if source.size is None else source.size
-    digest = _digest(source.texts)
-    for seed in trainer.settings.seeds:
-        decides = {**about, "model": model, "epochs": epochs, "target": target, "size": source.size, "seed": seed}
-        key = results.key(decides, digest)
-        row = table.get(key)
-        if row is None:
-            description = (trainer.settings.task, model, target, source.name, count)
-            row = {**dict(zip(_DESCRIPTION, description, strict=True)), "seed": seed, "why": ""}
-            try:
-                row |= trainer.figures(model, epochs, target, source, test, validation, seed)
-            except results.NotAvailable as error:
-                row["why"] = str(error)
-            row = table.add(key, row)
-        yield {**row, "trained_on": source.name}
-
-
-def _start(subject: Subject) -> list[str]:
-    return ["0"] if "0" in subject.files else []
-
-
-def _digest(texts: TextSet) -> str:
-    return results.digest(texts.texts, *texts.labels.values())
+        if (texts, private) not in self._vectors:
+            self._vectors[texts, private] = self.encoder.embed(texts.texts, private=private)
+            check_finite(texts.name, self._vectors[texts, private])
+        return self._vectors[texts, private]
 
 
 def _scores(truth: np.ndarray, guessed: np.ndarray) -> dict[str, float]:
@@ -248,30 +250,11 @@ def _scores(truth: np.ndarray, guessed: np.ndarray) -> dict[str, float]:
     }
 
 
-def _majority(task: str, model: str, target: str, test: TextSet, trainer: _Trainer) -> results.Row:
-    """What a model gets that has one answer for everything."""
-    if target == NEXT:
-        from dpsda.evaluation.models import load_tokenizer
-
-        tokenizer, most = load_tokenizer(model), trainer.settings.max_length
-        rows = tokenizer(list(test.texts), truncation=True, max_length=most)["input_ids"]
-        counts = Counter(token for row in rows for token in row[1:])
-        figures = {"accuracy": max(counts.values()) / counts.total()} if counts else {}
-    else:
-        values, counts = np.unique(test.labels[target].astype(str), return_counts=True)
-        figures = _scores(test.labels[target], np.full(len(test.texts), values[counts.argmax()], dtype=object))
-    row = dict(zip(_DESCRIPTION, (task, model, target, "majority", 0), strict=True))
-    return _summary([{**row, "seed": 0, "why": "", **figures}])
-
-
 def _summary(rows: list[results.Row]) -> results.Row:
     """Mean and standard deviation over the seeds."""
     out = {name: rows[0][name] for name in _DESCRIPTION} | {"seeds": len(rows)}
     for name in FIGURES:
-        values = [row[name] for row in rows if name in row]
-        whole = len(values) == len(rows)
-        out[name] = float(np.mean(values)) if whole else None
-        out[f"{name}_std"] = (float(np.std(values, ddof=1)) if len(values) > 1 else 0.0) if whole else None
+        out[name], out[f"{name}_std"] = results.spread([row.get(name) for row in rows]) or (None, None)
     return {**out, "why": "; ".join(dict.fromkeys(row["why"] for row in rows if row["why"]))}
 
 

@@ -22,11 +22,12 @@ from dpsda.evaluation.fid import Moments, fid
 from dpsda.evaluation.manifold import Manifold, overlap
 from dpsda.evaluation.mauve import mauve
 from dpsda.evaluation.nearest_distance import nearest_distance
+from dpsda.evaluation.results import spread
 from dpsda.evaluation.sinkhorn import sinkhorn
+from dpsda.evaluation.subject import check_finite
 from dpsda.evaluation.text_lengths import wasserstein
 
 FLOOR = "floor"
-BLOCK = 1 << 16  # embeddings checked at a time
 LEAST = 2  # texts of a set below which nothing can be measured
 
 NAMES = (
@@ -48,9 +49,7 @@ class Measured:
     lengths: np.ndarray
 
     def __post_init__(self) -> None:
-        for start in range(0, len(self.vectors), BLOCK):  # they may be a large file
-            if not np.isfinite(self.vectors[start : start + BLOCK]).all():
-                raise InputError(f"{self.name}: an embedding holds NaN or infinity; take another file or model")
+        check_finite(self.name, self.vectors)
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ class Yardstick:
             _compare(real, side, self.buckets or max(self.size // 10, 2), self.seed + run, reasons)
             for run, (real, side) in enumerate(zip(self._sides, sides, strict=True))
         ]
-        values = {name: _spread([run.get(name) for run in found]) for name in found[0]}
+        values = {name: spread([run[name] for run in found]) for name in found[0]}
         some = texts.texts if own is None else sides[0].texts
         values["copies_exact"] = (self._finder.exact(some, own), 0.0)
         values["copies_8gram"] = (self._finder.overlapping(some, own), 0.0)
@@ -148,11 +147,12 @@ class _Side:
 
     @classmethod
     def of(cls, texts: Measured, rows: np.ndarray, k: int) -> _Side:
-        vectors = np.ascontiguousarray(texts.vectors[np.sort(rows)])
+        rows = np.sort(rows)  # in the order of the file that they may lie in
+        vectors = np.ascontiguousarray(texts.vectors[rows])
         return cls(
-            [texts.texts[i] for i in np.sort(rows)],
+            [texts.texts[i] for i in rows],
             vectors,
-            texts.lengths[np.sort(rows)],
+            texts.lengths[rows],
             Moments.of(vectors),
             Manifold.of(vectors, k) if k < len(vectors) else None,
         )
@@ -181,10 +181,3 @@ def _compare(real: _Side, side: _Side, buckets: int, seed: int, reasons: dict[st
     values |= {f"distinct_{n}": distinct(side.texts, n) for n in (1, 2, 3)}
     values["self_similarity"] = self_similarity(b)
     return values
-
-
-def _spread(values: Sequence[float | None]) -> tuple[float, float] | None:
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return None
-    return float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else 0.0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dpsda.assets import resolve
-from dpsda.errors import InputError
+from dpsda.errors import InputError, first_line
 
 
 def load_tokenizer(name: str):
@@ -51,10 +51,9 @@ def _loaded(name: str, load: Callable[[str], Any]) -> Any:
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
-            f"cannot load the model {name!r} ({reason}); give a folder or hub name, or embedded:all-minilm-l6-v2, "
-            "which needs no model hub"
+            f"cannot load the model {name!r} ({first_line(error)}); give a folder or hub name, or "
+            "embedded:all-minilm-l6-v2, which needs no model hub"
         ) from None
     finally:
         set_verbosity(before)

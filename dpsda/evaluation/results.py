@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dpsda.privacy.files import append_line
 from dpsda.runs import write_csv
 
@@ -58,6 +60,14 @@ class Results:
 
     def _torn(self) -> bool:
         return self._lines.exists() and not self._lines.read_bytes().endswith(b"\n") and self._lines.stat().st_size > 0
+
+
+def spread(values: Sequence[float | None]) -> tuple[float, float] | None:
+    """Mean and standard deviation, 0 for a single value; None where one of the values is not available."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    return float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
 
 
 def shown(value: Any, digits: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,21 +14,28 @@ from dpsda.data import DatasetSpec, PrivateCorpus, load
 from dpsda.data.spec import normalise
 from dpsda.errors import InputError
 from dpsda.evaluation.options import SubjectOptions
+from dpsda.evaluation.results import digest
+from dpsda.options import EmbeddingOptions
 from dpsda.runs import RunFolder, read_csv, read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-ENCODER = "embedded:all-minilm-l6-v2"
+BLOCK = 1 << 16  # embeddings checked at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TextSet:
     """Texts with their label values, (N,) strings for each label column of the data set that the file has."""
 
-    name: str  # the iteration, "release", or the name of a file
+    name: str  # the iteration, "release", the split, or the name of a file
     texts: Sequence[str]
     labels: dict[str, np.ndarray]
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """A hash of the texts and their labels."""
+        return digest(self.texts, *self.labels.values())
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,7 @@ class Subject:
     protected: bool
     feature_extractor: str
     min_tokens: int
+    suffix: str  # of the results' name: those of a single file are not the run's
 
     @classmethod
     def of(cls, options: SubjectOptions) -> Subject:
@@ -79,18 +88,23 @@ class Subject:
             shared=shared,
             private=root / "private",
             protected=protected,
-            feature_extractor=options.feature_extractor or config.get("feature_extractor", ENCODER),
+            feature_extractor=options.feature_extractor
+            or config.get("feature_extractor", EmbeddingOptions().feature_extractor),
             min_tokens=options.min_token_threshold,
+            suffix=f"_{Path(options.synthetic_file).stem}" if options.synthetic_file else "",
         )
 
     def chosen(self, wanted: Sequence[str]) -> list[str]:
-        """The names of the sets among `wanted`: iterations, `last` or `all`, in the order of the run."""
+        """The names of the sets in `wanted` (iterations, `last` or `all`), in the order of the run, and of iteration 0,
+        which all others are compared with."""
         names = list(self.files)
+        if not names:
+            return []
         wanted = [names[-1] if name == "last" else name for name in wanted]
         for name in wanted:
             if name != "all" and name not in names:
                 raise InputError(f"--synthetic_iteration {name}: there is none; there are: {', '.join(names)}")
-        return [name for name in names if name in wanted or "all" in wanted]
+        return [name for name in names if name in wanted or "all" in wanted or name == "0"]
 
     def read(self, name: str, *, labels: bool = False) -> TextSet:
         """One set; with `labels`, its label columns have to be there, and to hold values of their domains."""
@@ -128,7 +142,7 @@ class Subject:
 
     def results(self, name: str, *, public: bool) -> Path:
         """Where results go, without a suffix: in private/ unless the texts and what they meet may be shared."""
-        return (self.shared if public and self.protected else self.private) / name
+        return (self.shared if public and self.protected else self.private) / f"{name}{self.suffix}"
 
 
 def real_set(corpus: PrivateCorpus, name: str) -> TextSet:
@@ -150,6 +164,13 @@ def longer(texts: TextSet, tokenizer: PreTrainedTokenizerBase, min_tokens: int) 
         return texts, lengths
     rows = np.flatnonzero(lengths > min_tokens)
     return take(texts, rows), lengths[rows]
+
+
+def check_finite(name: str, vectors: np.ndarray) -> None:
+    """InputError if one of the embeddings (N, D) is not finite; they may be a large file."""
+    for start in range(0, len(vectors), BLOCK):
+        if not np.isfinite(vectors[start : start + BLOCK]).all():
+            raise InputError(f"{name}: an embedding holds NaN or infinity; take another file or model")
 
 
 def take(texts: TextSet, rows: np.ndarray) -> TextSet:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from dpsda.privacy.files import sha256
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder
 from dpsda.runs import read_csv as _read_csv
+from dpsda.runs import read_json as _read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,12 +113,10 @@ def words(texts: Sequence[str]) -> np.ndarray:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: the file is missing; this is not the whole folder of a run") from None
-    except ValueError:
-        raise InputError(f"{path}: not JSON; it was edited or damaged, restore it or use another folder") from None
+    """A json file of ours; InputError if it is none."""
+    if not path.is_file():
+        raise InputError(f"{path}: the file is missing; this is not the whole folder of a run")
+    data = _read_json(path)
     if not isinstance(data, dict):
         raise InputError(f"{path}: not a file of ours; it was edited or damaged, restore it or use another folder")
     return data

@@ -175,6 +175,16 @@ def metric_charts(measured: Measured) -> str:
     return key + charts.grid(figures[:FIRST]) + more + left_out
 
 
+def distances(found: Iterable[Measured]) -> list[str]:
+    """The charts of every file that has some, under its title."""
+    return [f"<h3>{esc(m.title)}</h3>\n{drawn}" for m in found if (drawn := metric_charts(m))]
+
+
+def scores(found: Iterable[Measured]) -> list[str]:
+    """The charts and the table of every downstream file, under its title."""
+    return [f"<h3>{esc(m.title)}</h3>\n{downstream_charts(m)}{downstream_table(m)}" for m in found]
+
+
 def metric_table(measured: Measured) -> str:
     """Every figure of the file, with what may be said of those that are not available."""
     names = metric_names(measured)

@@ -63,11 +63,7 @@ def _lede(run: FinishedRun) -> str:
 
 
 def _distances(found: list[measurements.Measured]) -> str:
-    parts = [
-        f"<h3>{esc(measured.title)}</h3>\n{drawn}"
-        for measured in found
-        if (drawn := measurements.metric_charts(measured))
-    ]
+    parts = measurements.distances(found)
     return page.section("Distances by iteration", *(parts or [page.paragraph(_nothing("metric.py"))]))
 
 
@@ -86,10 +82,7 @@ def _copies(found: list[measurements.Measured]) -> str:
 
 
 def _downstream(scores: list[measurements.Measured]) -> str:
-    parts = [
-        f"<h3>{esc(score.title)}</h3>\n{measurements.downstream_charts(score)}{measurements.downstream_table(score)}"
-        for score in scores
-    ]
+    parts = measurements.scores(scores)
     told = page.paragraph(
         "Models are trained on each set and tested on real texts. Rows in the second colour are there to compare with."
     )
@@ -174,9 +167,8 @@ def _map(run: FinishedRun, real: _Real) -> str:
         return (some[kept] - centre) @ plane
 
     def synthetic(texts: Sequence[str]) -> np.ndarray:
-        return place(
-            encoder.embed(texts, private=not run.folder.protected, desc="synthetic")
-        )  # where the run has put them
+        vectors = encoder.embed(texts, private=not run.folder.protected, desc="synthetic")  # where the run has put them
+        return place(vectors)
 
     groups = [("real texts", place(vectors), "line1")]
     start = run.start_texts()

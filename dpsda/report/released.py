@@ -301,11 +301,7 @@ def _concentration(run: FinishedRun, t: int) -> tuple[float, float] | None:
 
 
 def _distances(run: FinishedRun, found: list[measurements.Measured]) -> str:
-    parts = [
-        f"<h3>{esc(measured.title)}</h3>\n{drawn}"
-        for measured in found
-        if (drawn := measurements.metric_charts(measured))
-    ]
+    parts = measurements.distances(found)
     told = (
         "Measured against texts that are public, so that these figures cost no privacy." if run.folder.protected else ""
     )
@@ -313,10 +309,6 @@ def _distances(run: FinishedRun, found: list[measurements.Measured]) -> str:
 
 
 def _downstream(run: FinishedRun, found: list[measurements.Measured]) -> str:
-    parts = [
-        ""
-        f"<h3>{esc(measured.title)}</h3>\n{measurements.downstream_charts(measured)}{measurements.downstream_table(measured)}"
-        for measured in found
-    ]
+    parts = measurements.scores(found)
     told = "Models are trained on each set and tested on real texts."
     return page.section("What models learn from the texts", page.paragraph(told) if parts else "", *parts)
