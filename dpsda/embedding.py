@@ -9,6 +9,7 @@ decides the shape of its batch, and places that are not filled repeat the first 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 import os
@@ -165,6 +166,11 @@ class Encoder:
     def _limit(self) -> int | None:
         return self._model.max_seq_length
 
+    @functools.cached_property
+    def identity(self) -> str:
+        """A name for all that makes a vector: a model under the same name with other weights has another one."""
+        return f"{Path(self.name).name.replace(':', '-')}-{self.dtype}-{_identity(self._model)}"
+
     def _cache(self, private: bool) -> _Cache | None:
         if self._caches is None:
             return None
@@ -173,8 +179,7 @@ class Encoder:
                 (home() / "private").mkdir(parents=True, exist_ok=True)
                 (home() / "private").chmod(0o700)
             root = home() / "private" if private else home()
-            folder = f"{Path(self.name).name.replace(':', '-')}-{self.dtype}-{_identity(self._model)}"
-            self._caches[private] = _Cache(root / "embeddings" / folder, self.dim)
+            self._caches[private] = _Cache(root / "embeddings" / self.identity, self.dim)
         return self._caches[private]
 
 

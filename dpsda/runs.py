@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,3 +133,34 @@ def read_csv(path: Path | io.BytesIO) -> pd.DataFrame:
     import pandas as pd
 
     return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def whole_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """A json object of ours that has `keys`; InputError if it is none."""
+    if not path.is_file():
+        raise InputError(f"{path}: the file is missing; this is not the whole folder of a run")
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: not a file of ours; it was edited or damaged, restore it or use another folder")
+    missing = [key for key in keys if key not in data]
+    if missing:
+        raise InputError(f"{path}: {missing[0]!r} is missing; it was edited or damaged, run the run's command again")
+    return data
+
+
+def whole_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A csv of ours as strings; InputError if it is none, or has not these columns or no row."""
+    try:
+        frame = read_csv(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: the file is missing; this is not the whole folder of a run") from None
+    except ValueError:  # pandas quotes the row in its message: never pass it on
+        frame = None
+    # a first row that is too long makes an index of its first fields
+    if frame is None or frame.index.nlevels > 1 or frame.index.dtype != int:
+        raise InputError(f"{path}: not a CSV file; it was edited or damaged, restore it")
+    missing = [column for column in columns if column not in frame.columns]
+    if missing or frame.empty:
+        what = f"has no column {missing[0]!r}" if missing else "has no rows"
+        raise InputError(f"{path}: {what}; it was edited or damaged, restore it")
+    return frame.fillna("")  # a row that is too short

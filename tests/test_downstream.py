@@ -9,6 +9,7 @@ import pytest
 
 import downstream
 from dpsda.arg_utils import parse
+from dpsda.data import DatasetSpec, load
 from dpsda.errors import InputError
 from dpsda.evaluation.downstream import _Trainer, evaluate
 from dpsda.evaluation.options import DownstreamOptions, SubjectOptions
@@ -27,14 +28,21 @@ def table(path):
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-def test_rows_and_who_may_read_them(made, capsys):  # noqa: F811
+def test_rows_and_who_may_read_them(made, dataset, encoder, capsys):  # noqa: F811
     folder = made()
+    told = len(encoder.told)
     run(folder)
     everything, shared = table(folder / "private" / "downstream_test.csv"), table(folder / "downstream_test.csv")
     assert list(everything[everything.target == "stars"]["trained_on"]) == [
         *("majority", "0", "1", "2", "real", "real, all")
     ]
     assert set(everything["target"]) == {"stars", "kind"} and set(everything["seeds"]) <= {"1", "3"}
+    size = everything[everything.target == "stars"].set_index("trained_on")["texts"]
+    assert size["real"] == size["2"] == "24" and size["real, all"] == "120"  # as many as synthetic ones, and all
+    test = set(load(DatasetSpec.read(str(dataset)), "test").texts)  # of which all are in the private split, too
+    train = set(table(dataset / "train.csv")["text"]) - test
+    assert {private for private, text in encoder.told[told:] if text in train} == {True}
+    assert {private for private, text in encoder.told[told:] if text in test} == {True, False}
     # what was trained on private texts is not shared, in no file and not on the screen
     assert set(shared["trained_on"]) == {"majority", "0", "1", "2"}
     said = capsys.readouterr().out
@@ -106,6 +114,33 @@ def test_classify_and_lm_by_a_tiny_model(made, bert, dataset, capsys):  # noqa: 
     assert set(lm["target"]) == {"next token"} and float(lm.loc["2", "perplexity"]) > 1
     assert lm.loc["majority", "accuracy"] != "n/a" and lm.loc["majority", "perplexity"] == "n/a"
     assert "real" not in set(table(folder / "downstream_test.csv")["trained_on"])
+
+
+def test_what_a_run_without_noise_gives_stays_private(made, encoder, capsys):  # noqa: F811
+    folder = made(privacy={"epsilon": float("inf")})
+    told = len(encoder.told)
+    run(folder)
+    assert list(folder.iterdir()) == [folder / "private"] and (folder / "private" / "downstream_test.csv").exists()
+    assert "trained on" not in capsys.readouterr().out
+    synthetic = set(table(folder / "private" / "2" / "samples.csv")["text"])
+    assert {private for private, text in encoder.told[told:] if text in synthetic} == {True}
+
+
+def test_a_damaged_table_is_one_line(made):  # noqa: F811
+    folder = made()
+    run(folder)
+    for content, match in [
+        (b"", "not a CSV file"),
+        (b"a,b\n1,2\n", "no column 'task'"),
+        (b"\xff\xfe", "not a CSV file"),
+    ]:
+        (folder / "private" / "downstream_test.csv").write_bytes(content)
+        with pytest.raises(InputError, match=match):
+            run(folder)
+    for content, match in [("[]", "not a file of ours"), ("{}", "'dataset' is missing")]:
+        (folder / "state" / "augpe.json").write_text(content)
+        with pytest.raises(InputError, match=match):
+            run(folder)
 
 
 def test_selection_on_private_texts_is_said_and_kept_private(made, dataset):  # noqa: F811

@@ -31,8 +31,9 @@ def table(path):
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-def test_a_private_reference_stays_private(made, capsys):  # noqa: F811
+def test_a_private_reference_stays_private(made, dataset, encoder, capsys):  # noqa: F811
     folder = made()
+    told = len(encoder.told)
     before = {path for path in folder.rglob("*") if "private" not in path.relative_to(folder).parts}
     run(folder)
     found = table(folder / "private" / "metrics_train.csv")
@@ -45,6 +46,9 @@ def test_a_private_reference_stays_private(made, capsys):  # noqa: F811
     assert [json.loads(line)["set"] for line in lines] == ["floor", "0", "1", "2"]
     said = capsys.readouterr().out
     assert "nn_real" not in said and "24" not in said and "metrics_train.csv" in said
+    real, synthetic = set(pd.read_csv(dataset / "train.csv")["text"]), set(table(folder / "2" / "samples.csv")["text"])
+    assert {private for private, text in encoder.told[told:] if text in real} == {True}
+    assert {private for private, text in encoder.told[told:] if text in synthetic} == {False}
     after = {path for path in folder.rglob("*") if "private" not in path.relative_to(folder).parts}
     assert before == after
     run(folder, "--log_private")
@@ -98,13 +102,15 @@ def test_a_file_of_ones_own_and_chosen_iterations(made, tmp_path, dataset, encod
     pd.DataFrame({"text": [f"my text {i}" for i in range(30)]}).to_csv(other, index=False)
     given = tmp_path / "vectors.npy"
     np.save(given, np.random.default_rng(0).normal(size=(120, 16)).astype(np.float32))
+    before = len(encoder.told)
     run(
         tmp_path / "elsewhere",
         *("--synthetic_file", str(other), "--dataset", str(dataset), "--original_file", str(dataset / "train.csv")),
         *("--train_data_embeddings_file", str(given)),
     )
-    assert list(table(tmp_path / "elsewhere" / "private" / "metrics_file_mine.csv")["set"]) == ["floor", "mine"]
-    assert not any("number 7." in text for private, text in encoder.told[-30:])
+    assert list(table(tmp_path / "elsewhere" / "private" / "mine_metrics_file.csv")["set"]) == ["floor", "mine"]
+    assert not any("number 7." in text for _, text in encoder.told[before:])  # real vectors were given
+    assert all(private for private, _ in encoder.told[before:])  # no run vouches for the file
     with pytest.raises(InputError, match="not one row of 16 numbers for each record"):
         np.save(given, np.zeros((119, 16), np.float32))
         run(folder, "--train_data_embeddings_file", str(given))
@@ -121,6 +127,27 @@ def test_an_empty_iteration_is_a_row_that_says_so(made):  # noqa: F811
     found = table(folder / "private" / "metrics_train.csv").set_index("set")
     assert found.loc["1", "fid"] == "n/a" and found.loc["1", "why"] == "0 texts"
     assert found.loc["2", "fid"] != "n/a" and found.loc["2", "texts"] == "24"
+
+
+def test_a_small_set_that_decides_the_size_is_named(made, capsys):  # noqa: F811
+    folder = made()
+    run(folder)
+    assert "texts a side in every row" not in capsys.readouterr().out
+    samples = folder / "1" / "samples.csv"
+    samples.write_text("\r\n".join(samples.read_text().splitlines()[:6]) + "\r\n")
+    run(folder)
+    assert "5 texts a side in every row: set 1 has no more" in capsys.readouterr().out
+    run(folder, "--synthetic_iteration", "2")
+    assert "in every row" not in capsys.readouterr().out
+
+
+def test_other_weights_under_the_same_name_are_measured_again(made, encoder, monkeypatch):  # noqa: F811
+    folder = made()
+    run(folder)
+    lines = folder / "private" / "metrics_train.jsonl"
+    monkeypatch.setattr(encoder, "identity", "other weights")
+    run(folder)
+    assert len(lines.read_text().splitlines()) == 8
 
 
 def test_short_texts_are_left_out(made, dataset):  # noqa: F811
@@ -172,7 +199,7 @@ def test_a_file_that_no_run_vouches_for_is_private(made, dataset, encoder, capsy
     encoder.told = []
     run(folder, "--synthetic_file", str(dataset / "train.csv"), "--reference_split", "test")
     assert "nn_real" not in capsys.readouterr().out and not list(folder.glob("metrics*"))
-    assert (folder / "private" / "metrics_test_train.csv").exists()
+    assert (folder / "private" / "train_metrics_test.csv").exists()
     assert len(encoder.told) > 120 and all(private for private, _ in encoder.told[-120:])
 
 

@@ -214,7 +214,7 @@ def _require(path: Path, there: Sequence[str], wanted: Sequence[str]) -> None:
     for column in wanted:
         if there.count(column) != 1:
             many = "more than one" if column in there else "no"
-            raise InputError(f"{path} has {many} column {column!r}; its columns are: {', '.join(there)}")
+            raise InputError(f"{path} has {many} column {column!r} in its header")  # which may be a record
 
 
 def _parquet(path: Path, columns: list[str]) -> Iterator[pa.Table]:

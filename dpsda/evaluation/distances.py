@@ -41,13 +41,17 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
     sets = [_measured(subject.read(name), encoder, subject, private=not subject.protected) for name in names]
     size = metrics.sample_size(len(reference.texts), [len(s.texts) for s in sets], settings.private_data_size)
 
+    small = [s.name for s in sets if len(s.texts) == size]
+    if small and 2 * size < max(len(s.texts) for s in sets) and subject.protected:
+        print(f"{size:,} texts a side in every row: set {small[0]} has no more; --synthetic_iteration can leave it out")
+
     table = results.Results(target)
     given = settings.train_data_embeddings_file
     about = {
         **asdict(settings),
         "train_data_embeddings_file": given and sha256(Path(given)),
         "size": size,
-        "encoder": encoder.name,
+        "encoder": encoder.identity,
         "min_tokens": subject.min_tokens,
     }
     real = results.digest(reference.texts)

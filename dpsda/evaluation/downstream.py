@@ -7,6 +7,7 @@ strengths by.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from dpsda.errors import InputError
 from dpsda.evaluation import results
 from dpsda.evaluation.options import DownstreamOptions, SubjectOptions
 from dpsda.evaluation.subject import Subject, TextSet, check_finite, longer, real_set, take
-from dpsda.runs import read_csv, read_json, write_json
+from dpsda.runs import whole_csv, whole_json, write_json
 
 LEAST = 10  # texts of a set below which nothing is trained
 HELD = 10  # one text in so many chooses the epoch or strength
@@ -121,6 +122,12 @@ class _Trainer:
         epochs = self.settings.epochs
         yield from zip(self.settings.models, epochs * (len(self.settings.models) // len(epochs)), strict=True)
 
+    @functools.cache  # noqa: B019 (one trainer lives as long as the command)
+    def _identity(self, model: str) -> str:
+        from dpsda.evaluation.models import identity
+
+        return identity(model)
+
     def kept(self, texts: TextSet) -> TextSet:
         """Those of a set that are long enough."""
         return longer(texts, self.encoder.tokenizer, self.subject.min_tokens)[0] if self.subject.min_tokens else texts
@@ -135,7 +142,9 @@ class _Trainer:
         for name in ("seeds", "models", "epochs", "real_size"):
             del about[name]  # each has rows of its own
         about |= {
-            "encoder": self.subject.feature_extractor,
+            "encoder": self.encoder and self.encoder.identity,
+            "weights": None if self.settings.task == "probe" else self._identity(training.model),
+            "bfloat16": self.bfloat16,
             "labels": {label.column: label.domain for label in self.subject.spec.labels},
             "test": self.test.digest,
             "validation": self.validation and self.validation.digest,
@@ -260,7 +269,7 @@ def _summary(rows: list[results.Row]) -> results.Row:
 
 def _write(table: results.Results, rows: list[results.Row], task: str) -> None:
     """Make `rows` the table's, and keep those of other tasks."""
-    others = read_csv(table.csv).to_dict("records") if table.csv.exists() else []
+    others = whole_csv(table.csv, _DESCRIPTION).to_dict("records") if table.csv.exists() else []
     table.write([*(row for row in others if row["task"] != task), *rows])
 
 
@@ -281,5 +290,5 @@ def _figure(mean: float | None, std: float | None) -> str:
 def _note_selection(subject: Subject, split: str) -> None:
     """Leave a note for the page of the release, before private texts choose anything."""
     path = subject.shared / "state" / "evaluation.json"
-    known = read_json(path) if path.exists() else {}
+    known = whole_json(path) if path.exists() else {}
     write_json(path, {**known, "selected_on_private": split})

@@ -25,7 +25,8 @@ def next_token(
     desc: str,
 ) -> tuple[float, float]:
     """(accuracy, perplexity) over all next tokens of `test` of model `name`, fine-tuned on `train`; its epoch is the
-    one with the lowest perplexity on `validation`. Raises InputError if the model sees later tokens."""
+    one with the lowest perplexity on `validation`. What the tokenizer puts around a text counts as tokens, too: of
+    BERT's, the closing [SEP]. Raises InputError if the model sees later tokens."""
     torch.manual_seed(seed)
     model, tokenizer = load_causal(name)
     pad = tokenizer.pad_token_id

@@ -16,12 +16,13 @@ from dpsda.errors import InputError
 from dpsda.evaluation.options import SubjectOptions
 from dpsda.evaluation.results import digest
 from dpsda.options import EmbeddingOptions
-from dpsda.runs import RunFolder, read_csv, read_json
+from dpsda.runs import RunFolder, read_csv, whole_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BLOCK = 1 << 16  # embeddings checked at a time
+_OF_RUN = ("dataset", "split", "train_data_file", "private_share", "feature_extractor")  # what its configuration holds
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ class Subject:
     protected: bool
     feature_extractor: str
     min_tokens: int
-    suffix: str  # of the results' name: those of a single file are not the run's
+    prefix: str  # of the results' name: those of a single file are not the run's, and no page reads them as such
 
     @classmethod
     def of(cls, options: SubjectOptions) -> Subject:
@@ -61,7 +62,7 @@ class Subject:
         if RunFolder.is_run(root):
             folder = RunFolder.existing(root)
             shared, settings, protected = folder.shared, folder.state / "augpe.json", folder.protected
-            config = read_json(settings) if settings.exists() else {}
+            config = whole_json(settings, _OF_RUN) if settings.exists() else {}
         steps = {p.parent.name: p for p in shared.glob("*/samples.csv") if p.parent.name.isdigit()}
         steps = {name: steps[name] for name in sorted(steps, key=int)}
         release = shared / "release" / "synthetic.csv"
@@ -91,7 +92,7 @@ class Subject:
             feature_extractor=options.feature_extractor
             or config.get("feature_extractor", EmbeddingOptions().feature_extractor),
             min_tokens=options.min_token_threshold,
-            suffix=f"_{Path(options.synthetic_file).stem}" if options.synthetic_file else "",
+            prefix=f"{Path(options.synthetic_file).stem}_" if options.synthetic_file else "",
         )
 
     def chosen(self, wanted: Sequence[str]) -> list[str]:
@@ -142,7 +143,7 @@ class Subject:
 
     def results(self, name: str, *, public: bool) -> Path:
         """Where results go, without a suffix: in private/ unless the texts and what they meet may be shared."""
-        return (self.shared if public and self.protected else self.private) / f"{name}{self.suffix}"
+        return (self.shared if public and self.protected else self.private) / f"{self.prefix}{name}"
 
 
 def real_set(corpus: PrivateCorpus, name: str) -> TextSet:

@@ -8,15 +8,16 @@ from collections.abc import Iterable
 
 from dpsda.report import charts, measurements, page
 from dpsda.report.finished import FinishedRun
-from dpsda.report.measurements import Figure
-from dpsda.report.page import short
+from dpsda.report.measurements import Figure, Measured
+from dpsda.report.page import esc, short
 
 _LOOKS = 4  # how many methods page.css tells apart
 
 
 def build(runs: list[FinishedRun], *, public: bool) -> str:
     """The page of all figures, or of those against public references alone."""
-    figures = [_figures(run, public=public) for run in runs]
+    measured = [_measured(run, public=public) for run in runs]
+    figures = [measurements.last_figures(*of) for of in measured]
     if public:
         kind, note = "Runs compared, on public references", _public_note(runs)
         banner = ""
@@ -28,28 +29,34 @@ def build(runs: list[FinishedRun], *, public: bool) -> str:
         )
     sets = list(dict.fromkeys(run.data_set for run in runs))
     here = [(run, of) for run, of in zip(runs, figures, strict=True) if run.folder.protected or not public]
+    behind = [run.name for run, of in zip(runs, measured, strict=True) if _is_behind(run, *of)]
+    told = "Figures are those of the last set that was measured."
+    told += f" Older than the last iteration: some of {esc(', '.join(behind))}." if behind else ""
     body = [
         page.header(kind, ", ".join(sets), f"{len(here)} run{'s' if len(here) != 1 else ''} beside each other."),
         banner,
         page.paragraph(note) if note else "",
-        page.section("The runs", page.paragraph("Figures are those of the last iteration."), _table(here))
-        if here
-        else "",
+        page.section("The runs", page.paragraph(told), _table(here)) if here else "",
         *(_plots(name, [pair for pair in here if pair[0].data_set == name], alone=len(sets) == 1) for name in sets),
     ]
     return page.document("Runs compared", body)
 
 
-def _figures(run: FinishedRun, *, public: bool) -> dict[Figure, float]:
+def _measured(run: FinishedRun, *, public: bool) -> tuple[list[Measured], list[Measured]]:
+    """Distances and downstream scores of a run, as far as the page may show them."""
     folder = run.folder
     if public and not folder.protected:
-        return {}
+        return [], []
     metrics = measurements.metrics(folder.shared, public=folder.protected)
     scores = measurements.downstream(folder.shared, public=folder.protected)
     if not public and folder.protected:
         metrics += measurements.metrics(folder.private, public=False)
         scores += measurements.downstream(folder.private, public=False)
-    return measurements.last_figures(metrics, scores)
+    return metrics, scores
+
+
+def _is_behind(run: FinishedRun, metrics: list[Measured], scores: list[Measured]) -> bool:
+    return any(of.behind(run.folder.steps()) for of in (*metrics, *scores))
 
 
 def _public_note(runs: list[FinishedRun]) -> str:

@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from dpsda.errors import InputError
 from dpsda.privacy import certificate
-from dpsda.privacy.files import sha256
 from dpsda.privacy.ledger import Ledger
-from dpsda.runs import RunFolder
-from dpsda.runs import read_csv as _read_csv
-from dpsda.runs import read_json as _read_json
+from dpsda.runs import RunFolder, whole_csv, whole_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,34 +32,14 @@ class FinishedRun:
     @classmethod
     def read(cls, root: Path) -> FinishedRun:
         folder = RunFolder.existing(root)
-        path = folder.shared / certificate.FILE
+        path, texts = folder.shared / certificate.FILE, folder.release / "synthetic.csv"
         if not path.is_file():
             raise InputError(f"{root}: there is no release in this run yet; finish it with its own command first")
-        facts, config = read_json(path), read_json(folder.state / "augpe.json")
-        needed = (
-            "epsilon",
-            "delta",
-            "unit",
-            "units",
-            "mechanisms",
-            "not_protected",
-            "statement",
-            "about",
-            "ledger",
-            "files",
-        )
-        missing = [key for key in needed if key not in facts]
-        if missing:
-            raise InputError(
-                f"{path}: {missing[0]!r} is missing; it was edited or damaged, run the run's command again"
-            )
-        texts = folder.release / "synthetic.csv"
-        run = cls(folder, facts, config, read_csv(texts, ["text"]))
-        if facts["ledger"]["head"] != run.ledger.head:
-            raise InputError(f"{root}: the run has gone on since its release; finish it with its own command first")
-        if facts["files"].get(texts.name) != sha256(texts):
-            raise InputError(f"{texts}: not the file that was certified; restore it, a page would vouch for it")
-        return run
+        certificate.verify(root)
+        facts = whole_json(path, ["about"])
+        if not isinstance(facts["about"], dict):
+            raise InputError(f"{path}: 'about' is not ours; it was edited or damaged, run the run's command again")
+        return cls(folder, facts, whole_json(folder.state / "augpe.json"), whole_csv(texts, ["text"]))
 
     @property
     def name(self) -> str:
@@ -98,11 +75,11 @@ class FinishedRun:
     def start_texts(self) -> list[str]:
         """The texts of iteration 0, from before any vote."""
         path = self.folder.step(0) / "samples.csv"
-        return list(read_csv(path, ["text"])["text"]) if path.is_file() else []
+        return list(whole_csv(path, ["text"])["text"]) if path.is_file() else []
 
     def evaluation(self) -> dict[str, Any]:
         path = self.folder.state / "evaluation.json"
-        return read_json(path) if path.is_file() else {}
+        return whole_json(path) if path.is_file() else {}
 
 
 def words(texts: Sequence[str]) -> np.ndarray:
@@ -110,31 +87,3 @@ def words(texts: Sequence[str]) -> np.ndarray:
     import numpy as np
 
     return np.fromiter((len(text.split()) for text in texts), np.int64)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A json file of ours; InputError if it is none."""
-    if not path.is_file():
-        raise InputError(f"{path}: the file is missing; this is not the whole folder of a run")
-    data = _read_json(path)
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: not a file of ours; it was edited or damaged, restore it or use another folder")
-    return data
-
-
-def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """A csv of ours as strings; InputError if it is none, or has not these columns or no row."""
-    try:
-        frame = _read_csv(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: the file is missing; this is not the whole folder of a run") from None
-    except ValueError:  # pandas quotes the row in its message: never pass it on
-        frame = None
-    # a first row that is too long makes an index of its first fields
-    if frame is None or frame.index.nlevels > 1 or frame.index.dtype != int:
-        raise InputError(f"{path}: not a CSV file; it was edited or damaged, restore it")
-    missing = [column for column in columns if column not in frame.columns]
-    if missing or frame.empty:
-        what = f"has no column {missing[0]!r}" if missing else "has no rows"
-        raise InputError(f"{path}: {what}; it was edited or damaged, restore it")
-    return frame.fillna("")  # a row that is too short

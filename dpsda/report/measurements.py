@@ -5,14 +5,14 @@ A file beside the iterations is measured against a public reference; one in `pri
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from dpsda.report import charts, page
-from dpsda.report.finished import read_csv
 from dpsda.report.page import esc, number, percent, short
+from dpsda.runs import whole_csv
 
 
 class Figure(NamedTuple):
@@ -66,7 +66,14 @@ _COPIES = {
 }
 _TASKS = {"probe": "Linear probe", "classify": "Fine-tuned classifier", "lm": "Language model"}
 _SCORES = {"accuracy": "accuracy", "macro_f1": "macro F1", "perplexity": "perplexity"}
-_TRAINED_ON = {"majority": "nothing: the majority label", "real": "real texts, as many", "real, all": "all real texts"}
+NAMED = ("sampled", "release")  # sets of texts that are no iteration, in the order in which they come about
+_TRAINED_ON = {
+    "majority": "nothing: the majority label",
+    "real": "real texts, as many",
+    "real, all": "all real texts",
+    "sampled": "synthetic, before resampling",
+    "release": "synthetic, as released",
+}
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,41 @@ class Measured:
     public: bool
     columns: list[str]
     rows: list[dict[str, str]]
+
+    @property
+    def steps(self) -> list[tuple[float, dict[str, str]]]:
+        """The rows of synthetic texts, each with its place: iterations by their number, other sets to their right."""
+        key = self._key
+        rows = [row for row in self.rows if row[key].isdigit()]
+        rows = sorted(rows, key=lambda row: int(row[key]))
+        after = int(rows[-1][key]) + 1 if rows else 0
+        named = [row for name in NAMED for row in self.rows if row[key] == name]
+        places = list(dict.fromkeys(row[key] for row in named))
+        return [(float(row[key]), row) for row in rows] + [(float(after + places.index(r[key])), r) for r in named]
+
+    @property
+    def ticks(self) -> list[tuple[float, str]]:
+        """The places, with their names."""
+        names = {x: row[self._key] for x, row in self.steps}
+        numbers = [int(x) for x, name in names.items() if name.isdigit()]
+        there = charts.iteration_ticks(numbers) if numbers else []
+        return there + [(x, name) for x, name in names.items() if not name.isdigit()]
+
+    @property
+    def last(self) -> list[dict[str, str]]:
+        """The rows of the set that came last, which is the one that counts."""
+        return [row for x, row in self.steps if x == self.steps[-1][0]]
+
+    def behind(self, iterations: Sequence[int]) -> str:
+        """A note where the run has iterations beyond those that were measured; else nothing."""
+        name = self.last[0][self._key] if self.steps else ""
+        if not (name.isdigit() and iterations and int(name) < max(iterations)):
+            return ""
+        return page.paragraph(f"Measured up to iteration {name}; the run has gone on to {max(iterations)}.", "note")
+
+    @property
+    def _key(self) -> str:
+        return "set" if "set" in self.columns else "trained_on"
 
     @property
     def title(self) -> str:
@@ -104,7 +146,7 @@ def downstream(folder: Path, *, public: bool) -> list[Measured]:
 def _read(folder: Path, kind: str, needed: list[str], public: bool) -> list[Measured]:
     found = []
     for path in sorted(folder.glob(f"{kind}_*.csv")):
-        frame = read_csv(path, needed)
+        frame = whole_csv(path, needed)
         reference = path.stem.removeprefix(f"{kind}_")
         found.append(Measured(reference, public, list(frame.columns), frame.to_dict("records")))
     return found
@@ -132,31 +174,26 @@ def title(metric: str) -> str:
     return METRICS.get(metric, Metric(metric)).name
 
 
-def iterations(rows: Iterable[dict[str, str]], key: str) -> list[dict[str, str]]:
-    """The rows of synthetic texts, in order of their iteration."""
-    return sorted((row for row in rows if row[key].isdigit()), key=lambda row: int(row[key]))
-
-
 def metric_charts(measured: Measured) -> str:
     """One small chart a metric, with real against real and the start to compare with."""
-    steps, figures, absent = iterations(measured.rows, "set"), [], []
+    figures, absent = [], []
     floor = next((row for row in measured.rows if row["set"] == "floor"), {})
     for metric in metric_names(measured):
-        values = [(int(row["set"]), number(row[metric]), number(row.get(f"{metric}_std", ""))) for row in steps]
-        line = [(float(t), value) for t, value, _ in values if value is not None]
+        values = [(x, number(row[metric]), number(row.get(f"{metric}_std", ""))) for x, row in measured.steps]
+        line = [(x, value) for x, value, _ in values if value is not None]
         if not line:
             absent.append(metric)
             continue
         spread = [(value - (std or 0.0), value + (std or 0.0)) for _, value, std in values if value is not None]
         real = number(floor.get(metric, ""))
         references = [charts.Reference("real", real, left=True)] if real is not None else []
-        if line[0][0] == 0:
+        if measured.ticks[0] == (0.0, "0") and line[0][0] == 0:
             references.append(charts.Reference("start", line[0][1], "start"))
         chart = charts.lines(
             f"{title(metric)} by iteration",
             [charts.Line("synthetic", line, spread)],
             x_name="iteration",
-            x_ticks=charts.iteration_ticks([int(t) for t, _ in line]),
+            x_ticks=measured.ticks,
             references=references,
             shown=lambda value, metric=metric: shown(metric, value),
         )
@@ -175,14 +212,17 @@ def metric_charts(measured: Measured) -> str:
     return key + charts.grid(figures[:FIRST]) + more + left_out
 
 
-def distances(found: Iterable[Measured]) -> list[str]:
-    """The charts of every file that has some, under its title."""
-    return [f"<h3>{esc(m.title)}</h3>\n{drawn}" for m in found if (drawn := metric_charts(m))]
+def distances(found: Iterable[Measured], iterations: Sequence[int]) -> list[str]:
+    """The charts of every file that has some, under its title; `iterations` are those of the run."""
+    drawn = [(m, metric_charts(m)) for m in found]
+    return [f"<h3>{esc(m.title)}</h3>\n{m.behind(iterations)}{charts}" for m, charts in drawn if charts]
 
 
-def scores(found: Iterable[Measured]) -> list[str]:
-    """The charts and the table of every downstream file, under its title."""
-    return [f"<h3>{esc(m.title)}</h3>\n{downstream_charts(m)}{downstream_table(m)}" for m in found]
+def scores(found: Iterable[Measured], iterations: Sequence[int]) -> list[str]:
+    """The charts and the table of every downstream file, under its title; `iterations` are those of the run."""
+    return [
+        f"<h3>{esc(m.title)}</h3>\n{m.behind(iterations)}{downstream_charts(m)}{downstream_table(m)}" for m in found
+    ]
 
 
 def metric_table(measured: Measured) -> str:
@@ -198,7 +238,7 @@ def metric_table(measured: Measured) -> str:
         + [row[c] for c in last]
         for row in measured.rows
     ]
-    marked = [i for i, row in enumerate(measured.rows) if not row["set"].isdigit()]
+    marked = [i for i, row in enumerate(measured.rows) if not (row["set"].isdigit() or row["set"] in NAMED)]
     return page.table(head, rows, sortable=True, marked=marked)
 
 
@@ -214,12 +254,11 @@ def _with_spread(metric: str, cell: str, spread: str) -> str:
 
 
 def copies(measured: Measured) -> str:
-    """What part of the last iteration's texts copies the reference, in sentences."""
-    steps = iterations(measured.rows, "set")
+    """What part of the last set's texts copies the reference, in sentences."""
     floor = next((row for row in measured.rows if row["set"] == "floor"), {})
     sentences = []
     for column, what in _COPIES.items():
-        share = number(steps[-1].get(column, "")) if steps else None
+        share = number(measured.last[0].get(column, "")) if measured.steps else None
         if share is not None:
             real = number(floor.get(column, ""))
             beside = f"; of real texts, {percent(real)} do so" if real is not None else ""
@@ -234,21 +273,21 @@ def downstream_charts(measured: Measured) -> str:
         rows = [r for r in measured.rows if (r["task"], r["model"], r["target"]) == (task, model, target)]
         score, better = ("perplexity", "lower") if task == "lm" else ("accuracy", "higher")
         values = {r["trained_on"]: value for r in rows if (value := number(r.get(score, ""))) is not None}
-        stds = {r["trained_on"]: number(r.get(f"{score}_std", "")) or 0.0 for r in rows}
-        steps = sorted((name for name in values if name.isdigit()), key=int)
+        steps = [(x, r) for x, r in replace(measured, rows=rows).steps if r["trained_on"] in values]
         if not steps:
             continue
-        line = [(float(t), values[t]) for t in steps]
-        spread = [(values[t] - stds[t], values[t] + stds[t]) for t in steps]
+        line = [(x, values[r["trained_on"]]) for x, r in steps]
+        stds = [number(r.get(f"{score}_std", "")) or 0.0 for _, r in steps]
+        spread = [(value - std, value + std) for (_, value), std in zip(line, stds, strict=True)]
         looks = {"real": "floor", "majority": "start"}
         references = [charts.Reference(n, values[n], look, left=True) for n, look in looks.items() if n in values]
-        if steps[0] == "0" and not references:
+        if "0" in values and not references:
             references.append(charts.Reference("start", values["0"], "start"))
         chart = charts.lines(
             f"{score} by iteration",
             [charts.Line("trained on synthetic texts", line, spread)],
             x_name="iteration",
-            x_ticks=charts.iteration_ticks([int(t) for t in steps]),
+            x_ticks=measured.ticks,
             references=references,
         )
         figures.append(
@@ -270,7 +309,8 @@ def downstream_table(measured: Measured) -> str:
         for row in measured.rows
     ]
     head = ["task", "model", "target", "trained on", *first, *(_SCORES[c] for c in scores), *last]
-    marked = [i for i, row in enumerate(measured.rows) if not row["trained_on"].isdigit() or row["trained_on"] == "0"]
+    synthetic = [row["trained_on"].isdigit() or row["trained_on"] in NAMED for row in measured.rows]
+    marked = [i for i, row in enumerate(measured.rows) if not synthetic[i] or row["trained_on"] == "0"]
     return page.table(head, rows, sortable=True, marked=marked)
 
 
@@ -281,19 +321,18 @@ def trained_on(name: str) -> str:
 
 
 def last_figures(all_metrics: Iterable[Measured], all_downstream: Iterable[Measured]) -> dict[Figure, float]:
-    """What the last iteration reached, by figure; those that matter most come first."""
+    """What the last set reached, by figure; those that matter most come first."""
     found: dict[Figure, float] = {}
     main = list(METRICS)[:FIRST]
     for measured in all_metrics:
-        for row in iterations(measured.rows, "set")[-1:]:
+        for row in measured.last if measured.steps else ():
             for metric in metric_names(measured):
                 value = number(row[metric])
                 if value is not None:
                     about = METRICS.get(metric, Metric(metric))
                     found[Figure(f"{about.name}, {measured.reference}", about.better, metric in main)] = value
     for measured in all_downstream:
-        last = [row["trained_on"] for row in iterations(measured.rows, "trained_on")][-1:]
-        for row in (row for row in measured.rows if row["trained_on"] in last):
+        for row in measured.last if measured.steps else ():
             for score, name in _SCORES.items():
                 value = number(row.get(score, ""))
                 if value is not None:

@@ -47,9 +47,9 @@ def build(run: FinishedRun) -> str:
             "Computed from private data without noise: do not share.",
             "No guarantee covers this page. For whoever receives the data there is release/report.html.",
         ),
-        _distances(found),
+        _distances(run, found),
         _copies(found),
-        _downstream(list(scores.values())),
+        _downstream(run, list(scores.values())),
         _lengths(run, real),
         _map(run, real),
         _tables(found),
@@ -62,8 +62,8 @@ def _lede(run: FinishedRun) -> str:
     return f"{esc(run.method)}, {guarantee}; {len(run.frame):,} texts, run {esc(run.name)}."
 
 
-def _distances(found: list[measurements.Measured]) -> str:
-    parts = measurements.distances(found)
+def _distances(run: FinishedRun, found: list[measurements.Measured]) -> str:
+    parts = measurements.distances(found, run.folder.steps())
     return page.section("Distances by iteration", *(parts or [page.paragraph(_nothing("metric.py"))]))
 
 
@@ -74,15 +74,15 @@ def _nothing(command: str) -> str:
 def _copies(found: list[measurements.Measured]) -> str:
     parts = [f"<h3>{esc(m.title)}</h3>\n{sentences}" for m in found if (sentences := measurements.copies(m))]
     told = (
-        "The shares are those of the last iteration. Real texts repeat each other, too: the share among real texts "
-        "is what to compare with. Copies can come from the model's own training; the guarantee does not speak of "
-        "those."
+        "The shares are those of the last set that was measured. Real texts repeat each other, too: the share among "
+        "real texts is what to compare with. Copies can come from the model's own training; the guarantee "
+        "does not speak of those."
     )
     return page.section("Copied texts", *parts, page.paragraph(told, "note") if parts else "")
 
 
-def _downstream(scores: list[measurements.Measured]) -> str:
-    parts = measurements.scores(scores)
+def _downstream(run: FinishedRun, scores: list[measurements.Measured]) -> str:
+    parts = measurements.scores(scores, run.folder.steps())
     told = page.paragraph(
         "Models are trained on each set and tested on real texts. Rows in the second colour are there to compare with."
     )
@@ -153,7 +153,7 @@ def _map(run: FinishedRun, real: _Real) -> str:
     if not real.texts:
         return page.section(title, page.paragraph(_left_out(real)))
     try:
-        encoder = _encoder(run.config["feature_extractor"])
+        encoder = _encoder(str(run.config.get("feature_extractor", "")))
     except InputError as error:
         return page.section(title, page.paragraph(f"This part is left out, for want of the encoder: {esc(error)}."))
     vectors = encoder.embed(real.texts, private=True, desc="real")

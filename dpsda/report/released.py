@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dpsda.errors import InputError
 from dpsda.report import charts, measurements, page
-from dpsda.report.finished import FinishedRun, read_csv
+from dpsda.report.finished import FinishedRun
 from dpsda.report.page import esc, percent, power
+from dpsda.runs import whole_csv
 from dpsda.summary import spent
 
 if TYPE_CHECKING:
@@ -267,8 +267,8 @@ def _votes(run: FinishedRun) -> str:
     if run.folder.protected:
         vote = "noisy votes"
         noise = (
-            " Pure noise, without any vote, would give about 44 %: where candidates have few votes each, a line "
-            "near that says little."
+            " Pure noise, without any vote, would give the top tenth about 44 %: where candidates have few votes "
+            "each, a share near that says little."
         )
     return page.section(
         heading,
@@ -288,20 +288,17 @@ def _concentration(run: FinishedRun, t: int) -> tuple[float, float] | None:
     path = run.folder.step(t) / "counts.csv"
     if not path.is_file():
         return None
-    counts = read_csv(path, ["candidate_id", "noisy"])
-    try:
-        votes = np.maximum(counts["noisy"].astype(float).to_numpy(), 0.0)
-    except ValueError:
-        raise InputError(f"{path}: a count is not a number; it was edited or damaged, restore it") from None
+    counts = whole_csv(path, ["candidate_id", "noisy"])
+    votes = np.maximum(counts["noisy"].astype(float).to_numpy(), 0.0)  # the ledger vouches for the file
     if not votes.sum() > 0:
         return None
-    kept = set(read_csv(run.folder.step(t) / "samples.csv", ["id"])["id"])
+    kept = set(whole_csv(run.folder.step(t) / "samples.csv", ["id"])["id"])
     top = np.sort(votes)[::-1][: math.ceil(len(votes) / 10)]
     return float(top.sum() / votes.sum()), float(votes[counts["candidate_id"].isin(kept)].sum() / votes.sum())
 
 
 def _distances(run: FinishedRun, found: list[measurements.Measured]) -> str:
-    parts = measurements.distances(found)
+    parts = measurements.distances(found, run.folder.steps())
     told = (
         "Measured against texts that are public, so that these figures cost no privacy." if run.folder.protected else ""
     )
@@ -309,6 +306,6 @@ def _distances(run: FinishedRun, found: list[measurements.Measured]) -> str:
 
 
 def _downstream(run: FinishedRun, found: list[measurements.Measured]) -> str:
-    parts = measurements.scores(found)
+    parts = measurements.scores(found, run.folder.steps())
     told = "Models are trained on each set and tested on real texts."
     return page.section("What models learn from the texts", page.paragraph(told) if parts else "", *parts)

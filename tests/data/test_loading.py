@@ -212,7 +212,8 @@ SECRET = "5ecre7"
     [
         ("", "is empty"),
         ("text,stars\r\n", "is empty"),
-        (f"txt,stars\r\n{SECRET},1\r\n", "no column 'text'; its columns are: txt, stars"),
+        (f"txt,stars\r\n{SECRET},1\r\n", "no column 'text' in its header"),
+        (f"{SECRET},1\r\nanother,1\r\n", "no column 'text' in its header"),
         (f"text,text,stars\r\n{SECRET},a,1\r\n", "more than one column 'text'"),
         (f"text,stars\r\n{SECRET},and a comma,1\r\n", "more or fewer fields"),
         (f"text,stars\r\n{SECRET}\r\n", "more or fewer fields"),

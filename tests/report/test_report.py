@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 
 from dpsda.errors import InputError
+from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.files import sha256
 from dpsda.report import charts, released
 from dpsda.report.page import esc, number, power
@@ -84,7 +85,6 @@ def test_a_hostile_label_and_certificate_are_inert(make_run, pages):
     path = run / "release" / "certificate.json"
     facts = json.loads(path.read_text())
     facts["about"]["model"] = facts["about"]["data set"] = "<script>alert('ran')</script>"
-    facts["not_protected"].append("<img src=x onerror=alert(1)>")
     csv = run / "release" / "synthetic.csv"
     csv.write_text(csv.read_text().replace("id,parent_id,text,stars", "id,parent_id,text,<b>stars"))
     facts["files"]["synthetic.csv"] = sha256(csv)
@@ -200,7 +200,7 @@ def test_a_run_that_went_on_has_no_page_of_an_earlier_spend(make_run, pages):
     make_run(evolution={"epochs": 2})
     assert not public.exists()
     (run / "release" / "certificate.json").write_bytes(certified)
-    with pytest.raises(InputError, match="gone on since its release"):
+    with pytest.raises(PrivacyError, match="gone on since it was certified"):
         pages(run)
 
 
@@ -246,6 +246,32 @@ def test_runs_are_compared(make_run, pages, tmp_path):
     assert "<td>c</td>" not in out.read_text() and "<td>b</td>" in out.read_text()
 
 
+def test_what_is_released_counts_where_it_is_no_iteration(make_run, pages, tmp_path):
+    """With --save_syn_mode all or one_var, the released texts are a set of their own."""
+    runs = [make_run("a"), make_run("b")]
+    for run in runs:
+        path = run / "metrics_test.csv"
+        write_metrics(path, "0.7")
+        path.write_text(path.read_text() + path.read_text().splitlines()[-1].replace("2,60,1,0.7", "release,60,1,0.61"))
+        path = run / "downstream_test.csv"
+        write_downstream(path, "0.66", ("majority", "0", "1", "2", "release"))
+        path.write_text(path.read_text().replace("release,60,2,0.5", "release,60,2,0.71"))
+    comparison = words(pages(*runs)[-1])
+    assert "0.610" in comparison and "0.710" in comparison and "0.700" not in comparison and "0.660" not in comparison
+    told = words(runs[0] / "release" / "report.html")
+    assert "synthetic, as released" in told and "release" in re.findall(r">(\w+)</text>", pages(runs[0])[0].read_text())
+
+
+def test_figures_from_before_the_run_went_on_say_so(make_run, pages):
+    run, other = make_run("a", evolution={"epochs": 3}), make_run("b")
+    for folder in (run, other):
+        write_metrics(folder / "metrics_test.csv", "0.7")
+    *_, comparison = pages(run, other)
+    assert "Measured up to iteration 2; the run has gone on to 3." in words(run / "release" / "report.html")
+    assert "Measured up to" not in words(other / "release" / "report.html")
+    assert "Older than the last iteration: some of a." in words(comparison)
+
+
 # bad input
 
 
@@ -267,23 +293,35 @@ def test_what_is_missing_or_damaged_is_one_line(make_run, pages, tmp_path):
         ("metrics_test.csv", b"set,texts\n1,a\n1,a,b\n", "not a CSV file"),
         ("metrics_test.csv", b"\xff\xfe\x00", "not a CSV file"),
         ("metrics_test.csv", b"set,texts\n", "no rows"),
-        ("release/certificate.json", b"{", "not JSON"),
-        ("release/certificate.json", b"[]", "not a file of ours"),
-        ("release/certificate.json", b"{}", "'epsilon' is missing"),
+        ("release/certificate.json", b"{", "not a certificate of ours"),
+        ("release/certificate.json", b"[]", "not a certificate of ours"),
+        ("release/certificate.json", b'{"epsilon": "abc"}', "not a certificate of ours"),
+        ("downstream_test.csv", b"", "not a CSV file"),
+        ("downstream_test.csv", b"a,b\n1,2\n", "no column 'task'"),
+        ("state/augpe.json", b"[]", "not a file of ours"),
         ("state/augpe.json", b"\xff", "not JSON"),
-        ("1/counts.csv", b"candidate_id,noisy\n0-0,many\n", "count is not a number"),
+        ("1/counts.csv", b"candidate_id,noisy\n0-0,many\n", "not the result that the ledger committed"),
         ("private/metrics_train.csv", b"a,b\n1,2\n", "no column 'set'"),
-        ("release/synthetic.csv", None, "is missing"),
+        ("release/synthetic.csv", None, "not the file that was certified"),
         ("release/certificate.json", None, "no release in this run yet"),
     ]:
         path = run / name
         before = path.read_bytes() if path.exists() else None
         path.write_bytes(content) if content is not None else path.unlink()
-        with pytest.raises(InputError, match=match):
+        with pytest.raises((InputError, PrivacyError), match=match):
             pages(run)
         path.write_bytes(before) if before is not None else path.unlink()
     (run / "release" / "certificate.json").unlink()
     refused("no release in this run yet; finish it", run)
+
+
+def test_no_page_vouches_for_a_certificate_that_says_less_than_was_spent(make_run, pages):
+    run = make_run()
+    path = run / "release" / "certificate.json"
+    facts = json.loads(path.read_text())
+    path.write_text(path.read_text().replace(str(facts["epsilon"]), "0.5"))
+    with pytest.raises(PrivacyError, match=r"epsilon 0\.5 is claimed"):
+        pages(run)
 
 
 def test_help_answers_at_once():
