@@ -7,7 +7,6 @@ strengths by.
 
 from __future__ import annotations
 
-import functools
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -112,6 +111,11 @@ class _Trainer:
         self.encoder = Encoder(subject.feature_extractor, device=self.device) if needed else None
         self.test = self.real(settings.test_split)
         self.validation = self.real(settings.validation_split) if settings.validation == "private" else None
+        self._weights: dict[str, str] = {}
+        if settings.task != "probe":
+            from dpsda.evaluation.models import identity
+
+            self._weights = {model: identity(model) for model in settings.models}
         self._vectors: dict[tuple[TextSet, bool], np.ndarray] = {}
 
     def models(self) -> Iterator[tuple[str, int]]:
@@ -121,12 +125,6 @@ class _Trainer:
             return
         epochs = self.settings.epochs
         yield from zip(self.settings.models, epochs * (len(self.settings.models) // len(epochs)), strict=True)
-
-    @functools.cache  # noqa: B019 (one trainer lives as long as the command)
-    def _identity(self, model: str) -> str:
-        from dpsda.evaluation.models import identity
-
-        return identity(model)
 
     def kept(self, texts: TextSet) -> TextSet:
         """Those of a set that are long enough."""
@@ -143,7 +141,7 @@ class _Trainer:
             del about[name]  # each has rows of its own
         about |= {
             "encoder": self.encoder and self.encoder.identity,
-            "weights": None if self.settings.task == "probe" else self._identity(training.model),
+            "weights": self._weights.get(training.model),
             "bfloat16": self.bfloat16,
             "labels": {label.column: label.domain for label in self.subject.spec.labels},
             "test": self.test.digest,
