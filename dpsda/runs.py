@@ -102,6 +102,16 @@ class RunFolder:
             )
         return before
 
+    def config(self) -> dict[str, Any]:
+        """The configuration of the run: that of its first stage, and what stages after it added; {} if none is here."""
+        paths = [self.state / f"{stage}.json" for stage in ("resample", "finetune", "augpe")]
+        found = [
+            whole_json(path, ("dataset", "split", "train_data_file", "private_share"))
+            for path in paths
+            if path.exists()
+        ]
+        return {name: value for config in found for name, value in config.items()}
+
     def keep_config(self, stage: str, config: dict[str, Any]) -> None:
         write_json(self.state / f"{stage}.json", config)
 

@@ -16,13 +16,12 @@ from dpsda.errors import InputError
 from dpsda.evaluation.options import SubjectOptions
 from dpsda.evaluation.results import digest
 from dpsda.options import EmbeddingOptions
-from dpsda.runs import RunFolder, read_csv, whole_json
+from dpsda.runs import RunFolder, read_csv
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BLOCK = 1 << 16  # embeddings checked at a time
-_OF_RUN = ("dataset", "split", "train_data_file", "private_share", "feature_extractor")  # what its configuration holds
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +60,7 @@ class Subject:
         shared, config, protected = root, {}, False
         if RunFolder.is_run(root):
             folder = RunFolder.existing(root)
-            shared, settings, protected = folder.shared, folder.state / "augpe.json", folder.protected
-            config = whole_json(settings, _OF_RUN) if settings.exists() else {}
+            shared, config, protected = folder.shared, folder.config(), folder.protected
         steps = {p.parent.name: p for p in shared.glob("*/samples.csv") if p.parent.name.isdigit()}
         steps = {name: steps[name] for name in sorted(steps, key=int)}
         release = shared / "release" / "synthetic.csv"

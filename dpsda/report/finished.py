@@ -39,7 +39,7 @@ class FinishedRun:
         facts = whole_json(path, ["about"])
         if not isinstance(facts["about"], dict):
             raise InputError(f"{path}: 'about' is not ours; it was edited or damaged, run the run's command again")
-        return cls(folder, facts, whole_json(folder.state / "augpe.json"), whole_csv(texts, ["text"]))
+        return cls(folder, facts, folder.config(), whole_csv(texts, ["text"]))
 
     @property
     def name(self) -> str:
@@ -54,6 +54,11 @@ class FinishedRun:
         """The method as it is compared: the control, which keeps texts at random, is one of its own."""
         name = str(self.certificate["about"].get("method", "unknown"))
         return f"{name} (random selection)" if self.config.get("select_syn_mode") == "random" else name
+
+    @property
+    def trained(self) -> bool:
+        """Whether the texts come from a model that was trained on private records."""
+        return bool(self.ledger.reservations("finetune"))
 
     @property
     def data_set(self) -> str:

@@ -66,12 +66,12 @@ _COPIES = {
 }
 _TASKS = {"probe": "Linear probe", "classify": "Fine-tuned classifier", "lm": "Language model"}
 _SCORES = {"accuracy": "accuracy", "macro_f1": "macro F1", "perplexity": "perplexity"}
-NAMED = ("sampled", "release")  # sets of texts that are no iteration, in the order in which they come about
+NAMED = ("before", "release")  # sets of texts that are no iteration, in the order in which they come about
 _TRAINED_ON = {
     "majority": "nothing: the majority label",
     "real": "real texts, as many",
     "real, all": "all real texts",
-    "sampled": "synthetic, before resampling",
+    "before": "synthetic, before resampling",
     "release": "synthetic, as released",
 }
 
@@ -203,7 +203,7 @@ def metric_charts(measured: Measured) -> str:
     key = charts.legend(
         ("synthetic texts", "line0"),
         *([("real against real: as near as it gets", "floor")] if floor else []),
-        ("start: iteration 0, before any vote", "start"),
+        *([("start: iteration 0, before any vote", "start")] if measured.ticks[0] == (0.0, "0") else []),
     )
     whys = "; ".join(dict.fromkeys(row["why"] for row in measured.rows if row.get("why")))
     absences = f"Not available: {', '.join(map(title, absent))}{f' ({whys})' if whys else ''}."

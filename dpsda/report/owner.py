@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dpsda.errors import InputError
+from dpsda.options import EmbeddingOptions
 from dpsda.report import charts, measurements, page
 from dpsda.report.finished import FinishedRun, words
 from dpsda.report.page import esc, power
@@ -153,7 +154,7 @@ def _map(run: FinishedRun, real: _Real) -> str:
     if not real.texts:
         return page.section(title, page.paragraph(_left_out(real)))
     try:
-        encoder = _encoder(str(run.config.get("feature_extractor", "")))
+        encoder = _encoder(str(run.config.get("feature_extractor", EmbeddingOptions().feature_extractor)))
     except InputError as error:
         return page.section(title, page.paragraph(f"This part is left out, for want of the encoder: {esc(error)}."))
     vectors = encoder.embed(real.texts, private=True, desc="real")

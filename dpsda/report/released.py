@@ -153,9 +153,12 @@ def _spend(run: FinishedRun) -> str:
     if run.folder.protected:
         labels = run.certificate.get("facts", {}).get("labels", "none")
         told = f"Only these noisy figures were taken from the private data. Labels: {esc(labels)}."
+    model = "The model is only asked for text, and sees no private record."
+    if run.trained:
+        model = "The model was trained on private records: what it learnt of them are sums of clipped gradients."
     return page.section(
         "What was released of the private data",
-        page.paragraph(f"{told} The model is only asked for text, and sees no private record."),
+        page.paragraph(f"{told} {model}"),
         page.table(names, rows) if rows else page.paragraph("No release: nothing was asked of the private data."),
         _spend_by_iteration(run),
     )
@@ -243,6 +246,8 @@ def _lengths(run: FinishedRun) -> str:
 
 
 def _votes(run: FinishedRun) -> str:
+    if run.trained:
+        return ""
     heading = "How the votes gathered"
     shares = [(t, *share) for t in run.folder.steps() if (share := _concentration(run, t)) is not None]
     if not shares:
