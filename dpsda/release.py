@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpsda.privacy import certificate
 from dpsda.privacy.accounting import round_up
-from dpsda.privacy.files import appearing, sha256, write_atomic
+from dpsda.privacy.files import appearing, drop_unfinished, sha256, write_atomic
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, csv_bytes, read_json, write_json
 
@@ -31,6 +31,7 @@ def publish(
     path = folder.shared / certificate.FILE
     facts = certificate.build(ledger)
     path.unlink(missing_ok=True)
+    drop_unfinished(folder.release)
     (folder.release / "report.html").unlink(missing_ok=True)  # what dpsda.report made tells of an earlier spend
     texts, parquet, card = (folder.release / name for name in certificate.RELEASED)
     columns, count = _write_tables(texts, parquet, frames)

@@ -15,7 +15,7 @@ import numpy as np
 
 from apis.api import Prompt, TextAPI
 from dpsda.finetune.options import SamplingOptions
-from dpsda.privacy.files import appearing
+from dpsda.privacy.files import appearing, drop_unfinished
 from dpsda.shares import allocate
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Shards:
         """Draw the shards that are not there; exact repeats, of an earlier shard, too, and empty texts drop out."""
         import pandas as pd
 
+        drop_unfinished(self.folder)
         wanted = self._wanted()
         seen: set[bytes] = set()
         api: TextAPI | None = None

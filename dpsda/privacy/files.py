@@ -35,6 +35,12 @@ def appearing(path: Path, scratch_folder: Path | None = None) -> Iterator[Path]:
     _sync_folder(path.parent)
 
 
+def drop_unfinished(folder: Path) -> None:
+    """Remove what a kill left in `folder` under a temporary name."""
+    for left in folder.glob(".*.tmp"):
+        left.unlink()
+
+
 def append_line(path: Path, line: str) -> None:
     """Append one line and fsync it; a kill leaves at most a last line without its newline."""
     path.parent.mkdir(parents=True, exist_ok=True)

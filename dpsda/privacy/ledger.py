@@ -30,7 +30,7 @@ from typing import Any
 from dpsda.privacy import accounting
 from dpsda.privacy.accounting import Event
 from dpsda.privacy.errors import BudgetError, LedgerError
-from dpsda.privacy.files import append_line, sha256, write_atomic
+from dpsda.privacy.files import append_line, drop_unfinished, sha256, write_atomic
 
 RELATION = "add_remove"
 _FIRST = "0" * 64
@@ -55,8 +55,7 @@ class Ledger:
             _drop_torn_line(self.path)
             self._scratch = self.run / "private"
             self._scratch.mkdir(mode=0o700, exist_ok=True)
-            for left in self._scratch.glob(".*.tmp"):  # a draw that was killed before it was stored
-                left.unlink()
+            drop_unfinished(self._scratch)  # a draw that was killed before it was stored
         self.lines = _read(self.path)
 
     def close(self) -> None:

@@ -17,7 +17,20 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-WORDS = ["A", "thing", "number", "stars:", "low", "high", "kind:", "food", "film", "book", "|", *(f"w{i}" for i in range(35))]
+WORDS = [
+    "A",
+    "thing",
+    "number",
+    "stars:",
+    "low",
+    "high",
+    "kind:",
+    "food",
+    "film",
+    "book",
+    "|",
+    *(f"w{i}" for i in range(35)),
+]
 SIZE = len(WORDS) + 2
 
 
