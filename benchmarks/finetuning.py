@@ -14,8 +14,8 @@ import pandas as pd
 
 from dpsda.data import DatasetSpec, load
 from dpsda.evaluation import training
-from dpsda.evaluation.models import load_model
 from dpsda.evaluation.training import Example, Recipe, fit
+from dpsda.models import load_model
 
 
 def seconds(texts: list[str], multiple: int, bfloat16: bool) -> float:

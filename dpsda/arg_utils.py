@@ -22,10 +22,15 @@ from dpsda.privacy.errors import PrivacyError
 _REFUSED = {"wandb_key": "WANDB_API_KEY", "api_key": "OPENAI_API_KEY or AZURE_OPENAI_API_KEY"}
 
 # flags of the paper's code that are another flag with a value here
-_SPELLED = {"--fp16": ("--dtype", "float16"), "--no_cuda": ("--device", "cpu")}
+_SPELLED = {
+    "--fp16": ("--dtype", "float16"),
+    "--no_cuda": ("--device", "cpu"),
+    "--dp=none": ("--epsilon", "inf"),
+}
 
 # and those that are something else
 _REPLACED = {
+    "dp": "--dp none, or --epsilon inf, runs without noise; else give --epsilon or --noise",
     "fp16": "use dtype: float16",
     "no_cuda": "use device: cpu",
     "mlm_probability": "use --variation_degree_schedule",
@@ -86,7 +91,11 @@ def parse(argv: Sequence[str] | None, prog: str, description: str, *groups: type
             flag = _Flag(item, *_kind(hints[item.name]))
             known.update(dict.fromkeys((item.name, *item.metadata["aliases"]), flag))
             _add(section, flag)
-    given_words = [part for word in (sys.argv[1:] if argv is None else argv) for part in _SPELLED.get(word, (word,))]
+    words = list(sys.argv[1:] if argv is None else argv)
+    for at in range(len(words) - 1, 0, -1):
+        if words[at - 1 : at + 1] == ["--dp", "none"]:
+            words[at - 1 : at + 1] = ["--dp=none"]
+    given_words = [part for word in words for part in _SPELLED.get(word, (word,))]
     args, unknown = parser.parse_known_args(given_words)
     flags = [word.lstrip("-").split("=")[0] for word in unknown if word.startswith("--")]
     replaced = [f"--{name}: {_REPLACED[name]}" for name in flags if name in _REPLACED]

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from dpsda.privacy import certificate
 from dpsda.privacy.accounting import round_up
-from dpsda.privacy.files import sha256, write_atomic
+from dpsda.privacy.files import appearing, drop_unfinished, sha256, write_atomic
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, csv_bytes, read_json, write_json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
 
-def publish(folder: RunFolder, ledger: Ledger, frame: pd.DataFrame, about: dict[str, str]) -> dict[str, Any]:
-    """Write `frame` and what may be claimed of it into `release/`; returns the certificate.
+def publish(
+    folder: RunFolder, ledger: Ledger, frames: pd.DataFrame | Iterable[pd.DataFrame], about: dict[str, str]
+) -> dict[str, Any]:
+    """Write the texts and what may be claimed of them into `release/`; returns the certificate.
+
+    The texts are one table, or parts of one, of which no two are held at a time.
 
     `about` are lines for the data card (method, data set, model, ...), all public. The certificate is removed first and
     written last, so that a release which has one is complete.
@@ -24,17 +31,38 @@ def publish(folder: RunFolder, ledger: Ledger, frame: pd.DataFrame, about: dict[
     path = folder.shared / certificate.FILE
     facts = certificate.build(ledger)
     path.unlink(missing_ok=True)
+    drop_unfinished(folder.release)
     (folder.release / "report.html").unlink(missing_ok=True)  # what dpsda.report made tells of an earlier spend
-    parquet = io.BytesIO()
-    frame.to_parquet(parquet, index=False)
-    contents = (csv_bytes(frame), parquet.getvalue(), _card(facts, frame, about).encode())
-    files = dict(zip(certificate.RELEASED, contents, strict=True))
-    for name, data in files.items():
-        write_atomic(folder.release / name, data)
+    texts, parquet, card = (folder.release / name for name in certificate.RELEASED)
+    columns, count = _write_tables(texts, parquet, frames)
+    write_atomic(card, _card(facts, columns, count, about).encode())
     facts["about"] = about
-    facts["files"] = {name: sha256(folder.release / name) for name in files}
+    facts["files"] = {name: sha256(folder.release / name) for name in certificate.RELEASED}
     write_json(path, facts)
     return facts
+
+
+def _write_tables(texts: Path, parquet: Path, frames: pd.DataFrame | Iterable[pd.DataFrame]) -> tuple[list[str], int]:
+    """Write the csv and the parquet file part by part; the columns, and how many texts there are."""
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parts = [frames] if isinstance(frames, pd.DataFrame) else frames
+    columns: list[str] = []
+    count = 0
+    with appearing(texts) as csv_path, appearing(parquet) as parquet_path, contextlib.ExitStack() as stack:
+        out = stack.enter_context(open(csv_path, "wb"))
+        writer: pq.ParquetWriter | None = None
+        for frame in parts:
+            table = pa.Table.from_pandas(frame, preserve_index=False)
+            if writer is None:
+                columns = list(frame.columns)
+                writer = stack.enter_context(pq.ParquetWriter(parquet_path, table.schema))
+            out.write(csv_bytes(frame, header=out.tell() == 0))
+            writer.write_table(table.cast(writer.schema))
+            count += len(frame)
+    return columns, count
 
 
 def is_published(folder: RunFolder, ledger: Ledger, about: dict[str, str]) -> bool:
@@ -46,10 +74,15 @@ def is_published(folder: RunFolder, ledger: Ledger, about: dict[str, str]) -> bo
     return facts.get("about") == about and facts.get("ledger", {}).get("head") == ledger.head
 
 
-def _card(facts: dict[str, Any], frame: pd.DataFrame, about: dict[str, str]) -> str:
+def spent(ledger: Ledger) -> str:
+    """The epsilon of everything that is charged so far, as it is shown."""
+    return f"{round_up(ledger.epsilon()):g}"
+
+
+def _card(facts: dict[str, Any], columns: list[str], count: int, about: dict[str, str]) -> str:
     lines = ["# Synthetic text", "", facts["statement"], ""]
-    lines += [f"- {name}: {value}" for name, value in {**about, "texts": f"{len(frame):,}"}.items()]
-    lines += [f"- columns: {', '.join(frame.columns)}", "", "## The guarantee", ""]
+    lines += [f"- {name}: {value}" for name, value in {**about, "texts": f"{count:,}"}.items()]
+    lines += [f"- columns: {', '.join(columns)}", "", "## The guarantee", ""]
     lines += [
         "| | |",
         "|---|---|",

@@ -127,10 +127,10 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not JSON; it was edited or damaged, restore it or use another folder") from None
 
 
-def csv_bytes(frame: pd.DataFrame) -> bytes:
+def csv_bytes(frame: pd.DataFrame, *, header: bool = True) -> bytes:
     """UTF-8, RFC 4180 quoting."""
     buffer = io.StringIO()
-    frame.to_csv(buffer, index=False, lineterminator="\r\n")
+    frame.to_csv(buffer, index=False, header=header, lineterminator="\r\n")
     return buffer.getvalue().encode()
 
 

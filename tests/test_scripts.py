@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import finetune
 import main
 from dpsda.arg_utils import parse
 from dpsda.data import DatasetSpec
@@ -108,7 +109,8 @@ def test_every_yaml_is_what_its_command_takes():
         if path.name in readers:
             readers[path.name](path)
         else:
-            options = parse(["--config", str(path)], "", "", *main.GROUPS)
+            groups = finetune.GROUPS if path.name.startswith("finetune") else main.GROUPS
+            options = parse(["--config", str(path)], "", "", *groups)
             assert options[0].dataset == path.parent.name
     for data in PUBLISHED:
         configs = [ROOT / "data" / data / f"{name}.yaml" for name in ("hf", "gpt-3.5-turbo", "embeddings", "metric")]

@@ -20,7 +20,7 @@ from apis.api import Prompt, TextAPI
 from dpsda.augpe import planning
 from dpsda.augpe.options import AugPEOptions
 from dpsda.augpe.population import Population, from_nothing, prompt_lines, variations
-from dpsda.augpe.selection import allocate, select
+from dpsda.augpe.selection import select
 from dpsda.augpe.voting import vote
 from dpsda.errors import InputError
 from dpsda.privacy.accounting import round_up
@@ -28,6 +28,7 @@ from dpsda.privacy.files import write_atomic
 from dpsda.privacy.ledger import Ledger
 from dpsda.privacy.mechanism import describe
 from dpsda.runs import RunFolder, csv_bytes, read_csv, write_csv
+from dpsda.shares import allocate
 
 if TYPE_CHECKING:
     import pandas as pd

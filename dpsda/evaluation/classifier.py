@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from dpsda.evaluation.models import load_model, most_tokens
 from dpsda.evaluation.training import Example, Recipe, autocast, batches, fit
+from dpsda.models import load_model, most_tokens
 
 
 def classify(

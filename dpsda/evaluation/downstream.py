@@ -213,7 +213,7 @@ class _Trainer:
         """What a model gets that has one answer for everything."""
         test = self.test
         if target == NEXT:
-            from dpsda.evaluation.models import load_tokenizer
+            from dpsda.models import load_tokenizer
 
             tokenizer, most = load_tokenizer(model), self.settings.max_length
             rows = tokenizer(list(test.texts), truncation=True, max_length=most)["input_ids"]

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 
 from dpsda.errors import InputError
-from dpsda.evaluation.models import load_model, most_tokens
 from dpsda.evaluation.results import NotAvailable
 from dpsda.evaluation.training import Example, Recipe, autocast, batches, fit
+from dpsda.models import load_model, most_tokens
 
 
 def next_token(

@@ -2,7 +2,8 @@
 
 python -m dpsda.privacy calibrate --epsilon 1 --delta 3.56e-8 --steps 10
 python -m dpsda.privacy epsilon --noise 0.82 --delta 5e-7 --steps 439 --sampling_rate 0.02276
-python -m dpsda.privacy show RUN          the spend, release by release
+python -m dpsda.privacy calibrate --epsilon 5.98 --delta 5e-7 --steps 439 --sampling_rate 0.02276 --histogram_noise 10
+python -m dpsda.privacy show RUN          the spend, release by release, and how it splits
 python -m dpsda.privacy verify RUN        recompute the certificate from the ledger, check every hash
 python -m dpsda.privacy total RUN RUN     several runs on the same data
 """
@@ -11,9 +12,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dpsda.privacy.errors import PrivacyError
+
+if TYPE_CHECKING:
+    from dpsda.privacy import accounting
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,6 +37,9 @@ def main(argv: list[str] | None = None) -> int:
         command.add_argument("--steps", type=int, required=True, help="how many releases are composed")
         command.add_argument(
             "--sampling_rate", type=float, default=1.0, help="Poisson rate of DP-SGD; 1 (default): noisy histograms"
+        )
+        command.add_argument(
+            "--histogram_noise", type=float, help="and one histogram of sensitivity 1 at this noise multiplier"
         )
     for name, about in (("show", "what a run has spent"), ("verify", "check a run's certificate against its ledger")):
         commands.add_parser(name, help=about, description=about).add_argument("run", type=Path, metavar="RUN")
@@ -58,11 +67,17 @@ def _numbers(args: argparse.Namespace) -> None:
         raise PrivacyError(f"--steps has to be at least 1, not {args.steps}")
     if not 0 < args.sampling_rate <= 1:
         raise PrivacyError(f"--sampling_rate has to lie in (0, 1], not at {args.sampling_rate}")
+    if args.histogram_noise is not None and not args.histogram_noise > 0:
+        raise PrivacyError(f"--histogram_noise has to be above 0, not {args.histogram_noise}")
+    histogram = [accounting.DiscreteGaussian(args.histogram_noise, 1)] if args.histogram_noise else []
 
-    def events(noise: float) -> list[accounting.Event]:
+    def steps(noise: float) -> list[accounting.Event]:
         if args.sampling_rate == 1:
             return [accounting.DiscreteGaussian(noise, args.steps)]
         return [accounting.SubsampledGaussian(noise, args.sampling_rate, args.steps)]
+
+    def events(noise: float) -> list[accounting.Event]:
+        return [*steps(noise), *histogram]
 
     if args.command == "calibrate":
         noise = accounting.calibrate(events, args.epsilon, args.delta)
@@ -71,12 +86,21 @@ def _numbers(args: argparse.Namespace) -> None:
     else:
         raise PrivacyError(f"--noise has to be above 0, not {args.noise}")
     print(f"noise multiplier  {noise:.4f}")
+    if histogram:
+        print(f"  the steps alone      epsilon {_shown(steps(noise), args.delta)}")
+        print(f"  the histogram alone  epsilon {_shown(histogram, args.delta)}")
     print(f"epsilon (PLD)     {accounting.round_up(accounting.epsilon(events(noise), args.delta)):.4f}")
     bounds = accounting.cross_check(events(noise), args.delta)
     if bounds:
         print(f"epsilon (PRV)     {accounting.round_up(bounds[1]):.4f}, at least {bounds[0]:.4f}; continuous Gaussian")
     else:
         print("epsilon (PRV)     not applicable at a noise scale below 1.5")
+
+
+def _shown(events: Sequence[accounting.Event], delta: float) -> str:
+    from dpsda.privacy import accounting
+
+    return f"{accounting.round_up(accounting.epsilon(events, delta)):.4f}"
 
 
 def _run(command: str, run: Path) -> None:
@@ -96,10 +120,22 @@ def _run(command: str, run: Path) -> None:
         print(
             f"  {row['releases']:3d} x {row['stage']} {row['what']}: {row['mechanism']}, "
             f"noise multiplier {row['noise_multiplier']}, L2 sensitivity {row['l2_sensitivity']:.4g}"
+            f"{_steps(row['event'])}"
         )
+    stages = list(dict.fromkeys(str(line["stage"]) for line in ledger.reservations()))
+    if len(stages) > 1:
+        for stage in stages:
+            print(f"  {stage} alone: epsilon {_shown(ledger.events(stage), float(ledger.header['delta']))}")
     open_ones = [x["name"] for x in ledger.reservations() if ledger.result(x["name"]) is None]
     if open_ones:
         print(f"  charged and not finished: {', '.join(open_ones)}")
+
+
+def _steps(event: dict[str, Any]) -> str:
+    """What there is to say of an interval of training."""
+    if event["kind"] != "subsampled_gaussian":
+        return ""
+    return f", {event['steps']} steps at sampling rate {event['sampling_rate']:.6g}"
 
 
 def _total(runs: list[Path], delta: float | None) -> None:

@@ -16,6 +16,7 @@ from dpsda.privacy.ledger import Ledger
 FILE = "release/certificate.json"
 RELEASED = ("synthetic.csv", "synthetic.parquet", "README.md")  # beside it, each with its hash in it
 _LIBRARIES = ("dp-accounting", "prv-accountant", "opendp", "numpy")
+_TRAINING = ("torch", "opacus")
 
 NOT_PROTECTED = (
     "How long the run took, and other side channels of the machine that it ran on.",
@@ -24,6 +25,12 @@ NOT_PROTECTED = (
     "Private text that the language model or the encoder saw in its own training.",
     "Other runs on the same data: their losses add up (`python -m dpsda.privacy total RUN ...`).",
     "The number of units, which is treated as public, and the label domain and prompts, which the owner wrote.",
+)
+
+TRAINED = (
+    "The noise of training against its rounding: it is drawn in floating point, by a generator that is keyed from the "
+    "operating system's entropy and is not a cryptographic one; and a record's gradient moves, within the rounding of "
+    "the arithmetic, with the records that are computed beside it.",
 )
 
 
@@ -48,10 +55,14 @@ def build(ledger: Ledger) -> dict[str, Any]:
         "facts": header["facts"],
         "accountant": accounting.accountant(events),
         "cross_check": {"accountant": "PRV", "lower": bounds[0], "upper": bounds[1]} if bounds else None,
-        "not_protected": list(NOT_PROTECTED),
+        "not_protected": [*NOT_PROTECTED, *(TRAINED if _trained(events) else ())],
         "ledger": {"lines": len(ledger.lines), "head": ledger.head},
-        "versions": {name: version(name) for name in _LIBRARIES},
+        "versions": {name: version(name) for name in (*_LIBRARIES, *(_TRAINING if _trained(events) else ()))},
     }
+
+
+def _trained(events: list[accounting.Event]) -> bool:
+    return any(isinstance(event, accounting.SubsampledGaussian) for event in events)
 
 
 def sentence(spent: float, delta: float, unit: str) -> str:
@@ -81,12 +92,15 @@ def verify(run: Path) -> dict[str, Any]:
         raise LedgerError(f"{path}: not a certificate of ours; it was edited or damaged") from None
     if 0 < lines < len(ledger.lines) and ledger.lines[lines - 1]["hash"] == head:
         raise LedgerError(f"{path}: the run has gone on since it was certified; finish it with its own command")
+    superseded = ledger.superseded()
     for line in ledger.reservations():
         committed = ledger.result(line["name"])
         if committed is None:
             continue  # charged, never seen
         file = run / line["file"]
         if not file.is_file():
+            if line["name"] in superseded:
+                continue
             raise LedgerError(f"{file}: the result of {line['name']} is missing")
         if sha256(file) != committed:
             raise LedgerError(f"{file}: not the result that the ledger committed for {line['name']}; it was edited")

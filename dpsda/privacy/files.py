@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -13,12 +14,18 @@ def write_atomic(path: Path, data: bytes, scratch_folder: Path | None = None) ->
 
     The temporary file lies beside `path`, or in `scratch_folder` where nobody may find it after a kill.
     """
+    with appearing(path, scratch_folder) as scratch:
+        scratch.write_bytes(data)
+
+
+@contextlib.contextmanager
+def appearing(path: Path, scratch_folder: Path | None = None) -> Iterator[Path]:
+    """A temporary name to write a file under, which becomes `path` when the block ends well, as `write_atomic` does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = (scratch_folder or path.parent) / f".{path.name}.{os.getpid()}.tmp"
     try:
-        with open(scratch, "wb") as file:
-            file.write(data)
-            file.flush()
+        yield scratch
+        with open(scratch, "rb") as file:
             os.fsync(file.fileno())
         scratch.replace(path)
     except BaseException:
@@ -26,6 +33,12 @@ def write_atomic(path: Path, data: bytes, scratch_folder: Path | None = None) ->
             scratch.unlink()
         raise
     _sync_folder(path.parent)
+
+
+def drop_unfinished(folder: Path) -> None:
+    """Remove what a kill left in `folder` under a temporary name."""
+    for left in folder.glob(".*.tmp"):
+        left.unlink()
 
 
 def append_line(path: Path, line: str) -> None:

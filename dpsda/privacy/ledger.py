@@ -12,6 +12,9 @@ and nothing reads the result before it is stored, so that a kill at any moment c
 A line holds `seq`, `type`, its own fields, the hash of the line before it and its own hash. The types are `open` (unit,
 number of units, delta, relation, facts on the data), `budget` (epsilon or null), `reserve` (stage, name, mechanism,
 event, file), `retry` and `commit` (name, sha256 of the file).
+
+A reservation may say that it `continues` another release, as an interval of training does the one before. Once it is
+committed, the result that it continues is superseded: its file may go, its charge stays.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from typing import Any
 from dpsda.privacy import accounting
 from dpsda.privacy.accounting import Event
 from dpsda.privacy.errors import BudgetError, LedgerError
-from dpsda.privacy.files import append_line, sha256, write_atomic
+from dpsda.privacy.files import append_line, drop_unfinished, sha256, write_atomic
 
 RELATION = "add_remove"
 _FIRST = "0" * 64
@@ -52,8 +55,7 @@ class Ledger:
             _drop_torn_line(self.path)
             self._scratch = self.run / "private"
             self._scratch.mkdir(mode=0o700, exist_ok=True)
-            for left in self._scratch.glob(".*.tmp"):  # a draw that was killed before it was stored
-                left.unlink()
+            drop_unfinished(self._scratch)  # a draw that was killed before it was stored
         self.lines = _read(self.path)
 
     def close(self) -> None:
@@ -89,6 +91,22 @@ class Ledger:
     def result(self, name: str) -> str | None:
         """The sha256 of a committed result; None where it is not committed."""
         return next((str(x["sha256"]) for x in self.lines if x["type"] == "commit" and x["name"] == name), None)
+
+    def superseded(self) -> set[str]:
+        """The releases that a committed one continues."""
+        committed = {x["name"] for x in self.lines if x["type"] == "commit"}
+        return {str(x["continues"]) for x in self.reservations() if x["name"] in committed and x.get("continues")}
+
+    def stored(self, name: str) -> bytes:
+        """The result of a committed release. Raises LedgerError where it is not the one that was committed."""
+        committed = self.result(name)
+        line = next((x for x in self.reservations() if x["name"] == name), None)
+        if committed is None or line is None:
+            raise LedgerError(f"{self.path}: no result of {name!r} is committed")
+        path = self.run / str(line["file"])
+        if not path.is_file() or sha256(path) != committed:
+            raise LedgerError(f"{path}: not the result that the ledger committed; restore it, it is not drawn twice")
+        return path.read_bytes()
 
     def epsilon(self) -> float:
         """What is spent, reservations without a result included: an upper bound at the ledger's delta."""
@@ -129,13 +147,8 @@ class Ledger:
         not the one that was committed, or `name` was charged for something else.
         """
         path = self.run / file
-        committed = self.result(name)
-        if committed is not None:
-            if not path.is_file() or sha256(path) != committed:
-                raise LedgerError(
-                    f"{path}: not the result that the ledger committed; restore it, it is not drawn twice"
-                )
-            return path.read_bytes()
+        if self.result(name) is not None:
+            return self.stored(name)
         fields = {"stage": stage, "name": name, "file": file, **mechanism, "event": accounting.to_json(event)}
         reserved = next((x for x in self.reservations() if x["name"] == name), None)
         if reserved is None:
@@ -153,6 +166,12 @@ class Ledger:
             write_atomic(path, draw(), self._scratch)
         self._append("commit", {"stage": stage, "name": name, "sha256": sha256(path)})
         return path.read_bytes()
+
+    def drop_superseded(self) -> None:
+        """Remove the files of superseded results, which nothing reads any more."""
+        for line in self.reservations():
+            if line["name"] in self.superseded():
+                (self.run / str(line["file"])).unlink(missing_ok=True)
 
     def _check_budget(self, name: str, event: Event) -> None:
         if self.budget is None:

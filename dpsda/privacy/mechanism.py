@@ -1,7 +1,7 @@
 """The mechanisms: frozen values that carry their sensitivity, noise scale and accounting event.
 
-Both histograms take votes, one row of bins a record, and give one noisy number a bin. What is private is an argument of
-`release`, never a field. Neighbours differ by one unit added or removed.
+Both histograms take votes, one row of bins a record, and give one noisy number a bin; `GradientSum` is a stretch of
+DP-SGD. What is private is an argument of a method, never a field. Neighbours differ by one unit added or removed.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from dpsda.privacy.accounting import DiscreteGaussian, Event, Zcdp
+from dpsda.privacy.accounting import DiscreteGaussian, Event, SubsampledGaussian, Zcdp
 from dpsda.privacy.errors import PrivacyError
-from dpsda.privacy.noise import discrete_gaussian
+from dpsda.privacy.noise import discrete_gaussian, gaussian, poisson_sample
 
 NO_VOTE = -1
 Votes = npt.NDArray[np.int64]  # (records, k): the bins that a record votes for, NO_VOTE where it has fewer than k
@@ -141,7 +141,53 @@ def histogram(unit: str, noise_multiplier: float, votes: int = 1) -> Histogram:
     return RecordHistogram(noise_multiplier, votes) if unit == "record" else UserHistogram(noise_multiplier, votes)
 
 
-def describe(mechanism: Histogram) -> dict[str, Any]:
+@dataclass(frozen=True)
+class GradientSum:
+    """`steps` noisy sums of clipped gradients, each over a fresh Poisson sample of the units (Abadi et al. 2016).
+
+    Privacy: the unit is whatever contributes one vector of L2 norm at most `clip_norm` to a step's sum: a record's
+    clipped gradient, or a mean of clipped gradients of a user's records. In each step every unit is in the sample with
+    probability `sampling_rate`, independently of all else, by entropy of the operating system; the sample is never
+    stored or shown. The sum, which one unit moves by at most `clip_norm`, gets Gaussian noise of standard deviation
+    noise_multiplier * clip_norm in every coordinate, an empty sample's sum, too. The caller divides by a public number
+    (the expected size of the sample). So a step is the Poisson-subsampled Gaussian mechanism under add/remove, and the
+    steps compose adaptively. All of it holds for real numbers: the sums and the noise here are floating-point ones.
+    """
+
+    noise_multiplier: float
+    clip_norm: float
+    sampling_rate: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sampling_rate <= 1:
+            raise PrivacyError(f"a sampling rate lies in (0, 1], not at {self.sampling_rate:g}")
+        if self.noise_multiplier and not 0 < self.clip_norm < math.inf:
+            raise PrivacyError(f"a clipping norm is above 0 and finite, not {self.clip_norm:g}")
+
+    @property
+    def l2_sensitivity(self) -> float:
+        return self.clip_norm
+
+    @property
+    def scale(self) -> float:
+        """The noise scale, in units of the gradient."""
+        return self.noise_multiplier * self.clip_norm if self.noise_multiplier else 0.0
+
+    @property
+    def event(self) -> Event:
+        return SubsampledGaussian(self.noise_multiplier, self.sampling_rate, self.steps)
+
+    def sample(self, units: int) -> npt.NDArray[np.int64]:
+        """The units of one step, (B,) of 0 ... units - 1; private. B is 0 now and then."""
+        return poisson_sample(units, self.sampling_rate)
+
+    def noise(self, size: int) -> npt.NDArray[np.float32]:
+        """The noise of `size` coordinates of one step's sum, (size,)."""
+        return gaussian(self.scale, size)
+
+
+def describe(mechanism: Histogram | GradientSum) -> dict[str, Any]:
     """What the ledger and the certificate say of a mechanism."""
     return {
         "mechanism": type(mechanism).__name__,

@@ -1,6 +1,9 @@
-"""Noise from the operating system's entropy. No seed reaches it, so two runs never draw the same noise."""
+"""Noise and secret choices from the operating system's entropy. No seed reaches them: no two runs draw the same."""
 
 from __future__ import annotations
+
+import os
+import secrets
 
 import numpy as np
 import numpy.typing as npt
@@ -20,3 +23,30 @@ def discrete_gaussian(scale: float, size: int) -> npt.NDArray[np.int64]:
     domain = dp.vector_domain(dp.atom_domain(T="i64"))
     measurement = dp.m.make_gaussian(domain, dp.l2_distance(T=float), scale=float(scale))
     return np.asarray(measurement([0] * size), dtype=np.int64)
+
+
+def gaussian(scale: float, size: int) -> npt.NDArray[np.float32]:
+    """`size` independent draws from a normal distribution of standard deviation `scale`, in float32.
+
+    For sums of real vectors too long for the exact sampler. The generator is Philox under a fresh key of 128 bits from
+    the operating system, which is no cryptographic one, and its low bits are those of floating-point arithmetic; the
+    certificate says both. (PyTorch's own generator keeps 32 bits of its seed on a CPU: those can be tried one by one.)
+    """
+    if scale == 0:
+        return np.zeros(size, dtype=np.float32)
+    generator = np.random.Generator(np.random.Philox(key=secrets.randbits(128)))
+    draws = generator.standard_normal(size, dtype=np.float32)
+    draws *= np.float32(scale)
+    return draws
+
+
+def poisson_sample(size: int, rate: float) -> npt.NDArray[np.int64]:
+    """Which of `size` units are in a batch: each is with probability `rate`, independently, and nobody can know.
+
+    Every unit has 64 bits of the operating system's entropy of its own, so the probability is `rate` rounded down to a
+    multiple of 2^-64, which the accounting at `rate` covers.
+    """
+    if rate >= 1:
+        return np.arange(size, dtype=np.int64)
+    draws = np.frombuffer(os.urandom(8 * size), dtype=np.uint64)
+    return np.flatnonzero(draws < np.uint64(int(rate * 2**64))).astype(np.int64)

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpsda.augpe.selection import allocate, select
+from dpsda.augpe.selection import select
+from dpsda.shares import allocate
 
 
 @given(st.lists(st.floats(-100, 1e6), min_size=1, max_size=50), st.integers(1, 5000))

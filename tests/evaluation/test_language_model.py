@@ -9,8 +9,8 @@ import torch
 from dpsda.errors import InputError
 from dpsda.evaluation import language_model
 from dpsda.evaluation.language_model import is_causal, load_causal, next_token
-from dpsda.evaluation.models import load_model
 from dpsda.evaluation.training import Recipe
+from dpsda.models import load_model
 
 RECIPE = Recipe(epochs=6, learning_rate=1e-2, weight_decay=0.01, batch_size=8, device="cpu", bfloat16=False)
 

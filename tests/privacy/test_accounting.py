@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from dpsda.privacy import accounting
 from dpsda.privacy.accounting import (
     DiscreteGaussian,
     RdpCurve,
@@ -117,6 +118,39 @@ def test_one_gaussian():
 def test_subsampled_gaussians():
     assert epsilon([SubsampledGaussian(1.5, 0.04, 2250)], 1e-5) == pytest.approx(6.7688, abs=1e-3)
     assert epsilon([SubsampledGaussian(0.82, 4096 / 180_000, 439)], 5e-7) == pytest.approx(5.7115, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("noise", "pld", "rdp", "with_histogram"),
+    [(0.80, 6.0754, 6.8416, None), (0.81, 5.8889, 6.6287, 5.9086), (0.82, 5.7115, 6.4262, 5.7317)],
+)
+def test_the_table_of_the_two_stage_pipeline(noise, pld, rdp, with_histogram):
+    """Yu et al. 2024: q = 4096 / 180,000, 439 steps, delta 5e-7, alone and with a histogram at noise 10."""
+    steps, delta = SubsampledGaussian(noise, 4096 / 180_000, 439), 5e-7
+    assert epsilon([steps], delta) == pytest.approx(pld, abs=2e-4)
+    assert accounting._rdp_epsilon([steps], delta) == pytest.approx(rdp, abs=2e-4)
+    lower, upper = cross_check([steps], delta)
+    assert lower - 1e-3 <= pld <= upper + 1e-3 and upper - lower < 0.05
+    if with_histogram:
+        both = [steps, DiscreteGaussian(10.0, 1)]
+        assert epsilon(both, delta) == pytest.approx(with_histogram, abs=2e-4)
+        assert cross_check(both, delta) is not None
+
+
+@pytest.mark.parametrize(
+    ("noise", "scale", "expected"),
+    [(0.8072, 10.0, 5.959), (0.8072, 10 / 2**0.5, 5.979), (1.1219, 10.0, 2.897), (1.1219, 10 / 2**0.5, 2.934)],
+)
+def test_the_composed_budget_of_the_two_stage_pipeline(noise, scale, expected):
+    """Training at epsilon 5.94 or 2.86 with a histogram of sensitivity 1, and of sqrt 2 (one record replaced)."""
+    steps = SubsampledGaussian(noise, 4096 / 180_000, 439)
+    assert epsilon([steps], 5e-7) == pytest.approx(5.94 if noise < 1 else 2.86, abs=2e-3)
+    assert epsilon([steps, DiscreteGaussian(scale, 1)], 5e-7) == pytest.approx(expected, abs=2e-3)
+
+
+def test_the_histogram_alone():
+    assert epsilon([DiscreteGaussian(10.0, 1)], 5e-7) == pytest.approx(0.4125, abs=2e-3)
+    assert epsilon([DiscreteGaussian(10 / 2**0.5, 1)], 5e-7) == pytest.approx(0.5969, abs=2e-3)
 
 
 def test_one_event_with_only_a_curve_puts_all_in_rdp():

@@ -254,3 +254,62 @@ def test_runs_on_the_same_data_add_up(tmp_path):
     started(tmp_path / "user", unit="user").close()
     with pytest.raises(PrivacyError, match="unit"):
         certificate.total([one, tmp_path / "user"])
+
+
+# what a later result continues
+
+
+def chain(ledger, *names, file="{}.bin"):
+    """One release after the other, each of which continues the one before."""
+    mechanism, before = histogram("record", 5.0), None
+    for name in names:
+        fields = {**describe(mechanism), "continues": before}
+        ledger.release("test", name, file.format(name), fields, mechanism.event, lambda name=name: name.encode())
+        before = name
+
+
+def test_a_superseded_result_may_go_and_its_charge_stays(tmp_path):
+    ledger = started(tmp_path)
+    chain(ledger, "a", "b", "c")
+    spent, alone = ledger.epsilon(), len(ledger.events())
+    ledger.drop_superseded()
+    assert [(tmp_path / f"{name}.bin").exists() for name in "abc"] == [False, False, True]
+    assert ledger.epsilon() == spent and alone == 3 and ledger.stored("c") == b"c"
+    for name in "ab":
+        with pytest.raises(LedgerError, match="not drawn twice"):
+            ledger.stored(name)
+
+
+def test_nothing_is_superseded_before_the_next_is_committed(tmp_path):
+    ledger = started(tmp_path)
+    chain(ledger, "a")
+    mechanism = histogram("record", 5.0)
+    with pytest.raises(ZeroDivisionError):
+        fields = {**describe(mechanism), "continues": "a"}
+        ledger.release("test", "b", "b.bin", fields, mechanism.event, lambda: bytes(1 // 0))
+    ledger.drop_superseded()
+    assert ledger.stored("a") == b"a" and ledger.superseded() == set()
+
+
+def test_verify_wants_the_last_of_a_chain_and_only_that(tmp_path):
+    def certify():
+        ledger = started(tmp_path)
+        chain(ledger, "a", "b")
+        facts = certificate.build(ledger)
+        facts["files"] = {}
+        for name in certificate.RELEASED:
+            write_atomic(tmp_path / "release" / name, b"text")
+            facts["files"][name] = certificate.sha256(tmp_path / "release" / name)
+        write_atomic(tmp_path / certificate.FILE, json.dumps(facts).encode())
+        ledger.close()
+
+    certify()
+    certificate.verify(tmp_path)
+    (tmp_path / "a.bin").write_bytes(b"edited")
+    with pytest.raises(LedgerError, match="edited"):  # while it is there, it has to be what it was
+        certificate.verify(tmp_path)
+    (tmp_path / "a.bin").unlink()
+    certificate.verify(tmp_path)
+    (tmp_path / "b.bin").unlink()
+    with pytest.raises(LedgerError, match="result of b is missing"):
+        certificate.verify(tmp_path)

@@ -1,4 +1,4 @@
-"""Pretrained models that an evaluation fine-tunes, by hub name, folder or embedded asset."""
+"""Pretrained models that are fine-tuned, by hub name, folder or embedded asset."""
 
 from __future__ import annotations
 
@@ -29,14 +29,17 @@ def load_tokenizer(name: str):
     return tokenizer
 
 
-def load_model(kind: str, name: str, **config: Any):
-    """(model, tokenizer) of transformers' class `kind`, in float32, with `config` in place before it is built."""
+def load_model(kind: str, name: str, *, bfloat16: bool = False, **config: Any):
+    """(model, tokenizer) of transformers' class `kind`, in float32 or bfloat16, with `config` in place before it is
+    built."""
     import torch
     import transformers
 
+    dtype = torch.bfloat16 if bfloat16 else torch.float32
+
     def load(path: str):
         settings = transformers.AutoConfig.from_pretrained(path, **config)
-        return getattr(transformers, kind).from_pretrained(path, config=settings, dtype=torch.float32)
+        return getattr(transformers, kind).from_pretrained(path, config=settings, dtype=dtype)
 
     tokenizer, model = load_tokenizer(name), _loaded(name, load)
     if model.config.pad_token_id is None:

@@ -1,0 +1,126 @@
+"""LoRA on a model (Hu et al. 2021), and what is left of a training, in the format of the library that reads it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from dpsda.errors import InputError
+from dpsda.finetune.options import TuningOptions
+
+# the linear modules of attention, as families of models call them
+ATTENTION = (
+    ("q_proj", "k_proj", "v_proj", "o_proj"),
+    ("query", "key", "value"),
+    ("c_attn",),
+    ("query_key_value",),
+    ("q_lin", "k_lin", "v_lin"),
+)
+
+
+def add_lora(model: nn.Module, tuning: TuningOptions) -> nn.Module:
+    """`model` with adapters in float32 and all its own weights frozen, but for a classifier's head. Raises InputError
+    where it lacks the target modules, with the names of those that it has."""
+    from peft import LoraConfig, get_peft_model
+
+    there = linear_modules(model)
+    wanted = tuning.lora_targets or next((list(names) for names in ATTENTION if set(names) <= there), [])
+    missing = [name for name in wanted if not _found(model, name)]
+    if missing or not wanted:
+        what = f"no linear module {', '.join(missing)}" if missing else "none of the attention modules that are known"
+        raise InputError(f"{tuning.model_type} has {what}; --lora_targets takes of: {', '.join(sorted(there))}")
+    config = LoraConfig(
+        r=tuning.lora_r,
+        lora_alpha=tuning.lora_alpha,
+        lora_dropout=tuning.lora_dropout,
+        target_modules=wanted,
+        task_type="CAUSAL_LM" if tuning.task == "generator" else "SEQ_CLS",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that GPT-2's linear modules are transposed
+        return get_peft_model(model, config)
+
+
+def linear_modules(model: nn.Module) -> set[str]:
+    """The last parts of the names of the model's linear modules."""
+    from transformers.pytorch_utils import Conv1D
+
+    return {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
+
+
+def _found(model: nn.Module, target: str) -> bool:
+    from transformers.pytorch_utils import Conv1D
+
+    return any(
+        isinstance(module, nn.Linear | Conv1D) and (name == target or name.endswith(f".{target}"))
+        for name, module in model.named_modules()
+    )
+
+
+def export(model: nn.Module, tokenizer: Any, tuning: TuningOptions, folder: Path) -> None:
+    """Write the trained weights to `folder`, which appears when it is complete: an adapter as peft reads it, or a whole
+    model. Nothing in it but weights, the model's name and settings; of a local model, no path."""
+
+    def write(scratch: Path) -> None:
+        if tuning.full:
+            model.config._name_or_path = ""
+            model.save_pretrained(scratch)
+            plain(tokenizer).save_pretrained(scratch)
+            return
+        from peft import get_peft_model_state_dict
+        from safetensors.torch import save_file
+
+        tensors = get_peft_model_state_dict(model)
+        save_file(
+            {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, scratch / "adapter_model.safetensors"
+        )
+        config = model.peft_config["default"]
+        before = config.base_model_name_or_path, config.inference_mode
+        config.base_model_name_or_path, config.inference_mode = public_name(tuning.model_type), True
+        config.save_pretrained(scratch)
+        config.base_model_name_or_path, config.inference_mode = before
+
+    settle(write, folder)
+
+
+def merge(base: nn.Module, tokenizer: Any, adapter: Path, folder: Path) -> None:
+    """Write `base` with the adapter's products added to its weights, a model like any other."""
+    from peft import PeftModel
+
+    def write(scratch: Path) -> None:
+        whole = PeftModel.from_pretrained(base, adapter).merge_and_unload()
+        whole.save_pretrained(scratch)
+        plain(tokenizer).save_pretrained(scratch)
+
+    settle(write, folder)
+
+
+def plain(tokenizer: Any) -> Any:
+    """Without its chat template: the model has learned texts, not a conversation."""
+    tokenizer.chat_template = None
+    return tokenizer
+
+
+def public_name(model: str) -> str:
+    """A model as others know it: of a local path its last part."""
+    return Path(model).name if Path(model).exists() or Path(model).is_absolute() else model
+
+
+def settle(write: Callable[[Path], None], folder: Path) -> None:
+    """Have a folder written under another name and take its own when it is complete."""
+    scratch = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    for left in folder.parent.glob(f".{folder.name}.*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        write(scratch)
+        shutil.rmtree(folder, ignore_errors=True)
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,187 @@
+"""From a plan to a trained model, and from there to texts or to a test. Whatever is there already is not made again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpsda.errors import InputError
+from dpsda.finetune import planning
+from dpsda.finetune.options import SamplingOptions, TrainingOptions, TuningOptions
+from dpsda.finetune.planning import Plan
+from dpsda.privacy.ledger import Ledger
+from dpsda.runs import RunFolder, write_csv
+
+if TYPE_CHECKING:
+    from apis.api import TextAPI
+    from dpsda.data import PrivateCorpus
+    from dpsda.finetune.sampling import Shards
+    from dpsda.finetune.training import Trainer
+
+SAMPLES = "samples"  # the stage whose configuration is that of the samples
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """One run of fine-tuning on `corpus`. `weights` is where the pretrained model lies."""
+
+    folder: RunFolder
+    ledger: Ledger
+    corpus: PrivateCorpus
+    tuning: TuningOptions
+    training: TrainingOptions
+    plan: Plan
+    weights: str
+    seed: int
+
+    @property
+    def trained(self) -> Path:
+        """What a training leaves: an adapter, or a whole model."""
+        return self.folder.state / ("model" if self.tuning.full else "adapter")
+
+    @property
+    def labelled(self) -> bool:
+        return self.tuning.task == "generator" and self.tuning.conditional and bool(self.corpus.spec.labels)
+
+    def train(self) -> None:
+        """Take the steps that are left and write what was trained."""
+        left = next(planning.open_intervals(self.ledger, self.plan, self.training), None)
+        if left is None and self.trained.exists():
+            return
+        if left is not None:  # what was made of an earlier state of the model goes
+            for old in (self.trained, self._merged, self._samples):
+                shutil.rmtree(old, ignore_errors=True)
+        trainer, tokenizer = self._trainer()
+        trainer.run(self.folder, self.ledger)
+        from dpsda.finetune.adapter import export
+
+        export(trainer.model, tokenizer, self.tuning, self.trained)
+
+    def shards(self, sampling: SamplingOptions, *, public_counts: bool) -> Shards:
+        """The samples, drawn or not; it releases the label counts. InputError for samples of other settings."""
+        from dataclasses import asdict
+
+        import numpy as np
+
+        from dpsda.finetune.generator import prefixes
+        from dpsda.finetune.labels import label_counts
+        from dpsda.finetune.sampling import Shards
+
+        spec, counts = self.corpus.spec, np.ones(1)
+        if self.labelled:
+            noise = self.plan.label_noise
+            counts = label_counts(self.folder, self.ledger, self.corpus, noise, public=public_counts)
+        free = {"sampling_batch_size", "skip_sampling"}
+        config = {**asdict(sampling), "seed": self.seed}
+        if any(self._samples.glob("*.parquet")):
+            self.folder.earlier_config(SAMPLES, config, free)
+        self.folder.keep_config(SAMPLES, config)
+        cells = spec.cells if self.labelled else [()]
+        columns = spec.label_columns if self.labelled else []
+        leads = prefixes(spec, conditional=True) if self.labelled else [""]
+        return Shards(self._samples, sampling, self.seed, leads, counts, columns, cells)
+
+    def sample(self, shards: Shards, writer: Callable[[Path], TextAPI]) -> None:
+        """Draw the shards that are not there; `writer` gives an API from the folder of a model."""
+        if shards.complete():
+            return
+        model = self.trained if self.tuning.full else self._merged
+        if not model.exists():
+            from dpsda.finetune.adapter import merge
+            from dpsda.models import load_model
+
+            base, tokenizer = load_model("AutoModelForCausalLM", self.weights, bfloat16=self._bfloat16())
+            merge(base, tokenizer, self.trained, self._merged)
+        shards.draw(lambda: writer(model))
+        shutil.rmtree(self._merged, ignore_errors=True)
+
+    def test(self, test: PrivateCorpus, *, public: bool) -> tuple[Path, dict[str, Any]]:
+        """Accuracy of the classifier on a split, in a csv that lies in private/ unless the split is public."""
+        import pandas as pd
+
+        from dpsda.finetune import classifier
+        from dpsda.models import most_tokens
+
+        split = self.tuning.test_split
+        path = (self.folder.shared if public else self.folder.private) / f"dp_classifier_{split}.csv"
+        trainer, tokenizer = self._trainer()
+        trainer.run(self.folder, self.ledger)  # no step is left: it reads the last checkpoint
+        column, _ = classifier.target_column(self.corpus, self.tuning.target)
+        truth = classifier.classes(test, column)
+        most = most_tokens(trainer.model, self.tuning.max_length)
+        tokens = classifier.encode(test.texts, truth, tokenizer, most, tokenizer.pad_token_id)
+        sizes = self.training.physical_batch_size, self.training.physical_tokens
+        guessed = classifier.predict(trainer.sums.loss, tokens, trainer.device, *sizes)
+        row = {
+            "task": "classify",
+            "model": self.tuning.model_type,
+            "target": column,
+            "trained_on": "private texts, " + ("DP" if self.folder.protected else "without noise"),
+            "texts": int(self.ledger.header["units"]),
+            **{name: f"{value:.5f}" for name, value in classifier.scores(truth, guessed).items()},
+        }
+        write_csv(path, pd.DataFrame([row]))
+        return path, row
+
+    def _trainer(self) -> tuple[Trainer, Any]:
+        import torch
+
+        from dpsda.finetune import classifier, generator
+        from dpsda.finetune.adapter import add_lora
+        from dpsda.finetune.gradients import GradientSums, check_per_sample
+        from dpsda.finetune.membership import Records, Users
+        from dpsda.finetune.training import Trainer
+        from dpsda.models import load_model, most_tokens
+
+        tuning, corpus, protected = self.tuning, self.corpus, self.folder.protected
+        torch.manual_seed(self.seed)  # no secret: the first weights of adapters and heads, and dropout
+        device = self._device()
+        if tuning.task == "generator":
+            model, tokenizer = load_model("AutoModelForCausalLM", self.weights, bfloat16=self._bfloat16())
+        else:
+            column, domain = classifier.target_column(corpus, tuning.target)
+            kind = "AutoModelForSequenceClassification"
+            model, tokenizer = load_model(kind, self.weights, num_labels=len(domain))
+        vocabulary, most = model.config.vocab_size, most_tokens(model, tuning.max_length)
+        model = (model if tuning.full else add_lora(model, tuning)).to(device)
+        if tuning.task == "generator":
+            leads = generator.prefixes(corpus.spec, conditional=self.labelled)
+            tokens = generator.encode(corpus.texts, corpus.cells, leads, tokenizer, most, tokenizer.pad_token_id)
+            loss, count = generator.NextToken(model), 1
+        else:
+            truth = classifier.classes(corpus, column)
+            tokens = classifier.encode(corpus.texts, truth, tokenizer, most, tokenizer.pad_token_id)
+            loss, count = classifier.Classification(model), len(domain)
+        sums = GradientSums(model, loss, self.training.clip_norm if protected else None)
+        if protected:
+            tolerance = 0.1 if model.dtype == torch.bfloat16 else 1e-3
+            check_per_sample(sums, generator.made_up(vocabulary, device, count), tolerance)
+        by_user = self.ledger.header["unit"] == "user"
+        members = Users(corpus.users, self.training.examples_per_user) if by_user else Records(corpus.num_records)
+        if members.units != self.ledger.header["units"]:
+            raise InputError(f"{self.folder.root}: the run was planned for another number of units")
+        return Trainer(model, sums, tokens, members, self.training, self.plan, device), tokenizer
+
+    def _device(self) -> str:
+        import torch
+
+        return self.tuning.device if self.tuning.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+    def _bfloat16(self) -> bool:
+        """Whether the frozen weights are in bfloat16."""
+        from dpsda.embedding import multiplies_bfloat16
+
+        if self.tuning.full or self.tuning.dtype == "float32":
+            return False
+        return self.tuning.dtype == "bfloat16" or multiplies_bfloat16(self._device())
+
+    @property
+    def _merged(self) -> Path:
+        return self.folder.state / "merged"
+
+    @property
+    def _samples(self) -> Path:
+        return self.folder.state / "samples"

@@ -1,0 +1,91 @@
+"""Texts from a trained generator, a shard at a time: a million of them, without a million in memory.
+
+It costs no privacy: the model and the label counts are released already.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from apis.api import Prompt, TextAPI
+from dpsda.finetune.options import SamplingOptions
+from dpsda.privacy.files import appearing, drop_unfinished
+from dpsda.shares import allocate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Shards:
+    """`options.num_samples` texts below `folder`, in shards that are drawn once. Labels go by `shares`, (cells,) noisy
+    counts; `columns` and `cells` are the label columns and their values, empty without labels."""
+
+    folder: Path
+    options: SamplingOptions
+    seed: int
+    leads: list[str]  # what stands before a text of each cell
+    shares: np.ndarray
+    columns: list[str]
+    cells: list[tuple[str, ...]]
+
+    @property
+    def paths(self) -> list[Path]:
+        count = -(-self.options.num_samples // self.options.shard_size)
+        return [self.folder / f"part-{number:05d}.parquet" for number in range(count)]
+
+    def complete(self) -> bool:
+        return all(path.exists() for path in self.paths)
+
+    def draw(self, writer: Callable[[], TextAPI]) -> None:
+        """Draw the shards that are not there; exact repeats, of an earlier shard, too, and empty texts drop out."""
+        import pandas as pd
+
+        drop_unfinished(self.folder)
+        wanted = self._wanted()
+        seen: set[bytes] = set()
+        api: TextAPI | None = None
+        for number, path in enumerate(self.paths):
+            if path.exists():
+                seen.update(_digest(text) for text in pd.read_parquet(path, columns=["text"])["text"])
+                continue
+            api = api or writer()
+            start = number * self.options.shard_size
+            cells = wanted[start : start + self.options.shard_size]
+            prompts = [Prompt(self.leads[cell], max_new_tokens=self.options.length) for cell in cells]
+            answers = api.generate(prompts, self._number(number))
+            rows = []
+            for place, (cell, answer) in enumerate(zip(cells, answers, strict=True), start):
+                text = (answer or "").strip()
+                if text and (digest := _digest(text)) not in seen:
+                    seen.add(digest)
+                    rows.append((f"s-{place}", "", text, *(self.cells[cell] if self.columns else ())))
+            frame = pd.DataFrame(rows, columns=["id", "parent_id", "text", *self.columns], dtype=str)
+            with appearing(path) as scratch:
+                frame.to_parquet(scratch, index=False)
+
+    def frames(self) -> Iterator[pd.DataFrame]:
+        """id, parent_id (empty), text, then the label columns, shard by shard."""
+        import pandas as pd
+
+        for path in self.paths:
+            yield pd.read_parquet(path)
+
+    def _wanted(self) -> np.ndarray:
+        """(num_samples,) the label cell of each text: the shares, in an order that the seed gives."""
+        sizes = allocate(self.shares, self.options.num_samples)
+        cells = np.repeat(np.arange(len(sizes)), sizes)
+        return np.random.default_rng([self.seed, 0]).permutation(cells)
+
+    def _number(self, shard: int) -> int:
+        return int(np.random.SeedSequence([self.seed, 1, shard]).generate_state(1)[0])
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

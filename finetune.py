@@ -1,0 +1,123 @@
+"""DP fine-tuning: train a language model on private texts by DP-SGD or DP-Adam, and sample texts from it.
+
+    python finetune.py --config data/rotten_tomatoes/finetune.yaml
+    python finetune.py --dataset my_data --epsilon 4 --result_folder runs/tuned --dry_run
+    python finetune.py --dataset my_data --epsilon 4 --histogram_noise 10 --result_folder runs/tuned
+    python finetune.py --dataset my_data --dp none --result_folder runs/reference
+    python finetune.py --dataset my_data --epsilon 4 --task classifier --model_type embedded:all-minilm-l6-v2 \\
+        --learning_rate 5e-4 --result_folder runs/classifier
+
+The same command continues a run that was stopped; a larger --epochs or --epsilon extends one that is complete.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dpsda.arg_utils import parse, run
+from dpsda.errors import InputError
+from dpsda.finetune.options import SamplingOptions, TrainingOptions, TuningOptions
+from dpsda.options import DataOptions, PrivacyOptions, RunOptions
+
+if TYPE_CHECKING:
+    from apis.api import TextAPI
+
+GROUPS = (DataOptions, PrivacyOptions, TuningOptions, TrainingOptions, SamplingOptions, RunOptions)
+
+
+def main() -> None:
+    options = parse(None, "python finetune.py", __doc__ or "", *GROUPS)
+    if not options[-1].dry_run:
+        finetune(Path(options[-1].result_folder), *options)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        finetune(Path(scratch), *options)
+    print("that was a dry run: no model was trained, nothing is kept")
+
+
+def finetune(
+    root: Path,
+    data: DataOptions,
+    privacy: PrivacyOptions,
+    tuning: TuningOptions,
+    training: TrainingOptions,
+    sampling: SamplingOptions,
+    run: RunOptions,
+) -> None:
+    """One run of fine-tuning in folder `root`, from its options to its release or its test."""
+    from dpsda import release, start
+    from dpsda.data import DatasetSpec, load
+    from dpsda.finetune.planning import describe_plan, plan
+    from dpsda.finetune.route import Route
+
+    if data.reference_split or run.log_online:
+        raise InputError(
+            "--reference_split and --log_online have nothing to show here: losses on private texts are private"
+        )
+    spec = DatasetSpec.read(data.dataset)
+    corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share)
+    classify = tuning.task == "classifier"
+    test = load(spec, tuning.test_split) if classify and not run.dry_run else None
+    with start.open_run(root, corpus, privacy) as (folder, ledger):
+        config, free = start.configuration(spec, data, privacy, tuning, training, run)
+        del config[start.PROMPTS]
+        counted = not classify and tuning.conditional and bool(spec.labels) and privacy.label_counts == "private"
+        made = plan(folder, ledger, privacy, training, config, free, label_counts=counted)
+        print(describe_plan(ledger, privacy, made, training, label_counts=counted))
+        if run.dry_run:
+            return
+        weights = _weights(tuning.model_type)
+        route = Route(folder, ledger, corpus, tuning, training, made, weights, run.seed)
+        route.train()
+        print(f"trained: {route.trained}, epsilon {release.spent(ledger)} spent")
+        if test is not None:
+            public = tuning.test_split in spec.public
+            path, row = route.test(test, public=public)
+            if run.log_private or (public and folder.protected):
+                print(f"{row['target']}: accuracy {row['accuracy']}, macro F1 {row['macro_f1']} on {tuning.test_split}")
+            print(f"test: {path}")
+        elif not sampling.skip_sampling:
+            shards = route.shards(sampling, public_counts=privacy.label_counts == "public")
+            about = {
+                "method": "DP fine-tuning" if privacy.protected else "fine-tuning without noise",
+                "data set": spec.name,
+                "model": tuning.model_type,
+                "trained": "all weights" if tuning.full else f"LoRA of rank {tuning.lora_r}",
+                "training": f"{made.steps:,} steps of {training.optimizer}, batch {training.batch_size:,}",
+                "samples": f"{sampling.num_samples:,} drawn, temperature {sampling.temperature:g}",
+            }
+            if release.is_published(folder, ledger, about):
+                print(f"{root}: this run is complete; a larger --epochs or --epsilon extends it")
+                return
+            route.sample(shards, lambda model: _writer(model, tuning, sampling))
+            facts = release.publish(folder, ledger, shards.frames(), about)
+            print(f"{facts['statement']}\nrelease: {folder.release}")
+
+
+def _weights(name: str) -> str:
+    """The folder or hub name of a model; a packed one is unpacked first."""
+    from apis.gguf import dense
+    from dpsda.assets import resolve
+
+    path = Path(resolve(name))
+    return str(dense(path)) if path.suffix == ".gguf" else str(resolve(name))
+
+
+def _writer(model: Path, tuning: TuningOptions, sampling: SamplingOptions) -> TextAPI:
+    from apis.hf_api import HFAPI
+
+    return HFAPI(
+        str(model),
+        device=tuning.device,
+        dtype=tuning.dtype,
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        batch_size=sampling.sampling_batch_size,
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,78 @@
+"""Shards of samples: each drawn once, repeats and empty texts dropped, labels by the shares."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from apis.api import TextAPI
+from dpsda.finetune.options import SamplingOptions
+from dpsda.finetune.sampling import Shards
+
+
+class Counting(TextAPI):
+    """Answers with the prompt and a number that repeats after `period`; every tenth answer is empty or None."""
+
+    def __init__(self, period: int = 10**9) -> None:
+        self.period, self.calls, self.asked = period, 0, []
+
+    def generate(self, prompts, seed, on_answer=lambda number, answer: None):
+        self.calls += 1
+        self.asked += prompts
+        first = (seed % 1000) * 1000
+        numbers = [(first + i) % self.period for i in range(len(prompts))]
+        return [
+            (None, " \n")[i // 10 % 2] if i % 10 == 9 else f" {p.text}{n} "
+            for i, (p, n) in enumerate(zip(prompts, numbers, strict=True))
+        ]
+
+
+def shards(folder, count=100, size=30, **options) -> Shards:
+    settings = SamplingOptions(num_samples=count, shard_size=size, length=5, **options)
+    return Shards(folder, settings, 0, ["low: ", "high: "], np.array([3.0, 1.0]), ["stars"], [("low",), ("high",)])
+
+
+def whole(made: Shards) -> pd.DataFrame:
+    return pd.concat(list(made.frames()))
+
+
+def test_labels_go_by_their_shares_and_stand_before_the_text(tmp_path):
+    api, made = Counting(), shards(tmp_path)
+    made.draw(lambda: api)
+    assert made.complete() and api.calls == 4
+    assert sum(p.text == "low: " for p in api.asked) == 75 and {p.max_new_tokens for p in api.asked} == {5}
+    frame = whole(made)
+    assert list(frame.columns) == ["id", "parent_id", "text", "stars"] and frame.id.is_unique
+    assert len(frame) == 90 and (frame.text == frame.text.str.strip()).all()  # 3 + 3 + 3 + 1 answers were empty
+    assert (frame.text.str.split(":").str[0] == frame.stars).all()
+
+
+def test_exact_repeats_drop_out_across_shards_and_restarts(tmp_path):
+    one, made = Counting(period=7), shards(tmp_path / "one", count=100)
+    made.draw(lambda: one)
+    frame = whole(made)
+    assert frame.text.is_unique and len(frame) <= 14
+    again = shards(tmp_path / "two", count=100)
+    for path in again.paths[:2]:  # killed after two shards
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes((tmp_path / "one" / path.name).read_bytes())
+    (tmp_path / "two" / ".part-00002.parquet.77.tmp").write_bytes(b"half")
+    two = Counting(period=7)
+    again.draw(lambda: two)
+    assert two.calls == 2 and whole(again).equals(frame)
+    assert sorted(p.name for p in (tmp_path / "two").iterdir()) == [p.name for p in again.paths]
+
+
+def test_a_complete_set_loads_no_model(tmp_path):
+    made = shards(tmp_path)
+    made.draw(Counting)
+    made.draw(lambda: pytest.fail("a model was loaded"))
+
+
+def test_negative_counts_are_no_share(tmp_path):
+    made = Shards(
+        tmp_path, SamplingOptions(num_samples=10), 0, ["a", "b"], np.array([-4.0, 2.0]), ["x"], [("a",), ("b",)]
+    )
+    made.draw(Counting)
+    assert set(whole(made).x) == {"b"}

@@ -1,0 +1,395 @@
+"""Whole runs of finetune.py on tiny random models."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import finetune
+from dpsda.arg_utils import parse
+from dpsda.errors import InputError
+from dpsda.finetune.generator import made_up
+from dpsda.privacy import certificate
+from dpsda.privacy.errors import PrivacyError
+from dpsda.privacy.ledger import Ledger
+from tests.conftest import write_rows
+from tests.finetune.conftest import SIZE, saved
+from tests.finetune.made import options
+
+ROOT = Path(finetune.__file__).parent
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory) -> str:
+    return saved("llama", tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory) -> str:
+    return saved("bert", tmp_path_factory.mktemp("bert"))
+
+
+def run(root, dataset, model, **settings) -> pd.DataFrame | None:
+    finetune.finetune(root, *options(dataset, model, **settings))
+    files = [root / p / "release" / "synthetic.csv" for p in ("", "private")]
+    return next((pd.read_csv(p, keep_default_na=False) for p in files if p.exists()), None)
+
+
+def ledger(root) -> Ledger:
+    return Ledger(root, read_only=True)
+
+
+def refused(root, dataset, model, match, **settings) -> None:
+    with pytest.raises((InputError, PrivacyError), match=match) as error:
+        run(root, dataset, model, **settings)
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_leaves_what_it_promises(tmp_path, dataset, llama, capsys):
+    texts = run(tmp_path, dataset, llama, privacy={"epsilon": 3.0})
+    assert list(texts.columns) == ["id", "parent_id", "text", "stars", "kind"] and 20 < len(texts) <= 40
+    assert texts.text.is_unique and set(texts.stars) <= {"low", "high"}
+    facts = certificate.verify(tmp_path)
+    assert 2.99 < facts["epsilon"] <= 3 and facts["accountant"] == "PLD" and "rounding" in facts["not_protected"][-1]
+    names = [x["name"] for x in ledger(tmp_path).reservations()]
+    assert names == ["steps/0-2", "steps/2-4", "steps/4-6", "label_counts"]
+    assert [p.name for p in (tmp_path / "state" / "checkpoints").iterdir()] == ["4-6.safetensors"]
+    assert not (tmp_path / "state" / "merged").exists() and not list(tmp_path.rglob(".*.tmp*"))
+    printed = capsys.readouterr().out
+    assert "30 / 120 = 0.25" in printed and facts["statement"] in printed
+    head = ledger(tmp_path).head
+    assert run(tmp_path, dataset, llama, privacy={"epsilon": 3.0}).equals(texts)
+    assert "complete" in capsys.readouterr().out and ledger(tmp_path).head == head
+
+
+def test_a_larger_budget_extends_a_run(tmp_path, dataset, llama):
+    first = run(tmp_path, dataset, llama, privacy={"epsilon": 3.0})
+    refused(tmp_path, dataset, llama, "larger --epsilon", privacy={"epsilon": 3.0}, training={"steps": 60})
+    second = run(tmp_path, dataset, llama, privacy={"epsilon": 5.0}, training={"steps": 9})
+    facts = certificate.verify(tmp_path)
+    assert 3 < facts["epsilon"] <= 5 and not second.text.equals(first.text)
+    assert [x["name"] for x in ledger(tmp_path).reservations()][-2:] == ["steps/6-8", "steps/8-9"]
+
+
+def test_the_adapter_is_peft_s_and_the_samples_are_its_own(tmp_path, dataset, llama):
+    """Loaded by peft on the base model it gives the logits of the last checkpoint."""
+    from peft import PeftModel
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    run(tmp_path, dataset, llama, sampling={"skip_sampling": True})
+    adapter = tmp_path / "state" / "adapter"
+    assert sorted(p.name for p in adapter.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    text = (adapter / "adapter_config.json").read_text()
+    assert str(Path(llama).parent) not in text and json.loads(text)["base_model_name_or_path"] == Path(llama).name
+    base = AutoModelForCausalLM.from_pretrained(llama).eval()
+    inputs = {"input_ids": made_up(SIZE, "cpu")["input_ids"]}
+    with torch.no_grad():
+        before = base(**inputs).logits
+        tuned = PeftModel.from_pretrained(base, adapter).eval()
+        after = tuned(**inputs).logits
+    assert not torch.allclose(before, after, atol=1e-4)
+    last = load_file(tmp_path / "state" / "checkpoints" / "4-6.safetensors")
+    stored = load_file(adapter / "adapter_model.safetensors")
+    for name, tensor in stored.items():
+        assert torch.equal(tensor, last["weight/" + name.replace(".weight", ".default.weight")])
+    assert not (tmp_path / "release").exists() and len(ledger(tmp_path).reservations()) == 3
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_without_noise_everything_stays_private(tmp_path, dataset, llama, capsys, full):
+    _, privacy, *_ = parse(["--dataset", "x", "--result_folder", "y", "--dp", "none"], "", "", *finetune.GROUPS)
+    assert not privacy.protected
+    run(tmp_path, dataset, llama, privacy={"epsilon": privacy.epsilon}, tuning={"full": full})
+    assert [p.name for p in tmp_path.iterdir()] == ["private"]
+    assert (tmp_path / "private" / "state" / ("model" if full else "adapter")).is_dir()
+    assert "nothing is protected" in capsys.readouterr().out and certificate.verify(tmp_path)["epsilon"] == "inf"
+    refused(tmp_path, dataset, llama, "with and without noise", privacy={"noise": 1.0}, tuning={"full": full})
+
+
+def test_labels_that_are_public_or_not_asked_for_are_no_event(tmp_path, dataset, llama):
+    public = run(tmp_path / "a", dataset, llama, privacy={"noise": 1.0, "label_counts": "public"})
+    plain = run(tmp_path / "b", dataset, llama, tuning={"conditional": False})
+    assert "stars" in public and list(plain.columns) == ["id", "parent_id", "text"]
+    for name in "ab":
+        assert [x["name"] for x in ledger(tmp_path / name).reservations()] == ["steps/0-2", "steps/2-4", "steps/4-6"]
+
+
+def test_all_weights_and_users(tmp_path, dataset, llama):
+    training = {"batch_size": 10, "examples_per_user": 2, "optimizer": "sgd"}
+    run(
+        tmp_path,
+        dataset,
+        llama,
+        privacy={"noise": 1.0, "privacy_unit": "user"},
+        tuning={"full": True},
+        training=training,
+    )
+    facts = certificate.verify(tmp_path)
+    assert facts["unit"] == "user" and facts["units"] == 30 and facts["accountant"] == "RDP"
+    assert facts["mechanisms"][0]["event"]["sampling_rate"] == 10 / 30 and "120" not in json.dumps(facts)
+    assert "path" not in (tmp_path / "state" / "model" / "config.json").read_text()
+
+
+def test_one_seed_and_two_noises(tmp_path, dataset, llama):
+    for name in ("one", "two"):
+        run(tmp_path / name, dataset, llama, seed=5)
+    for file in ("state/adapter/adapter_model.safetensors", "state/checkpoints/4-6.safetensors", "label_counts.csv"):
+        assert (tmp_path / "one" / file).read_bytes() != (tmp_path / "two" / file).read_bytes()
+
+
+def test_a_classifier_is_tested_on_a_public_split(tmp_path, dataset, bert, capsys):
+    tuning = {"task": "classifier", "target": "kind"}
+    run(tmp_path / "a", dataset, bert, tuning=tuning)
+    row = pd.read_csv(tmp_path / "a" / "dp_classifier_test.csv").iloc[0]
+    assert row.target == "kind" and 0 <= row.accuracy <= 1 and row.texts == 120
+    assert "accuracy" in capsys.readouterr().out
+    assert [x["name"] for x in ledger(tmp_path / "a").reservations()] == ["steps/0-2", "steps/2-4", "steps/4-6"]
+    (dataset / "spec.yaml").write_text((dataset / "spec.yaml").read_text().replace("  public: [test]\n", ""))
+    run(tmp_path / "b", dataset, bert, tuning=tuning)
+    assert (tmp_path / "b" / "private" / "dp_classifier_test.csv").exists()
+    assert not (tmp_path / "b" / "dp_classifier_test.csv").exists() and "accuracy" not in capsys.readouterr().out
+
+
+def test_a_classifier_learns_without_noise(tmp_path, dataset, bert):
+    """The word tells the label: 'film' texts of one kind, 'food' texts of the other."""
+    rows = [
+        {"text": f"A {w} thing", "stars": s, "kind": "film", "author": f"a{i}"}
+        for i in range(60)
+        for w, s in (("w1", "low"), ("w2", "high"))
+    ]
+    write_rows(dataset / "train.csv", rows)
+    training = {"batch_size": 60, "steps": 60, "checkpoint_steps": 60}
+    tuning = {"task": "classifier", "full": True}
+    run(tmp_path, dataset, bert, privacy={"epsilon": float("inf")}, tuning=tuning, training=training)
+    assert pd.read_csv(tmp_path / "private" / "dp_classifier_test.csv").accuracy[0] > 0.95
+
+
+# crashes
+
+DRIVER = """
+import os, random, signal, sys, time
+sys.path[:0] = [{root!r}]
+import opacus, peft, torch, transformers, finetune, apis.hf_api, pandas, pyarrow.parquet, scipy.stats, dp_accounting
+import dpsda.finetune.route, dpsda.finetune.training, dpsda.finetune.sampling, dpsda.finetune.adapter, dpsda.models
+from pathlib import Path
+from tests.finetune.made import options
+torch.set_num_threads(1)
+def whole():
+    child = os.fork()
+    if not child:
+        finetune.finetune(Path({run!r}), *options(Path({dataset!r}), {model!r}, training={{"steps": 8}}))
+        os._exit(0)
+    return child
+start = time.monotonic()
+assert os.waitpid(whole(), 0)[1] == 0
+full = time.monotonic() - start
+print(full, flush=True)
+draw = random.Random()
+for line in sys.stdin:  # one kill a line
+    child = whole()
+    time.sleep(draw.uniform(0.02, 0.9) * full)
+    os.kill(child, signal.SIGKILL)
+    code = os.waitpid(child, 0)[1]
+    print(code, flush=True)
+"""
+
+
+def test_killed_at_ten_random_moments_a_run_still_spends_what_it_would_have(tmp_path, dataset, llama):
+    """SIGKILL in training and sampling, each on what the one before left: no event twice, no stored result replaced."""
+    root = tmp_path / "run"
+    code = DRIVER.format(root=str(ROOT), run=str(root), dataset=str(dataset), model=llama)
+    driver = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    float(driver.stdout.readline())
+    unkilled, lines = certificate.verify(root)["epsilon"], ledger(root).reservations()
+    shutil.rmtree(root)
+    stored: dict[str, bytes] = {}
+    for _ in range(10):
+        driver.stdin.write("\n")
+        driver.stdin.flush()
+        code = int(driver.stdout.readline())
+        assert code in (0, signal.SIGKILL)
+        book = ledger(root)
+        for name in {x["name"] for x in book.lines if x["type"] == "commit"} - book.superseded():
+            assert stored.setdefault(name, book.stored(name)) == book.stored(name)
+        if code == 0 and (root / "release").exists():  # it got through: take back what costs nothing
+            shutil.rmtree(root / "release")
+            shutil.rmtree(root / "state" / "samples")
+    driver.stdin.close()
+    driver.wait()
+    run(root, dataset, llama, training={"steps": 8})
+    book = ledger(root)
+    assert certificate.verify(root)["epsilon"] == unkilled
+    assert [x["event"] for x in book.reservations()] == [x["event"] for x in lines]
+    commits = [x["name"] for x in book.lines if x["type"] == "commit"]
+    assert sorted(commits) == sorted(x["name"] for x in book.reservations()) and len(set(commits)) == 5
+    assert not list(root.rglob(".*.tmp*"))
+
+
+@pytest.mark.parametrize("kind", ["reserve", "commit"])
+def test_killed_around_a_checkpoint(tmp_path, dataset, llama, monkeypatch, kind):
+    """Right after the second interval is reserved, it is trained under that reservation; right before it is committed,
+    the stored checkpoint is taken as it is, and training goes on from it."""
+    append, checkpoint = Ledger._append, tmp_path / "state" / "checkpoints" / "2-4.safetensors"
+
+    def stop(self, what, fields):
+        if fields.get("name") == "steps/2-4" and what == kind:
+            if what == "reserve":
+                append(self, what, fields)
+            raise KeyboardInterrupt
+        append(self, what, fields)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "_append", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, dataset, llama)
+    assert checkpoint.exists() == (kind == "commit")
+    before = checkpoint.read_bytes() if checkpoint.exists() else b""
+    loaded = []
+    with monkeypatch.context() as patch:
+        from dpsda.finetune.training import Trainer
+
+        load = Trainer.load
+        patch.setattr(Trainer, "load", lambda self, data: (loaded.append(data), load(self, data))[1])
+        run(tmp_path, dataset, llama)
+    assert len(loaded) == 1 + (kind == "commit") and (loaded[-1] == before or kind == "reserve")
+    book = ledger(tmp_path)
+    assert [x["name"] for x in book.reservations()] == ["steps/0-2", "steps/2-4", "steps/4-6", "label_counts"]
+    assert sum(x["type"] == "retry" for x in book.lines) == (kind == "reserve")
+    certificate.verify(tmp_path)
+
+
+# leaks
+
+
+def test_no_private_text_leaves_the_private_folder(tmp_path, dataset, llama, bert):
+    draw = random.Random(1)
+    markers = [f"{draw.getrandbits(128):032x}" for _ in range(240)]
+    pattern = re.compile("|".join(markers).encode())
+    rows = [
+        {
+            "text": f"A film {markers[i]} to see. " * (1 + i % 40),
+            "stars": ("low", "high")[i % 2],
+            "kind": "film",
+            "author": markers[120 + i],
+        }
+        for i in range(120)
+    ]
+    rows.append({"text": f"Dropped {markers[0]}", "stars": markers[1], "kind": "film", "author": "x"})
+    write_rows(dataset / "train.csv", rows)
+    argv = ["--dataset", str(dataset), "--noise", "1", "--batch_size", "30", "--steps", "3", "--checkpoint_steps", "2"]
+    argv += ["--num_samples", "20", "--length", "6", "--device", "cpu", "--max_length", "40"]
+    for name, more in (("a", ["--model_type", llama]), ("b", ["--model_type", bert, "--task", "classifier"])):
+        done = command(*argv, *more, "--result_folder", str(tmp_path / name))
+        assert done.returncode == 0, done.stderr
+        assert not pattern.search((done.stdout + done.stderr).encode())
+    broken = [
+        sys.executable,
+        "-c",
+        BROKEN.format(root=str(ROOT), argv=[*argv, "--model_type", llama, "--result_folder", str(tmp_path / "c")]),
+    ]
+    done = subprocess.run(broken, capture_output=True, text=True)
+    assert done.returncode == 1 and "ZeroDivisionError" in done.stderr
+    assert not pattern.search((done.stdout + done.stderr).encode())
+    files = [p for p in tmp_path.rglob("*") if p.is_file() and dataset not in p.parents]
+    assert any(p.name == "adapter_config.json" for p in files)
+    for path in files:
+        if "private" not in path.relative_to(tmp_path).parts:
+            assert not pattern.search(path.read_bytes()), path
+
+
+BROKEN = """
+import sys
+sys.path[:0] = [{root!r}]
+sys.argv[1:] = {argv!r}
+import finetune
+from dpsda.finetune.gradients import GradientSums
+GradientSums._add_clipped = lambda self, weights: 1 / 0 if len(weights) != 3 else None
+from dpsda.finetune import gradients
+gradients.check_per_sample = lambda *call: None
+finetune.main()
+"""
+
+
+# bad input
+
+
+def command(*argv):
+    return subprocess.run([sys.executable, str(ROOT / "finetune.py"), *argv], capture_output=True, text=True)
+
+
+def test_bad_input_is_one_line(tmp_path, dataset, llama, bert):
+    def no(match, **settings):
+        refused(tmp_path / "run", dataset, settings.pop("model", llama), match, **settings)
+
+    no("--batch_size 121 is more than there is", training={"batch_size": 121})
+    no(
+        "31 is more than there is, 30 users",
+        training={"batch_size": 31},
+        privacy={"noise": 1.0, "privacy_unit": "user"},
+    )
+    no("takes of: .*down_proj.*lm_head.*q_proj", tuning={"lora_targets": ["attention"]})
+    no("label columns?|no label column age; there are: stars, kind", tuning={"task": "classifier", "target": "age"})
+    no("leaves nothing for the training.*--label_noise", privacy={"epsilon": 0.05})
+    no("leaves nothing", privacy={"epsilon": 1.0}, training={"histogram_noise": 0.5})
+    no("--max_length", tuning={"max_length": 6})
+    no("cannot load the model", model=str(tmp_path / "nowhere"))
+    no("bfloat16", tuning={"dtype": "bfloat16", "full": True})
+    no("--reference_split", data={"reference_split": "test"})
+    for name, value in (("clip_norm", 0.0), ("learning_rate", float("nan")), ("epochs", -1.0), ("steps", 0)):
+        no(f"--{name}", training={name: value})
+    assert not (tmp_path / "run" / "release").exists()
+
+
+def test_tied_weights_that_opacus_misses_are_refused(tmp_path, dataset, llama, monkeypatch):
+    from dpsda.finetune.generator import NextToken
+
+    whole = NextToken.__call__
+    tied = lambda self, batch: whole(self, batch) + 5 * self.head.weight.square().mean() * len(batch["label"])  # noqa: E731
+    monkeypatch.setattr(NextToken, "__call__", tied)
+    refused(tmp_path, dataset, llama, "per-sample gradients", tuning={"full": True})
+    assert not ledger(tmp_path).reservations()
+
+
+def test_another_configuration_or_spent_budget_is_refused(tmp_path, dataset, llama):
+    run(tmp_path, dataset, llama, privacy={"epsilon": 3.0})
+    refused(
+        tmp_path, dataset, llama, "clip_norm was 0.5, now 0.7", privacy={"epsilon": 3.0}, training={"clip_norm": 0.7}
+    )
+    refused(tmp_path, dataset, llama, "temperature was 1.0", privacy={"epsilon": 3.0}, sampling={"temperature": 0.5})
+    refused(tmp_path, dataset, llama, "is spent, which is above the 2", privacy={"epsilon": 2.0})
+    refused(tmp_path, dataset, llama, "unit", privacy={"epsilon": 3.0, "privacy_unit": "user"})
+    certificate.verify(tmp_path)
+
+
+def test_a_dry_run_says_the_plan_and_keeps_nothing(tmp_path, dataset):
+    argv = ["--dataset", str(dataset), "--epsilon", "4", "--result_folder", str(tmp_path / "run"), "--dry_run"]
+    done = command(*argv, "--batch_size", "30", "--epochs", "20", "--histogram_noise", "10")
+    assert done.returncode == 0, done.stderr
+    assert "training: 80 steps" in done.stdout and "2 checkpoints" in done.stdout and "epsilon 3.99" in done.stdout
+    assert not (tmp_path / "run").exists() and "torch" not in done.stdout
+    done = command(*argv, "--batch_size", "500")
+    assert done.returncode == 2 and done.stderr.startswith("error: --batch_size") and done.stderr.count("\n") == 1
+
+
+def test_help_needs_nothing_heavy():
+    code = "import sys, finetune; finetune.parse(['--help'], '', '', *finetune.GROUPS)"
+    at_exit = "import sys, atexit; atexit.register(lambda: print({'torch', 'pandas', 'numpy'} & set(sys.modules)));"
+    done = subprocess.run([sys.executable, "-c", at_exit + code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.rstrip().endswith("set()") and "--histogram_noise" in done.stdout
