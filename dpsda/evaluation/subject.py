@@ -101,8 +101,8 @@ class Subject:
         )
 
     def chosen(self, wanted: Sequence[str]) -> list[str]:
-        """The names of the sets in `wanted` (iterations, `before`, `release`, `last` or `all`), in the order of the run,
-        and of iteration 0, which all others are compared with."""
+        """The names of the sets in `wanted` (iterations, `before`, `release`, `last` or `all`), in the order of the
+        run, and of iteration 0, which all others are compared with."""
         names = list(self.files)
         if not names:
             return []
