@@ -263,12 +263,12 @@ def test_the_clusters_move_towards_the_private_ones(tmp_path, dataset, monkeypat
     given = write_texts(tmp_path / "given.csv", {"sea": 100, "war": 100, "love": 100, "food": 2})
     public = {"synthetic_file": str(given), "synthetic_public": True, "num_samples": 100}
     distances = {}
-    for noise in (4.0, 1e5):
+    for noise in (4.0, 1e3):
         root = tmp_path / f"noise-{noise}"
         go(root, dataset, privacy={"noise": noise}, **public)
         distances[noise] = read_csv(root / "private" / "resample_distances.csv").iloc[0]
     assert float(distances[4.0].before) == pytest.approx(0.7 - 100 / 302 + 0.04 - 2 / 302, abs=1e-3)
-    assert float(distances[4.0].after) < 0.06 < float(distances[1e5].after)
+    assert float(distances[4.0].after) < 0.06 < float(distances[1e3].after)
     printed = capsys.readouterr().out
     assert "missed by the generator: 1 of 4 clusters" in printed and "there are 2, like: About food" in printed
     assert printed.count("warning: noise decides much") == 1
@@ -302,14 +302,14 @@ def test_one_seed_does_not_repeat_the_noise(tmp_path, dataset):
 # crashes
 
 KILLER = """
-import os, random, shutil, signal, sys, time, traceback
+import functools, os, random, shutil, signal, sys, time, traceback
 sys.path[:0] = [{root!r}]
 from pathlib import Path
 import sklearn.cluster, sklearn.decomposition, torch, safetensors.numpy
 import resample
 import dpsda.instruct.stage, dpsda.privacy.ledger
 from dpsda.dry_run import HashEncoder
-from dpsda.privacy import certificate
+from dpsda.privacy import accounting, certificate
 from dpsda.privacy.ledger import Ledger
 from tests.test_resample import options
 resample._encoder = lambda name, device: HashEncoder()
@@ -350,6 +350,9 @@ def finish(folder):
 
 shutil.copytree(source, work / "whole")
 expected = finish(work / "whole")
+exact = functools.cache(accounting.epsilon)  # the same compositions again and again: known before the forks
+accounting.epsilon = lambda events, delta: exact(tuple(events), delta)
+Ledger(source, read_only=True).epsilon(), Ledger(work / "whole", read_only=True).epsilon()
 at = 0
 while True:  # at every write, each on a fresh copy
     at += 1
@@ -365,8 +368,8 @@ while True:  # at every write, each on a fresh copy
 shutil.copytree(source, work / "random")
 draw, kills = random.Random(0), 0
 for _ in range(10):  # at random moments, each on what the one before left
-    child = once(work / "random", slow=0.01)
-    time.sleep(draw.uniform(0.02, 0.8))
+    child = once(work / "random", slow=0.02)
+    time.sleep(draw.uniform(0.02, 0.6))
     os.kill(child, signal.SIGKILL)
     kills += wait(child) == -signal.SIGKILL
 assert finish(work / "random") == expected
@@ -383,7 +386,7 @@ def test_killed_at_every_write_and_at_random_moments(tmp_path, dataset, run):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     writes, kills, _ = done.stdout.split()
-    assert int(writes) > 20 and int(kills) >= 5
+    assert int(writes) > 20 and int(kills) >= 5, done.stdout
 
 
 # leaks
