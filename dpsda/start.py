@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,17 +30,35 @@ def num_units(corpus: PrivateCorpus, unit: str) -> int:
 
 
 @contextlib.contextmanager
-def open_run(root: Path, corpus: PrivateCorpus, privacy: PrivacyOptions) -> Iterator[tuple[RunFolder, Ledger]]:
-    """The run folder and its ledger, locked, opened for this corpus; a folder of other data is refused."""
+def open_run(
+    root: Path, corpus: PrivateCorpus, privacy: PrivacyOptions, labels: str | None = None
+) -> Iterator[tuple[RunFolder, Ledger]]:
+    """The run folder and its ledger, locked, opened for this corpus; a folder of other data is refused.
+
+    `labels` comes from a stage that reads no private label: what a certificate says of them where the run begins with
+    that stage. Where it goes on with a run, what the first stage said holds, and so does its delta unless one is given.
+    """
     units = num_units(corpus, privacy.privacy_unit)
     folder = RunFolder(root, protected=privacy.protected)
     with contextlib.closing(Ledger(root, protected=privacy.protected)) as ledger:
-        _open(folder, ledger, units, corpus, privacy)
+        if labels is not None and ledger.lines:
+            labels = str(ledger.header["facts"].get("labels", labels))
+            privacy = replace(privacy, delta=ledger.header["delta"] if privacy.delta is None else privacy.delta)
+        _open(folder, ledger, units, corpus, privacy, labels)
         yield folder, ledger
 
 
-def _open(folder: RunFolder, ledger: Ledger, units: int, corpus: PrivateCorpus, privacy: PrivacyOptions) -> None:
-    if not corpus.spec.labels:
+def _open(
+    folder: RunFolder,
+    ledger: Ledger,
+    units: int,
+    corpus: PrivateCorpus,
+    privacy: PrivacyOptions,
+    labels: str | None,
+) -> None:
+    if labels is not None:
+        pass
+    elif not corpus.spec.labels:
         labels = "no label columns"
     elif privacy.label_counts == "public":
         labels = "the label counts are taken as public knowledge, on the owner's word"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dpsda.augpe.planning import STAGE
 from dpsda.privacy.accounting import epsilon, from_json, round_up
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, read_csv, read_json, write_csv
@@ -75,8 +76,8 @@ def _sample(vectors: np.ndarray, size: int) -> np.ndarray:
 
 
 def spent(ledger: Ledger, t: int) -> float:
-    """The epsilon of all that was released up to iteration `t`."""
-    lines = [line for line in ledger.reservations() if _iteration(line["name"]) <= t]
+    """The epsilon of all that was released up to iteration `t`; what other stages released is not of an iteration."""
+    lines = [line for line in ledger.reservations(STAGE) if _iteration(line["name"]) <= t]
     return round_up(epsilon([from_json(line["event"]) for line in lines], float(ledger.header["delta"])))
 
 

@@ -12,6 +12,7 @@ import yaml
 
 import finetune
 import main
+import resample
 from dpsda.arg_utils import parse
 from dpsda.data import DatasetSpec
 from dpsda.errors import InputError
@@ -75,6 +76,15 @@ def test_dry_run_of_the_evaluating_scripts(data, step):
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1 and not Path("/nowhere").exists()
 
 
+def test_dry_run_of_the_resampling_script():
+    done = script("resample/rotten_tomatoes.sh", "--dry_run", "--result_folder", "/nowhere", "--epsilon", 5)
+    assert done.returncode == 0, done.stderr
+    would = [line for line in done.stdout.splitlines() if line.startswith("would ") and "/nowhere" in line]
+    assert len(would) == 2 and "within --epsilon 5" in would[0] and not Path("/nowhere").exists()
+    refused = script("resample/rotten_tomatoes.sh", "--result_folder", "/nowhere")
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1 and not Path("/nowhere").exists()
+
+
 def test_embeddings_script_embeds_and_goes_on(rows, tmp_path):
     from dpsda.assets import resolve
 
@@ -97,6 +107,7 @@ def test_every_yaml_is_what_its_command_takes():
         "prompts.yaml": lambda path: None,  # tests/data/test_published.py renders them
         "download.yaml": lambda path: None,  # tests/data/test_download.py
         "published.yaml": lambda path: None,  # tests/test_notebooks.py
+        "resample.yaml": lambda path: parse(["--config", str(path)], "", "", *resample.GROUPS),
         "embeddings.yaml": lambda path: parse(
             ["--config", str(path)], "", "", DataOptions, EmbeddingOptions, DeviceOptions
         ),

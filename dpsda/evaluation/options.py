@@ -17,7 +17,9 @@ class SubjectOptions:
         MISSING, "the folder of a run, whose iterations are evaluated; results go there", "synthetic_folder"
     )
     synthetic_file: str | None = option(None, "evaluate this csv or parquet file instead of the run's iterations")
-    synthetic_iteration: list[str] | None = option(None, "these iterations: numbers, `last` or `all`")
+    synthetic_iteration: list[str] | None = option(
+        None, "these iterations: numbers, `before` and `release` of a resampled run, `last` or `all`"
+    )
     dataset: str | None = option(None, "a folder of data/ by name, or the path of one; default: the run's own")
     min_token_threshold: int = option(0, "leave out texts of at most so many tokens, real and synthetic")
     feature_extractor: str | None = option(
@@ -31,8 +33,8 @@ class SubjectOptions:
         if self.min_token_threshold < 0:
             raise InputError(f"--min_token_threshold has to be at least 0, not {self.min_token_threshold}")
         for name in self.synthetic_iteration or []:
-            if not (name.isdigit() or name in ("all", "last")):
-                raise InputError(f"--synthetic_iteration takes numbers, `last` or `all`, not {name!r}")
+            if not (name.isdigit() or name in ("before", "release", "last", "all")):
+                raise InputError(f"--synthetic_iteration takes numbers, before, release, last or all, not {name!r}")
 
 
 @dataclass(frozen=True)

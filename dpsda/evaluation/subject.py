@@ -28,7 +28,7 @@ BLOCK = 1 << 16  # embeddings checked at a time
 class TextSet:
     """Texts with their label values, (N,) strings for each label column of the data set that the file has."""
 
-    name: str  # the iteration, "release", the split, or the name of a file
+    name: str  # the iteration, "before" (resampling), "release", the split, or the name of a file
     texts: Sequence[str]
     labels: dict[str, np.ndarray]
 
@@ -64,7 +64,9 @@ class Subject:
         steps = {p.parent.name: p for p in shared.glob("*/samples.csv") if p.parent.name.isdigit()}
         steps = {name: steps[name] for name in sorted(steps, key=int)}
         release = shared / "release" / "synthetic.csv"
-        if config.get("save_syn_mode", "selected") != "selected" and release.is_file():  # else it is the last iteration
+        source = config.get("source")  # what was resampled
+        if release.is_file() and (source or not steps or config.get("save_syn_mode", "selected") != "selected"):
+            steps |= {"before": root / source} if source else {}  # else the release is the last iteration
             steps["release"] = release
         files = steps
         if options.synthetic_file:
@@ -94,8 +96,8 @@ class Subject:
         )
 
     def chosen(self, wanted: Sequence[str]) -> list[str]:
-        """The names of the sets in `wanted` (iterations, `last` or `all`), in the order of the run, and of iteration 0,
-        which all others are compared with."""
+        """The names of the sets in `wanted` (iterations, `before`, `release`, `last` or `all`), in the order of the
+        run, and of iteration 0, which all others are compared with."""
         names = list(self.files)
         if not names:
             return []
@@ -108,7 +110,7 @@ class Subject:
     def read(self, name: str, *, labels: bool = False) -> TextSet:
         """One set; with `labels`, its label columns have to be there, and to hold values of their domains."""
         path = self.files[name]
-        if not path.is_file():
+        if not path.exists():
             raise InputError(f"{path}: there is no such file")
         frame = _table(path)
         column = next((c for c in ("text", self.spec.text) if c in frame), None)
@@ -180,9 +182,10 @@ def take(texts: TextSet, rows: np.ndarray) -> TextSet:
 def _table(path: Path):
     import pandas as pd
 
+    parts = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path).astype(object).fillna("").astype(str)
+        if path.is_dir() or path.suffix == ".parquet":
+            return pd.concat(map(pd.read_parquet, parts)).astype(object).fillna("").astype(str)
         return read_csv(path)
     except (ValueError, OSError, pd.errors.ParserError):  # the reader's message quotes what stands there
         raise InputError(f"{path}: cannot be read as a table; write it with a CSV library, in UTF-8") from None
