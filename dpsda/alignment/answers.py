@@ -13,5 +13,6 @@ def ask(
     """(instruction, answer) of every instruction that was answered, in their order; refused and blank answers are
     dropped."""
     prompts = [Prompt(text, system=system, max_new_tokens=max_new_tokens) for text in instructions]
-    answers = [(answer or "").strip() for answer in api.generate(prompts, seed)]
+    # half a surrogate pair, which some servers send, cannot be written to a file
+    answers = [(a or "").encode("utf-8", "replace").decode().strip() for a in api.generate(prompts, seed)]
     return [(text, answer) for text, answer in zip(instructions, answers, strict=True) if answer]

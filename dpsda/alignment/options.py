@@ -125,7 +125,8 @@ class PolicyOptions:
     """Policy gradient."""
 
     instructions: str = option(MISSING, "a csv or parquet file with a column `text` or `instruction`")
-    reward: str = option(MISSING, "the adapter of a `reward` step, which names its own model")
+    reward: str = option(MISSING, "the adapter of a `reward` step")
+    reward_model: str | None = option(None, "the model under that adapter; default: the one that it names")
     adapter: str | None = option(None, "the adapter of an `sft` step to start from; default: a new one")
     generations: int = option(4, "answers to each instruction, each measured against the mean of the others")
     length: int = option(64, "new tokens of an answer, at most")

@@ -102,7 +102,8 @@ def policy(
     if len(instructions) < prompts_a_step:
         raise InputError(f"a step needs {prompts_a_step} instructions, and there are fewer: lower --batch_size")
     dtype = pick_dtype(options.dtype, pick_device(options.device))
-    base = read_json(Path(learning.reward) / "adapter_config.json")["base_model_name_or_path"]
+    named = read_json(Path(learning.reward) / "adapter_config.json").get("base_model_name_or_path")
+    base = learning.reward_model or named or options.model_type
     reward, reward_tokenizer = load_reward(source(base), base, Path(learning.reward), dtype)
     model, tokenizer = load(source(options.model_type), options.model_type, dtype)
     new = None

@@ -205,7 +205,7 @@ def rlhf(options: PolicyOptions, training: TrainingOptions, step: StepOptions, s
     inputs = {"instructions": Path(options.instructions), "reward": check_adapter(Path(options.reward))}
     if options.adapter:
         inputs["adapter"] = check_adapter(Path(options.adapter))
-    settings = _chosen(options, ("generations", "length", "temperature", "beta"))
+    settings = _chosen(options, ("reward_model", "generations", "length", "temperature", "beta"))
     made = Step("rlhf", step, {**_training(training), **settings}, inputs)
     if _done(made):
         return

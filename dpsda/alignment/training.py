@@ -103,11 +103,11 @@ def train(trainer: Trainer, folder: Path, desc: str) -> list[dict[str, float]]:
 
 
 def save_adapter(model: Any, name: str, folder: Path) -> Path:
-    """Write the adapter to `folder/adapter`, which appears when it is complete. Its base model is named as the user
-    named it, not by where it lies on this machine."""
+    """Write the adapter to `folder/adapter`, which appears when it is complete. Of a base model that
+    lies on this machine, it has the last part of the path."""
     made, scratch = folder / "adapter", folder / ".adapter"
     shutil.rmtree(scratch, ignore_errors=True)
-    model.peft_config["default"].base_model_name_or_path = name
+    model.peft_config["default"].base_model_name_or_path = Path(name).name if Path(name).exists() else name
     model.save_pretrained(scratch, selected_adapters=["default"], save_embedding_layers=False)
     (scratch / "README.md").unlink(missing_ok=True)  # a card of placeholders
     shutil.rmtree(made, ignore_errors=True)
