@@ -49,15 +49,16 @@ def trainer(source: str, pairs: Sequence[tuple[str, str]], options: TrainingOpti
 def finetune(
     source: str, pairs: Sequence[tuple[str, str]], options: TrainingOptions, seed: int, folder: Path, desc: str
 ) -> dict[str, Any]:
-    """Train an adapter and write it to `folder/adapter`; the loss of the first and the last epoch or step."""
+    """Train an adapter and write it to `folder/adapter`; the mean loss of the steps of the first and the last epoch."""
     made = trainer(source, pairs, options, seed, folder / "training")
     history = train(made, folder / "training", desc)
     write_log(folder / "log.jsonl", history)
     save_adapter(made.model, options.model_type, folder)
-    part = max(1, len(history) // 3)
-    losses = [line["loss"] for line in history]
+    # over whole epochs: batches hold answers of one length each, so single steps do not compare
+    first = [line["loss"] for line in history if line["epoch"] <= 1]
+    last = [line["loss"] for line in history if line["epoch"] > history[-1]["epoch"] - 1]
     return {
         "steps": made.state.global_step,
-        "first_loss": sum(losses[:part]) / part,
-        "last_loss": sum(losses[-part:]) / part,
+        "first_epoch_loss": sum(first) / max(len(first), 1),
+        "last_epoch_loss": sum(last) / len(last),
     }

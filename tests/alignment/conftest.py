@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+import align as entry
+from dpsda import arg_utils
 from dpsda.alignment.options import TrainingOptions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +48,7 @@ def tiny(tmp_path_factory) -> str:
         pad_token_id=0,
         bos_token_id=None,
         eos_token_id=2,
+        initializer_range=0.3,  # at the usual .02 the frozen weights let little of an adapter through
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return str(folder)
@@ -57,6 +60,7 @@ def training(tiny):
 
     def make(**settings) -> TrainingOptions:
         few = {"epochs": 20, "batch_size": 16, "learning_rate": 2e-2, "lora_r": 8, "save_steps": 10**6}
+        few["lora_targets"] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
         return TrainingOptions(**{"model_type": tiny, "dtype": "float32", "device": "cpu", **few, **settings})
 
     return make
@@ -88,5 +92,24 @@ def command(*words: object) -> list[str]:
     return [sys.executable, str(ROOT / "align.py"), *map(str, words)]
 
 
-def align(*words: object, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*words), capture_output=True, text=True, timeout=120, env=environment(**more))
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def align(monkeypatch, capsys):
+    """`align(*words)` is what `python align.py WORDS` does, in this process."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+    def call(*words: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["align.py", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            arg_utils.run(entry.main)
+        return Done(stop.value.code, *capsys.readouterr())
+
+    return call

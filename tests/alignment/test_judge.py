@@ -1,7 +1,6 @@
 """Win rates: the arithmetic, both orders, and judges behind a server that fails or in this process."""
 
 import json
-import math
 import subprocess
 import sys
 
