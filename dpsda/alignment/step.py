@@ -1,0 +1,111 @@
+"""One step of the pipeline: where its result lies, whether it may be shared, and whether it is there already.
+
+RUN/alignment/NAME/            may be shared, like everything outside RUN/private
+RUN/private/alignment/NAME/    computed from something that no guarantee covers
+    settings.json              written first: what the step was asked to do
+    done.json                  written last: without it, nothing here counts as a result
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+from dpsda.alignment.options import StepOptions
+from dpsda.errors import InputError
+from dpsda.privacy.files import sha256
+from dpsda.runs import read_json, write_json
+
+WEIGHTS = ("adapter_model.safetensors", "adapter_config.json")
+
+
+def is_released(path: Path) -> bool:
+    """Whether a run with noise vouches for a file or folder: it lies in that run's folder, and not in its private/.
+
+    Privacy: post-processing. What lies there outside private/ was computed from releases of the run's ledger and from
+    public data only, so whatever is computed from it costs nothing more.
+    """
+    for folder in path.resolve().parents:
+        if folder.name == "private":
+            return False
+        if (folder / "state" / "ledger.jsonl").is_file():
+            return True
+    return False
+
+
+def check_adapter(path: Path) -> Path:
+    """`path`, if it is the folder of an adapter; InputError otherwise."""
+    for name in WEIGHTS:
+        if not (path / name).is_file():
+            raise InputError(f"{path}: no adapter is here ({name} is missing); give the folder that a training wrote")
+    return path
+
+
+def digest(path: Path) -> str:
+    """A hash of a file, of an adapter, or of the parquet files of a folder."""
+    if path.is_file():
+        return sha256(path)
+    names = [name for name in WEIGHTS if (path / name).is_file()] or sorted(p.name for p in path.glob("*.parquet"))
+    return hashlib.sha256("".join(sha256(path / name) for name in names).encode()).hexdigest()
+
+
+class Step:
+    """A step with its settings. `inputs` are the files that it reads, by the names of their options."""
+
+    def __init__(
+        self, kind: str, options: StepOptions, settings: dict[str, Any], inputs: dict[str, Path], public: bool = False
+    ) -> None:
+        """With `public`, the inputs are public by declaration. Raises InputError where an input is missing."""
+        for name, path in inputs.items():
+            if not path.exists():
+                raise InputError(f"--{name} {path}: there is no such file or folder")
+        root = Path(options.result_folder)
+        self.private = not public and not all(map(is_released, inputs.values()))
+        self.folder = (root / "private" if self.private else root) / "alignment" / options.name
+        self.show = options.log_private or not self.private
+        self.settings = {"step": kind, "seed": options.seed, **settings}
+        self.settings |= {name: digest(path) for name, path in inputs.items()}
+
+    def finished(self) -> dict[str, Any] | None:
+        """What `finish` wrote, if the step is complete. Raises InputError if something else has its name."""
+        path = self.folder / "settings.json"
+        if path.exists():
+            before = read_json(path)
+            changed = sorted(key for key in {*before, *self.settings} if before.get(key) != self.settings.get(key))
+            if changed:
+                raise InputError(
+                    f"{self.folder}: holds the result of another step or setting ({', '.join(changed)} changed); give "
+                    "another --name, or remove the folder"
+                )
+        done = self.folder / "done.json"
+        return read_json(done) if done.exists() else None
+
+    def begin(self) -> None:
+        """Make the folder, and say there what the step is to do."""
+        try:
+            if self.private:
+                self.folder.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.folder}: cannot be written to ({error.strerror})") from None
+        if not (self.folder / "settings.json").exists():
+            write_json(self.folder / "settings.json", self.settings)
+
+    def finish(self, facts: dict[str, Any]) -> None:
+        """Remove what only a restart needs, and mark the step as complete."""
+        for scratch in ("training", "journal"):
+            shutil.rmtree(self.folder / scratch, ignore_errors=True)
+        write_json(self.folder / "done.json", facts)
+
+
+def refuse_to_send(inputs: dict[str, Path], allowed: bool) -> None:
+    """InputError if private texts are about to go to an API and their owner has not said that they may."""
+    private = [name for name, path in inputs.items() if not is_released(path)]
+    if private and not allowed:
+        raise InputError(
+            f"--{private[0]} {inputs[private[0]]}: no run with noise vouches for these texts, so they are taken as "
+            "private, and are not sent to an API; answer them with a local model (--api HFGPT), or state by "
+            "--send_private that their owner allows it"
+        )

@@ -1,0 +1,286 @@
+"""The steps of `align.py`: each reads files, writes one folder, and says in a line what came out.
+
+`Engine` makes what writes text (the entry point knows the engines, this room only their contract); `Source` gives the
+folder, or the name on the hub, from which a trainer loads a model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from apis.api import TextAPI
+from dpsda.alignment.options import (
+    AnswersOptions,
+    JudgeOptions,
+    PairsOptions,
+    PolicyOptions,
+    RewardOptions,
+    SFTOptions,
+    StepOptions,
+    TrainingOptions,
+)
+from dpsda.alignment.step import Step, check_adapter, refuse_to_send
+from dpsda.alignment.tables import draw, read_instructions, read_pairs, read_table
+from dpsda.errors import InputError
+from dpsda.options import ModelOptions
+from dpsda.runs import write_csv
+
+Engine = Callable[[str, Path], TextAPI]  # of a model's name or folder, with a folder for its journal and log
+Source = Callable[[str], str]
+
+SAMPLING = ("api", "model_type", "length", "temperature", "top_k", "top_p", "repetition_penalty", "do_sample")
+
+
+def pairs(options: PairsOptions, step: StepOptions, source: Source) -> None:
+    """The pairs of a split as a data set of their own: pairs.csv (instruction, answer, text) and its spec.yaml.
+
+    `text` is the whole conversation in the chat template of `chat_model`, or both turns on lines of their own: what
+    finetune.py trains on in the arm of DP-SGD on real pairs. Rows without an answer are left out, each by itself.
+    """
+    from dpsda.data import DatasetSpec
+    from dpsda.data.loading import load_columns
+    from dpsda.privacy.files import write_atomic
+
+    spec = DatasetSpec.read(options.dataset)
+    split = spec.split(options.split)
+    made = Step(
+        "pairs",
+        step,
+        {"answer_column": options.answer_column, "chat_model": options.chat_model, "range": list(split.hash)},
+        {"dataset": spec.path(split.file)},
+        public=options.split in spec.public,
+    )
+    if _done(made):
+        return
+    texts, answers = load_columns(spec, options.split, [spec.text, options.answer_column])
+    rows = [(text, answer) for text, answer in zip(texts, answers, strict=True) if answer.strip()]
+    if not rows:
+        raise InputError(f"{spec.name}, split {options.split!r}: the column {options.answer_column!r} is empty")
+    render = _template(options.chat_model, source)
+    frame = pd.DataFrame(rows, columns=["instruction", "answer"])
+    frame["text"] = [render(text, answer) for text, answer in rows]
+    made.begin()
+    write_csv(made.folder / "pairs.csv", frame)
+    write_atomic(made.folder / "spec.yaml", b"text: text\nsplits: {train: pairs.csv}\n")
+    _say(made, "pairs.csv", {"pairs": len(rows)} if made.show else {})
+
+
+def answers(options: AnswersOptions, model: ModelOptions, step: StepOptions, engine: Engine, source: Source) -> None:
+    """Answers to instructions: answers.csv (instruction, answer). A killed step asks for none of them again."""
+    from dpsda.alignment.answers import ask
+
+    inputs = {"instructions": Path(options.instructions)}
+    if options.adapter:
+        if model.api != "HFGPT":
+            raise InputError("--adapter goes with a local model (--api HFGPT)")
+        inputs["adapter"] = check_adapter(Path(options.adapter))
+    made = Step(
+        "answers",
+        step,
+        {**_chosen(model, SAMPLING), "system": options.system, "num_instructions": options.num_instructions},
+        inputs,
+    )
+    if _done(made):
+        return
+    if model.api != "HFGPT":
+        refuse_to_send(inputs, options.send_private)
+    texts = draw(read_instructions(inputs["instructions"]), options.num_instructions, step.seed)
+    made.begin()
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=made.folder, prefix=".merged-") as scratch:
+        name = model.model_type
+        if options.adapter:
+            from dpsda.alignment.models import pick_device, pick_dtype, write_merged
+
+            dtype = pick_dtype(model.dtype, pick_device(model.device))
+            name = str(write_merged(source(name), name, inputs["adapter"], Path(scratch), dtype))
+        found = ask(
+            engine(name, made.folder), texts, max_new_tokens=model.length, seed=step.seed, system=options.system
+        )
+    if not found:
+        raise InputError(f"{options.instructions}: no instruction was answered; take another --model_type")
+    write_csv(made.folder / "answers.csv", pd.DataFrame(found, columns=["instruction", "answer"]))
+    _say(made, "answers.csv", _timed(start, {"answered": len(found), "refused": len(texts) - len(found)}))
+
+
+def sft(options: SFTOptions, training: TrainingOptions, step: StepOptions, source: Source) -> None:
+    """An adapter fine-tuned on pairs: adapter/."""
+    from dpsda.alignment.sft import finetune
+
+    inputs = {"pairs": Path(options.pairs)}
+    made = Step("sft", step, {**_training(training), "num_pairs": options.num_pairs}, inputs)
+    if _done(made):
+        return
+    rows = draw(read_pairs(inputs["pairs"]), options.num_pairs, step.seed)
+    made.begin()
+    start = time.monotonic()
+    facts = finetune(source(training.model_type), rows, training, step.seed, made.folder, step.name)
+    _say(made, "adapter", _timed(start, facts))
+
+
+def judge(options: JudgeOptions, model: ModelOptions, step: StepOptions, engine: Engine, source: Source) -> None:
+    """Two models' answers judged in both orders: verdicts.csv, and the win rate of the first model."""
+    from dpsda.alignment.judge import AskingJudge, Judge, compare, win_rate
+
+    inputs = {"answers": Path(options.answers), "against": Path(options.against)}
+    made = Step("judge", step, {**_chosen(model, SAMPLING[:2]), "num_instructions": options.num_instructions}, inputs)
+    names = [path.parent.name if path.stem == "answers" else path.stem for path in inputs.values()]
+    if _done(made):
+        return
+    if model.api != "HFGPT":
+        refuse_to_send(inputs, options.send_private)
+    one, other = (dict(read_pairs(path)) for path in inputs.values())
+    rows = [(text, answer, other[text]) for text, answer in one.items() if text in other]
+    if not rows:
+        raise InputError(f"{options.answers} and {options.against} have no instruction in common")
+    made.begin()
+    start = time.monotonic()
+    if model.api == "HFGPT":
+        from dpsda.alignment.likelihood import LikelihoodJudge
+        from dpsda.alignment.models import load, pick_device, pick_dtype
+
+        device = pick_device(model.device)
+        loaded, tokenizer = load(source(model.model_type), model.model_type, pick_dtype(model.dtype, device))
+        judging: Judge = LikelihoodJudge(loaded.to(device), tokenizer)
+    else:
+        judging = AskingJudge(engine(model.model_type, made.folder), step.seed)
+    judged = compare(judging, draw(rows, options.num_instructions, step.seed))
+    rate = win_rate(judged)
+    if not rate.n:
+        raise InputError(f"{model.model_type} gave no verdict that can be read; take another judge")
+    frame = pd.DataFrame([{**dataclasses.asdict(pair), "outcome": pair.outcome} for pair in judged], dtype=object)
+    write_csv(made.folder / "verdicts.csv", frame)
+    line = rate.line(*names)
+    broken = {}
+    if any(pair.margin is not None for pair in judged):
+        low, high = win_rate(judged, by_margin=True).interval
+        broken = {
+            "broken": f"by the mean of both orders: {win_rate(judged, by_margin=True).rate:.2f} [{low:.2f}, {high:.2f}]"
+        }
+    unread = len(judged) - rate.n
+    bias = (
+        "no position bias to see: it preferred none of the answers"
+        if math.isnan(judging.first_share)
+        else f"the judge preferred the answer that stood first in {judging.first_share:.0%} of its raw verdicts"
+    )
+    facts = (
+        {"line": line, "bias": bias}
+        | broken
+        | {"rate": rate.rate, "interval": list(rate.interval), "no_verdict": unread}
+    )
+    _say(made, "verdicts.csv", _timed(start, facts | dataclasses.asdict(rate)))
+
+
+def reward(options: RewardOptions, training: TrainingOptions, step: StepOptions, source: Source) -> None:
+    """A reward model from a judge's verdicts: adapter/, with its head."""
+    from dpsda.alignment.rlhf import preferences, reward_model
+
+    inputs = {"verdicts": Path(options.verdicts)}
+    made = Step("reward", step, _training(training), inputs)
+    if _done(made):
+        return
+    frame = read_table(inputs["verdicts"])
+    missing = [name for name in ("instruction", "answer", "against", "margin", "outcome") if name not in frame]
+    if missing:
+        raise InputError(f"{options.verdicts}: has no column {missing[0]!r}; give the verdicts.csv of a judge step")
+    chosen = preferences(frame.to_dict("records"))
+    made.begin()
+    start = time.monotonic()
+    facts = reward_model(source(training.model_type), chosen, training, step.seed, made.folder, step.name)
+    _say(made, "adapter", _timed(start, facts))
+
+
+def rlhf(options: PolicyOptions, training: TrainingOptions, step: StepOptions, source: Source) -> None:
+    """A policy moved towards what the reward model prefers: adapter/."""
+    from dpsda.alignment.rlhf import policy
+
+    inputs = {"instructions": Path(options.instructions), "reward": check_adapter(Path(options.reward))}
+    if options.adapter:
+        inputs["adapter"] = check_adapter(Path(options.adapter))
+    settings = _chosen(options, ("reward_model", "generations", "length", "temperature", "beta"))
+    made = Step("rlhf", step, {**_training(training), **settings}, inputs)
+    if _done(made):
+        return
+    texts = read_instructions(inputs["instructions"])
+    made.begin()
+    start = time.monotonic()
+    facts = policy(source, texts, training, options, step.seed, made.folder, step.name)
+    _say(made, "adapter", _timed(start, facts))
+
+
+def _chosen(options: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names}
+
+
+def _training(options: TrainingOptions) -> dict[str, Any]:
+    """What decides a training's result; a restart may change the rest."""
+    free = ("device", "save_steps", "micro_batch_size")
+    return {name: value for name, value in dataclasses.asdict(options).items() if name not in free}
+
+
+def _template(chat_model: str | None, source: Source) -> Callable[[str, str], str]:
+    """How a pair becomes one text."""
+    if chat_model is None:
+        return lambda text, answer: f"{text}\n{answer}"
+    from transformers import AutoTokenizer
+
+    from dpsda.errors import first_line
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source(chat_model))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot load the tokenizer of {chat_model!r} ({first_line(error)})") from None
+    if not tokenizer.chat_template:
+        raise InputError(f"{chat_model} has no chat template; leave out --chat_model")
+
+    def render(text: str, answer: str) -> str:
+        turns = [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]
+        return tokenizer.apply_chat_template(turns, tokenize=False)
+
+    return render
+
+
+def _timed(start: float, facts: dict[str, Any]) -> dict[str, Any]:
+    return {**facts, "seconds": round(time.monotonic() - start, 1)}
+
+
+def _done(step: Step) -> bool:
+    """Whether the step is complete; then its figures are said again."""
+    facts = step.finished()
+    if facts is None:
+        return False
+    print(f"{step.folder}: complete, nothing is done again")
+    _print(step, facts)
+    return True
+
+
+def _say(step: Step, result: str, facts: dict[str, Any]) -> None:
+    """Mark the step as complete, and say what came out."""
+    step.finish(facts)
+    took = f" in {facts['seconds']:.0f} s" if "seconds" in facts else ""
+    print(f"{step.folder / result}: written{took}")
+    _print(step, facts)
+
+
+def _print(step: Step, facts: dict[str, Any]) -> None:
+    if not step.show:
+        print("nothing protects this result: its figures stay in private/ (--log_private shows them)")
+        return
+    for name in ("line", "broken", "bias"):
+        if name in facts:
+            print(facts[name])
+    if "line" not in facts:
+        numbers = {name: value for name, value in facts.items() if name != "seconds"}
+        words = [
+            f"{k.replace('_', ' ')} {v:,}" if isinstance(v, int) else f"{k.replace('_', ' ')} {v:.3f}"
+            for k, v in numbers.items()
+        ]
+        print(", ".join(words))
