@@ -72,28 +72,31 @@ def finetune(
         route = Route(folder, ledger, corpus, tuning, training, made, weights, run.seed)
         route.train()
         print(f"trained: {route.trained}, epsilon {release.spent(ledger)} spent")
+        about = {
+            "method": "DP fine-tuning" if privacy.protected else "fine-tuning without noise",
+            "data set": spec.name,
+            "model": tuning.model_type,
+            "trained": "all weights" if tuning.full else f"LoRA of rank {tuning.lora_r}",
+            "training": f"{made.steps:,} steps of {training.optimizer}, batch {training.batch_size:,}",
+        }
         if test is not None:
             public = tuning.test_split in spec.public
             path, row = route.test(test, public=public)
             if run.log_private or (public and folder.protected):
                 print(f"{row['target']}: accuracy {row['accuracy']}, macro F1 {row['macro_f1']} on {tuning.test_split}")
             print(f"test: {path}")
-        elif not sampling.skip_sampling:
+        texts = None
+        if not classify and not sampling.skip_sampling:
             shards = route.shards(sampling, public_counts=privacy.label_counts == "public")
-            about = {
-                "method": "DP fine-tuning" if privacy.protected else "fine-tuning without noise",
-                "data set": spec.name,
-                "model": tuning.model_type,
-                "trained": "all weights" if tuning.full else f"LoRA of rank {tuning.lora_r}",
-                "training": f"{made.steps:,} steps of {training.optimizer}, batch {training.batch_size:,}",
-                "samples": f"{sampling.num_samples:,} drawn, temperature {sampling.temperature:g}",
-            }
-            if release.is_published(folder, ledger, about):
-                print(f"{root}: this run is complete; a larger --epochs or --epsilon extends it")
-                return
-            route.sample(shards, lambda model: _writer(model, tuning, sampling))
-            facts = release.publish(folder, ledger, shards.frames(), about)
-            print(f"{facts['statement']}\nrelease: {folder.release}")
+            about["samples"] = f"{sampling.num_samples:,} drawn, temperature {sampling.temperature:g}"
+            if not release.is_published(folder, ledger, about):
+                route.sample(shards, lambda model: _writer(model, tuning, sampling))
+            texts = shards.frames()
+        if release.is_published(folder, ledger, about):
+            print(f"{root}: this run is complete; a larger --epochs or --epsilon extends it")
+            return
+        facts = release.publish(folder, ledger, texts, about)
+        print(f"{facts['statement']}\nrelease: {folder.release}")
 
 
 def _weights(name: str) -> str:

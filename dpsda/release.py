@@ -1,4 +1,4 @@
-"""The folder that may be shared: the synthetic set, its certificate, and a data card."""
+"""The folder that may be shared: the synthetic set, if the run made one, its certificate, and a card."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def publish(
-    folder: RunFolder, ledger: Ledger, frames: pd.DataFrame | Iterable[pd.DataFrame], about: dict[str, str]
+    folder: RunFolder, ledger: Ledger, frames: pd.DataFrame | Iterable[pd.DataFrame] | None, about: dict[str, str]
 ) -> dict[str, Any]:
     """Write the texts and what may be claimed of them into `release/`; returns the certificate.
 
-    The texts are one table, or parts of one, of which no two are held at a time.
+    The texts are one table, or parts of one, of which no two are held at a time; None where a model is what there is.
 
     `about` are lines for the data card (method, data set, model, ...), all public. The certificate is removed first and
     written last, so that a release which has one is complete.
@@ -33,11 +33,16 @@ def publish(
     path.unlink(missing_ok=True)
     drop_unfinished(folder.release)
     (folder.release / "report.html").unlink(missing_ok=True)  # what dpsda.report made tells of an earlier spend
-    texts, parquet, card = (folder.release / name for name in certificate.RELEASED)
-    columns, count = _write_tables(texts, parquet, frames)
-    write_atomic(card, _card(facts, columns, count, about).encode())
+    if frames is not None:
+        texts, parquet = (folder.release / name for name in certificate.TEXTS)
+        columns, count = _write_tables(texts, parquet, frames)
+        told = {**about, "texts": f"{count:,}", "columns": ", ".join(columns)}
+    else:
+        told = about
+    write_atomic(folder.release / "README.md", _card(facts, told, texts=frames is not None).encode())
     facts["about"] = about
-    facts["files"] = {name: sha256(folder.release / name) for name in certificate.RELEASED}
+    there = [name for name in certificate.RELEASED if frames is not None or name not in certificate.TEXTS]
+    facts["files"] = {name: sha256(folder.release / name) for name in there}
     write_json(path, facts)
     return facts
 
@@ -79,10 +84,10 @@ def spent(ledger: Ledger) -> str:
     return f"{round_up(ledger.epsilon()):g}"
 
 
-def _card(facts: dict[str, Any], columns: list[str], count: int, about: dict[str, str]) -> str:
-    lines = ["# Synthetic text", "", facts["statement"], ""]
-    lines += [f"- {name}: {value}" for name, value in {**about, "texts": f"{count:,}"}.items()]
-    lines += [f"- columns: {', '.join(columns)}", "", "## The guarantee", ""]
+def _card(facts: dict[str, Any], about: dict[str, str], *, texts: bool) -> str:
+    lines = ["# Synthetic text" if texts else "# A model of private data", "", facts["statement"], ""]
+    lines += [f"- {name}: {value}" for name, value in about.items()]
+    lines += ["", "## The guarantee", ""]
     lines += [
         "| | |",
         "|---|---|",

@@ -151,14 +151,14 @@ def test_one_seed_and_two_noises(tmp_path, dataset, llama):
 def test_a_classifier_is_tested_on_a_public_split(tmp_path, dataset, bert, capsys):
     tuning = {"task": "classifier", "target": "kind"}
     run(tmp_path / "a", dataset, bert, tuning=tuning)
-    row = pd.read_csv(tmp_path / "a" / "dp_classifier_test.csv").iloc[0]
+    row = pd.read_csv(tmp_path / "a" / "downstream_test.csv").iloc[0]
     assert row.target == "kind" and 0 <= row.accuracy <= 1 and row.texts == 120
     assert "accuracy" in capsys.readouterr().out
     assert [x["name"] for x in ledger(tmp_path / "a").reservations()] == ["steps/0-2", "steps/2-4", "steps/4-6"]
     (dataset / "spec.yaml").write_text((dataset / "spec.yaml").read_text().replace("  public: [test]\n", ""))
     run(tmp_path / "b", dataset, bert, tuning=tuning)
-    assert (tmp_path / "b" / "private" / "dp_classifier_test.csv").exists()
-    assert not (tmp_path / "b" / "dp_classifier_test.csv").exists() and "accuracy" not in capsys.readouterr().out
+    assert (tmp_path / "b" / "private" / "downstream_test.csv").exists()
+    assert not (tmp_path / "b" / "downstream_test.csv").exists() and "accuracy" not in capsys.readouterr().out
 
 
 def test_a_classifier_learns_without_noise(tmp_path, dataset, bert):
@@ -172,7 +172,7 @@ def test_a_classifier_learns_without_noise(tmp_path, dataset, bert):
     training = {"batch_size": 60, "steps": 60, "checkpoint_steps": 60}
     tuning = {"task": "classifier", "full": True}
     run(tmp_path, dataset, bert, privacy={"epsilon": float("inf")}, tuning=tuning, training=training)
-    assert pd.read_csv(tmp_path / "private" / "dp_classifier_test.csv").accuracy[0] > 0.95
+    assert pd.read_csv(tmp_path / "private" / "downstream_test.csv").accuracy[0] > 0.95
 
 
 # crashes

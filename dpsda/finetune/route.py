@@ -106,7 +106,7 @@ class Route:
         from dpsda.models import most_tokens
 
         split = self.tuning.test_split
-        path = (self.folder.shared if public else self.folder.private) / f"dp_classifier_{split}.csv"
+        path = (self.folder.shared if public else self.folder.private) / f"downstream_{split}.csv"
         trainer, tokenizer = self._trainer()
         trainer.run(self.folder, self.ledger)  # no step is left: it reads the last checkpoint
         column, _ = classifier.target_column(self.corpus, self.tuning.target)
@@ -119,8 +119,9 @@ class Route:
             "task": "classify",
             "model": self.tuning.model_type,
             "target": column,
-            "trained_on": "private texts, " + ("DP" if self.folder.protected else "without noise"),
+            "trained_on": "private, DP" if self.folder.protected else "private",
             "texts": int(self.ledger.header["units"]),
+            "seeds": 1,
             **{name: f"{value:.5f}" for name, value in classifier.scores(truth, guessed).items()},
         }
         write_csv(path, pd.DataFrame([row]))

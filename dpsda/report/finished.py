@@ -31,6 +31,8 @@ class FinishedRun:
 
     @classmethod
     def read(cls, root: Path) -> FinishedRun:
+        import pandas as pd
+
         folder = RunFolder.existing(root)
         path, texts = folder.shared / certificate.FILE, folder.release / "synthetic.csv"
         if not path.is_file():
@@ -39,7 +41,9 @@ class FinishedRun:
         facts = whole_json(path, ["about"])
         if not isinstance(facts["about"], dict):
             raise InputError(f"{path}: 'about' is not ours; it was edited or damaged, run the run's command again")
-        return cls(folder, facts, folder.config(), whole_csv(texts, ["text"]))
+        made = texts.name in facts["files"]  # a run whose result is a classifier has none
+        frame = whole_csv(texts, ["text"]) if made else pd.DataFrame(columns=["text"])
+        return cls(folder, facts, folder.config(), frame)
 
     @property
     def name(self) -> str:

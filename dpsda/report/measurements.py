@@ -66,13 +66,20 @@ _COPIES = {
 }
 _TASKS = {"probe": "Linear probe", "classify": "Fine-tuned classifier", "lm": "Language model"}
 _SCORES = {"accuracy": "accuracy", "macro_f1": "macro F1", "perplexity": "perplexity"}
-NAMED = ("before", "release")  # sets of texts that are no iteration, in the order in which they come about
+NAMED = (
+    "before",
+    "release",
+    "private, DP",
+    "private",
+)  # sets of texts that are no iteration, in the order in which they come about
 _TRAINED_ON = {
     "majority": "nothing: the majority label",
     "real": "real texts, as many",
     "real, all": "all real texts",
     "before": "synthetic, before resampling",
     "release": "synthetic, as released",
+    "private, DP": "all private texts, under DP",
+    "private": "all private texts, without noise",
 }
 
 

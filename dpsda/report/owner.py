@@ -51,8 +51,7 @@ def build(run: FinishedRun) -> str:
         _distances(run, found),
         _copies(found),
         _downstream(run, list(scores.values())),
-        _lengths(run, real),
-        _map(run, real),
+        *([_lengths(run, real), _map(run, real)] if not run.frame.empty else []),
         _tables(found),
     ]
     return page.document(f"Private: {run.data_set}, real against synthetic", body)

@@ -32,9 +32,7 @@ def build(run: FinishedRun) -> str:
         _guarantee(run),
         _spend(run),
         _not_protected(run),
-        _samples(run),
-        _lengths(run),
-        _votes(run),
+        *([_samples(run), _lengths(run), _votes(run)] if not run.frame.empty else []),
         _distances(run, public_metrics),
         _downstream(run, public_scores),
     ]
@@ -42,15 +40,16 @@ def build(run: FinishedRun) -> str:
 
 
 def _header(run: FinishedRun) -> str:
-    about = run.certificate["about"]
+    method = esc(run.certificate["about"].get("method", "a method of this project"))
     lede = (
-        f"{len(run.frame):,} texts that a language model wrote, made to resemble the data set "
-        f"{esc(run.data_set)} by {esc(about.get('method', 'a method of this project'))}."
+        f"{len(run.frame):,} texts that a language model wrote, made to resemble the data set {esc(run.data_set)} by "
+        f"{method}."
     )
-    kind = (
-        "Synthetic text with a privacy guarantee" if run.folder.protected else "Synthetic text without any protection"
-    )
-    return page.header(kind, run.data_set, lede)
+    if run.frame.empty:
+        lede = f"A model that was trained on the data set {esc(run.data_set)} by {method}."
+    kind = "A model" if run.frame.empty else "Synthetic text"
+    guarded = "with a privacy guarantee" if run.folder.protected else "without any protection"
+    return page.header(f"{kind} {guarded}", run.data_set, lede)
 
 
 def _warning(run: FinishedRun) -> str:
@@ -67,7 +66,8 @@ def _what(run: FinishedRun) -> str:
     about = {name: str(value) for name, value in run.certificate["about"].items()}
     order = dict.fromkeys(name for name in ("data set", "method", "model", "encoder", "iterations") if name in about)
     pairs = [(name[:1].upper() + name[1:], about[name]) for name in (order | about)]
-    pairs += [("Texts", f"{len(run.frame):,}"), ("Columns", ", ".join(run.frame.columns))]
+    if not run.frame.empty:
+        pairs += [("Texts", f"{len(run.frame):,}"), ("Columns", ", ".join(run.frame.columns))]
     return page.section("What it is", page.facts(pairs))
 
 
