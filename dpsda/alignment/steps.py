@@ -75,8 +75,6 @@ def pairs(options: PairsOptions, step: StepOptions, source: Source) -> None:
 
 def answers(options: AnswersOptions, model: ModelOptions, step: StepOptions, engine: Engine, source: Source) -> None:
     """Answers to instructions: answers.csv (instruction, answer). A killed step asks for none of them again."""
-    from dpsda.alignment.answers import ask
-
     inputs = {"instructions": Path(options.instructions)}
     if options.adapter:
         if model.api != "HFGPT":
@@ -90,6 +88,8 @@ def answers(options: AnswersOptions, model: ModelOptions, step: StepOptions, eng
     )
     if _done(made):
         return
+    from dpsda.alignment.answers import ask
+
     if model.api != "HFGPT":
         refuse_to_send(inputs, options.send_private)
     texts = draw(read_instructions(inputs["instructions"]), options.num_instructions, step.seed)
@@ -113,12 +113,12 @@ def answers(options: AnswersOptions, model: ModelOptions, step: StepOptions, eng
 
 def sft(options: SFTOptions, training: TrainingOptions, step: StepOptions, source: Source) -> None:
     """An adapter fine-tuned on pairs: adapter/."""
-    from dpsda.alignment.sft import finetune
-
     inputs = {"pairs": Path(options.pairs)}
     made = Step("sft", step, {**_training(training), "num_pairs": options.num_pairs}, inputs)
     if _done(made):
         return
+    from dpsda.alignment.sft import finetune
+
     rows = draw(read_pairs(inputs["pairs"]), options.num_pairs, step.seed)
     made.begin()
     start = time.monotonic()
@@ -128,13 +128,13 @@ def sft(options: SFTOptions, training: TrainingOptions, step: StepOptions, sourc
 
 def judge(options: JudgeOptions, model: ModelOptions, step: StepOptions, engine: Engine, source: Source) -> None:
     """Two models' answers judged in both orders: verdicts.csv, and the win rate of the first model."""
-    from dpsda.alignment.judge import AskingJudge, Judge, compare, win_rate
-
     inputs = {"answers": Path(options.answers), "against": Path(options.against)}
     made = Step("judge", step, {**_chosen(model, SAMPLING[:2]), "num_instructions": options.num_instructions}, inputs)
     names = [path.parent.name if path.stem == "answers" else path.stem for path in inputs.values()]
     if _done(made):
         return
+    from dpsda.alignment.judge import AskingJudge, Judge, compare, win_rate
+
     if model.api != "HFGPT":
         refuse_to_send(inputs, options.send_private)
     one, other = (dict(read_pairs(path)) for path in inputs.values())
@@ -181,12 +181,12 @@ def judge(options: JudgeOptions, model: ModelOptions, step: StepOptions, engine:
 
 def reward(options: RewardOptions, training: TrainingOptions, step: StepOptions, source: Source) -> None:
     """A reward model from a judge's verdicts: adapter/, with its head."""
-    from dpsda.alignment.rlhf import preferences, reward_model
-
     inputs = {"verdicts": Path(options.verdicts)}
     made = Step("reward", step, _training(training), inputs)
     if _done(made):
         return
+    from dpsda.alignment.rlhf import preferences, reward_model
+
     frame = read_table(inputs["verdicts"])
     missing = [name for name in ("instruction", "answer", "against", "margin", "outcome") if name not in frame]
     if missing:
@@ -200,8 +200,6 @@ def reward(options: RewardOptions, training: TrainingOptions, step: StepOptions,
 
 def rlhf(options: PolicyOptions, training: TrainingOptions, step: StepOptions, source: Source) -> None:
     """A policy moved towards what the reward model prefers: adapter/."""
-    from dpsda.alignment.rlhf import policy
-
     inputs = {"instructions": Path(options.instructions), "reward": check_adapter(Path(options.reward))}
     if options.adapter:
         inputs["adapter"] = check_adapter(Path(options.adapter))
@@ -209,6 +207,8 @@ def rlhf(options: PolicyOptions, training: TrainingOptions, step: StepOptions, s
     made = Step("rlhf", step, {**_training(training), **settings}, inputs)
     if _done(made):
         return
+    from dpsda.alignment.rlhf import policy
+
     texts = read_instructions(inputs["instructions"])
     made.begin()
     start = time.monotonic()

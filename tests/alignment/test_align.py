@@ -220,3 +220,12 @@ def test_the_papers_settings():
 def test_an_unknown_asset_is_named(tmp_path):
     with pytest.raises(InputError, match="embedded:chat"):
         resolve("embedded:chats")
+
+
+def test_the_pipeline_script_names_what_it_does_not_know():
+    script = ["bash", str(ROOT / "scripts" / "instructions" / "pipeline.sh")]
+    for words in (["--nope", "1"], ["--nope"], ["--result_folder"]):
+        done = subprocess.run([*script, *words], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and "--help" in done.stderr
+    done = subprocess.run([*script, "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "--answer_model" in done.stdout
