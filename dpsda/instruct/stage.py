@@ -1,6 +1,6 @@
 """The stage of a run that resamples its texts (Yu et al. 2024, Algorithm 2).
 
-Embeddings and clusters are of synthetic texts alone. Private data enter `_draw` alone, through a mechanism and the
+Embeddings and clusters are of synthetic texts alone. Private data enter `_noisy` alone, through a mechanism and the
 ledger: one histogram, drawn once. Whatever follows reads noisy counts and synthetic texts, so that other sizes, seeds
 and caps cost nothing. The centres are on the disk before the histogram is reserved; it is a histogram over these.
 """
@@ -232,7 +232,7 @@ class Resampling:
         for row in lacking.head(SHOWN).itertuples():
             self.say(
                 f"  cluster {row.cluster}: {row.noisy:,.0f} noisy votes ask for {row.asked:,.0f} texts, there are "
-                f"{row.candidates:,}, like: {row.nearest[:80]}"
+                f"{row.candidates:,}, like: {' '.join(row.nearest.split())[:80]}"
             )
 
     def _examples(
