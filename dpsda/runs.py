@@ -101,6 +101,11 @@ class RunFolder:
             )
         return before
 
+    def config(self) -> dict[str, Any]:
+        """The configuration of the stages that are here, a later one's before an earlier one's; {} without any."""
+        paths = (self.state / f"{stage}.json" for stage in ("augpe", "finetune", "resample"))
+        return {key: value for path in paths if path.exists() for key, value in read_json(path).items()}
+
     def keep_config(self, stage: str, config: dict[str, Any]) -> None:
         write_json(self.state / f"{stage}.json", config)
 

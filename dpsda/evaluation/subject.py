@@ -16,7 +16,7 @@ from dpsda.errors import InputError
 from dpsda.evaluation.options import SubjectOptions
 from dpsda.evaluation.results import digest
 from dpsda.options import EmbeddingOptions
-from dpsda.runs import RunFolder, read_csv, read_json
+from dpsda.runs import RunFolder, read_csv
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -60,12 +60,12 @@ class Subject:
         shared, config, protected = root, {}, False
         if RunFolder.is_run(root):
             folder = RunFolder.existing(root)
-            shared, settings, protected = folder.shared, folder.state / "augpe.json", folder.protected
-            config = read_json(settings) if settings.exists() else {}
+            shared, config, protected = folder.shared, folder.config(), folder.protected
         steps = {p.parent.name: p for p in shared.glob("*/samples.csv") if p.parent.name.isdigit()}
         steps = {name: steps[name] for name in sorted(steps, key=int)}
         release = shared / "release" / "synthetic.csv"
-        if config.get("save_syn_mode", "selected") != "selected" and release.is_file():  # else it is the last iteration
+        last = bool(steps) and config.get("save_syn_mode", "selected") == "selected"  # then it is the last iteration
+        if release.is_file() and not last:
             steps["release"] = release
         files = steps
         if options.synthetic_file:

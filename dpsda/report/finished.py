@@ -38,7 +38,7 @@ class FinishedRun:
         path = folder.shared / certificate.FILE
         if not path.is_file():
             raise InputError(f"{root}: there is no release in this run yet; finish it with its own command first")
-        facts, config = read_json(path), read_json(folder.state / "augpe.json")
+        facts, config = read_json(path), folder.config()
         needed = (
             "epsilon",
             "delta",
