@@ -56,11 +56,11 @@ def refused(root, dataset, model, match, **settings) -> None:
 
 
 def test_a_run_leaves_what_it_promises(tmp_path, dataset, llama, capsys):
-    texts = run(tmp_path, dataset, llama, privacy={"epsilon": 3.0})
+    texts = run(tmp_path, dataset, llama, privacy={"epsilon": 1.0})
     assert list(texts.columns) == ["id", "parent_id", "text", "stars", "kind"] and 20 < len(texts) <= 40
     assert texts.text.is_unique and set(texts.stars) <= {"low", "high"}
     facts = certificate.verify(tmp_path)
-    assert 2.99 < facts["epsilon"] <= 3 and facts["accountant"] == "PLD" and "rounding" in facts["not_protected"][-1]
+    assert 0.99 < facts["epsilon"] <= 1 and facts["accountant"] == "PLD" and "rounding" in facts["not_protected"][-1]
     names = [x["name"] for x in ledger(tmp_path).reservations()]
     assert names == ["steps/0-2", "steps/2-4", "steps/4-6", "label_counts"]
     assert [p.name for p in (tmp_path / "state" / "checkpoints").iterdir()] == ["4-6.safetensors"]
@@ -68,16 +68,15 @@ def test_a_run_leaves_what_it_promises(tmp_path, dataset, llama, capsys):
     printed = capsys.readouterr().out
     assert "30 / 120 = 0.25" in printed and facts["statement"] in printed
     head = ledger(tmp_path).head
-    assert run(tmp_path, dataset, llama, privacy={"epsilon": 3.0}).equals(texts)
+    assert run(tmp_path, dataset, llama, privacy={"epsilon": 1.0}).equals(texts)
     assert "complete" in capsys.readouterr().out and ledger(tmp_path).head == head
 
 
-def test_a_larger_budget_extends_a_run(tmp_path, dataset, llama):
-    first = run(tmp_path, dataset, llama, privacy={"epsilon": 3.0})
-    refused(tmp_path, dataset, llama, "larger --epsilon", privacy={"epsilon": 3.0}, training={"steps": 60})
-    second = run(tmp_path, dataset, llama, privacy={"epsilon": 5.0}, training={"steps": 9})
-    facts = certificate.verify(tmp_path)
-    assert 3 < facts["epsilon"] <= 5 and not second.text.equals(first.text)
+def test_more_steps_extend_a_run(tmp_path, dataset, llama):
+    first = run(tmp_path, dataset, llama)
+    spent = certificate.verify(tmp_path)["epsilon"]
+    second = run(tmp_path, dataset, llama, training={"steps": 9})
+    assert certificate.verify(tmp_path)["epsilon"] > spent and not second.text.equals(first.text)
     assert [x["name"] for x in ledger(tmp_path).reservations()][-2:] == ["steps/6-8", "steps/8-9"]
 
 
@@ -114,11 +113,11 @@ def test_without_noise_everything_stays_private(tmp_path, dataset, llama, capsys
     assert [p.name for p in tmp_path.iterdir()] == ["private"]
     assert (tmp_path / "private" / "state" / ("model" if full else "adapter")).is_dir()
     assert "nothing is protected" in capsys.readouterr().out and certificate.verify(tmp_path)["epsilon"] == "inf"
-    refused(tmp_path, dataset, llama, "with and without noise", privacy={"noise": 1.0}, tuning={"full": full})
+    refused(tmp_path, dataset, llama, "with and without noise", privacy={"noise": 5.0}, tuning={"full": full})
 
 
 def test_labels_that_are_public_or_not_asked_for_are_no_event(tmp_path, dataset, llama):
-    public = run(tmp_path / "a", dataset, llama, privacy={"noise": 1.0, "label_counts": "public"})
+    public = run(tmp_path / "a", dataset, llama, privacy={"noise": 5.0, "label_counts": "public"})
     plain = run(tmp_path / "b", dataset, llama, tuning={"conditional": False})
     assert "stars" in public and list(plain.columns) == ["id", "parent_id", "text"]
     for name in "ab":
@@ -131,7 +130,7 @@ def test_all_weights_and_users(tmp_path, dataset, llama):
         tmp_path,
         dataset,
         llama,
-        privacy={"noise": 1.0, "privacy_unit": "user"},
+        privacy={"noise": 5.0, "privacy_unit": "user"},
         tuning={"full": True},
         training=training,
     )
@@ -293,7 +292,7 @@ def test_no_private_text_leaves_the_private_folder(tmp_path, dataset, llama, ber
     ]
     rows.append({"text": f"Dropped {markers[0]}", "stars": markers[1], "kind": "film", "author": "x"})
     write_rows(dataset / "train.csv", rows)
-    argv = ["--dataset", str(dataset), "--noise", "1", "--batch_size", "30", "--steps", "3", "--checkpoint_steps", "2"]
+    argv = ["--dataset", str(dataset), "--noise", "5", "--batch_size", "30", "--steps", "3", "--checkpoint_steps", "2"]
     argv += ["--num_samples", "20", "--length", "6", "--device", "cpu", "--max_length", "40"]
     for name, more in (("a", ["--model_type", llama]), ("b", ["--model_type", bert, "--task", "classifier"])):
         done = command(*argv, *more, "--result_folder", str(tmp_path / name))
@@ -342,7 +341,7 @@ def test_bad_input_is_one_line(tmp_path, dataset, llama, bert):
     no(
         "31 is more than there is, 30 users",
         training={"batch_size": 31},
-        privacy={"noise": 1.0, "privacy_unit": "user"},
+        privacy={"noise": 5.0, "privacy_unit": "user"},
     )
     no("takes of: .*down_proj.*lm_head.*q_proj", tuning={"lora_targets": ["attention"]})
     no("label columns?|no label column age; there are: stars, kind", tuning={"task": "classifier", "target": "age"})
@@ -368,21 +367,23 @@ def test_tied_weights_that_opacus_misses_are_refused(tmp_path, dataset, llama, m
 
 
 def test_another_configuration_or_spent_budget_is_refused(tmp_path, dataset, llama):
-    run(tmp_path, dataset, llama, privacy={"epsilon": 3.0})
+    run(tmp_path, dataset, llama)
+    refused(tmp_path, dataset, llama, "clip_norm was 0.5, now 0.7", training={"clip_norm": 0.7})
+    refused(tmp_path, dataset, llama, "temperature was 1.0", sampling={"temperature": 0.5})
+    refused(tmp_path, dataset, llama, "is spent, which is above the 0.3", privacy={"epsilon": 0.3})
     refused(
-        tmp_path, dataset, llama, "clip_norm was 0.5, now 0.7", privacy={"epsilon": 3.0}, training={"clip_norm": 0.7}
+        tmp_path, dataset, llama, "unit", privacy={"noise": 5.0, "privacy_unit": "user"}, training={"batch_size": 20}
     )
-    refused(tmp_path, dataset, llama, "temperature was 1.0", privacy={"epsilon": 3.0}, sampling={"temperature": 0.5})
-    refused(tmp_path, dataset, llama, "is spent, which is above the 2", privacy={"epsilon": 2.0})
-    refused(tmp_path, dataset, llama, "unit", privacy={"epsilon": 3.0, "privacy_unit": "user"})
     certificate.verify(tmp_path)
 
 
 def test_a_dry_run_says_the_plan_and_keeps_nothing(tmp_path, dataset):
-    argv = ["--dataset", str(dataset), "--epsilon", "4", "--result_folder", str(tmp_path / "run"), "--dry_run"]
+    argv = ["--dataset", str(dataset), "--noise", "5", "--result_folder", str(tmp_path / "run"), "--dry_run"]
     done = command(*argv, "--batch_size", "30", "--epochs", "20", "--histogram_noise", "10")
     assert done.returncode == 0, done.stderr
-    assert "training: 80 steps" in done.stdout and "2 checkpoints" in done.stdout and "epsilon 3.99" in done.stdout
+    assert (
+        "training: 80 steps" in done.stdout and "2 checkpoints" in done.stdout and "noise multiplier 5" in done.stdout
+    )
     assert not (tmp_path / "run").exists() and "torch" not in done.stdout
     done = command(*argv, "--batch_size", "500")
     assert done.returncode == 2 and done.stderr.startswith("error: --batch_size") and done.stderr.count("\n") == 1

@@ -20,6 +20,9 @@ LABEL_COUNTS = "label_counts"
 STEPS = "steps/"
 LATER = "resample"  # the stage that the reserved histogram is for
 
+# Steps that are added with next to no budget left would undo the earlier ones: at most so many times their noise.
+DROWNED = 5
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -109,7 +112,9 @@ def _calibrate(
     def events(noise: float) -> list[Event]:
         return [made.gradient_sum(training, open_steps, noise).event]
 
-    return accounting.calibrate(events, privacy.epsilon, delta, [*spent, *fixed])
+    earlier = [float(x["noise_multiplier"]) for x in intervals(ledger)]
+    most = DROWNED * max(earlier) if earlier else 1000.0
+    return accounting.calibrate(events, privacy.epsilon, delta, [*spent, *fixed], most)
 
 
 def intervals(ledger: Ledger) -> list[Line]:

@@ -11,12 +11,13 @@ from dpsda.options import DataOptions, PrivacyOptions, RunOptions
 def options(
     dataset: Path | str, model: str, *, data=None, privacy=None, tuning=None, training=None, sampling=None, **run
 ):
-    """Options for `finetune.finetune(root, *options(dataset, model))`: 6 steps of 30 of 120 records, 3 checkpoints."""
+    """Options for `finetune.finetune(root, *options(dataset, model))`: 6 steps of 30 of 120 records, 3 checkpoints. The
+    noise is large because its accounting is quick."""
     small = {"batch_size": 30, "steps": 6, "checkpoint_steps": 2, "learning_rate": 0.02, "warmup_steps": 2}
     drawn = {"num_samples": 40, "shard_size": 15, "length": 8}
     return (
         DataOptions(str(dataset), **(data or {})),
-        PrivacyOptions(**(privacy or {"noise": 1.0})),
+        PrivacyOptions(**(privacy or {"noise": 5.0})),
         TuningOptions(model_type=str(model), device="cpu", **(tuning or {})),
         TrainingOptions(**{**small, **(training or {})}),
         SamplingOptions(**{**drawn, **(sampling or {})}),
