@@ -24,6 +24,7 @@ from dpsda.options import DataOptions, PrivacyOptions, RunOptions
 if TYPE_CHECKING:
     from apis.api import TextAPI
 
+NO_COUNTS = "no label is counted; a classifier learns them as part of its records"
 GROUPS = (DataOptions, PrivacyOptions, TuningOptions, TrainingOptions, SamplingOptions, RunOptions)
 
 
@@ -60,10 +61,11 @@ def finetune(
     corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share)
     classify = tuning.task == "classifier"
     test = load(spec, tuning.test_split) if classify and not run.dry_run else None
-    with start.open_run(root, corpus, privacy) as (folder, ledger):
+    labelled = not classify and tuning.conditional and bool(spec.labels)
+    counted = labelled and privacy.label_counts == "private"
+    with start.open_run(root, corpus, privacy, None if labelled else NO_COUNTS) as (folder, ledger):
         config, free = start.configuration(spec, data, privacy, tuning, training, run)
         del config[start.PROMPTS]
-        counted = not classify and tuning.conditional and bool(spec.labels) and privacy.label_counts == "private"
         made = plan(folder, ledger, privacy, training, config, free, label_counts=counted)
         print(describe_plan(ledger, privacy, made, training, label_counts=counted))
         if run.dry_run:

@@ -63,7 +63,7 @@ def _open(
     elif privacy.label_counts == "public":
         labels = "the label counts are taken as public knowledge, on the owner's word"
     else:
-        labels = "the label counts are private and leave with noise, if at all; the label domain is public"
+        labels = "the label counts are released with noise; the label domain is public"
     delta = default_delta(units) if privacy.delta is None else privacy.delta
     facts = {"data": corpus.fingerprint(folder.secret_key()), "labels": labels}
     ledger.open(unit=privacy.privacy_unit, units=units, delta=delta, facts=facts)
