@@ -119,7 +119,8 @@ def main() -> None:
     parser.add_argument("--data")
     parser.add_argument("--column", default="text")
     parser.add_argument("--wall", action="store_true")
-    parser.add_argument("--peak", choices=KINDS)
+    parser.add_argument("--peak", choices=KINDS, help="measure the peak memory of this kind alone")
+    parser.add_argument("--skip_memory", action="store_true")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     if args.data:
@@ -147,7 +148,7 @@ def main() -> None:
     steps.clear()
     what = ["--rows", str(args.rows), *(["--data", args.data, "--column", args.column] if args.data else [])]
     memory = {}
-    for kind in KINDS[:2]:
+    for kind in () if args.skip_memory else KINDS[:2]:
         done = subprocess.run([sys.executable, __file__, *what, "--peak", kind], capture_output=True, text=True)
         memory[kind] = float(done.stdout.split()[-1])
     print(f"{len(rows)} texts of {np.median(lengths):.0f} tokens (median; {lengths.min()} to {lengths.max()})\n")
@@ -157,7 +158,8 @@ def main() -> None:
         ratio = rate["DP"] / rate[kind]
         print(f"| {kind} | {rate[kind]:.0f} | {ratio:.2f} | {round(memory[kind]) if kind in memory else ''} |")
     print(f"\nfloat32 alone: DP / no DP {rate['DP, float32'] / rate['no DP, float32']:.2f}")
-    print(f"peak memory, DP / no DP: {memory['DP'] / memory['no DP']:.2f}")
+    if memory:
+        print(f"peak memory, DP / no DP: {memory['DP'] / memory['no DP']:.2f}")
     print(json.dumps({kind: [round(t, 2) for t in taken] for kind, taken in times.items()}))
 
 

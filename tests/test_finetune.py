@@ -109,11 +109,12 @@ def test_the_adapter_is_peft_s_and_the_samples_are_its_own(tmp_path, dataset, ll
 def test_without_noise_everything_stays_private(tmp_path, dataset, llama, capsys, full):
     _, privacy, *_ = parse(["--dataset", "x", "--result_folder", "y", "--dp", "none"], "", "", *finetune.GROUPS)
     assert not privacy.protected
-    run(tmp_path, dataset, llama, privacy={"epsilon": privacy.epsilon}, tuning={"full": full})
-    assert [p.name for p in tmp_path.iterdir()] == ["private"]
-    assert (tmp_path / "private" / "state" / ("model" if full else "adapter")).is_dir()
-    assert "nothing is protected" in capsys.readouterr().out and certificate.verify(tmp_path)["epsilon"] == "inf"
-    refused(tmp_path, dataset, llama, "with and without noise", privacy={"noise": 5.0}, tuning={"full": full})
+    root = tmp_path / "run"
+    run(root, dataset, llama, privacy={"epsilon": privacy.epsilon}, tuning={"full": full})
+    assert [p.name for p in root.iterdir()] == ["private"]
+    assert (root / "private" / "state" / ("model" if full else "adapter")).is_dir()
+    assert "nothing is protected" in capsys.readouterr().out and certificate.verify(root)["epsilon"] == "inf"
+    refused(root, dataset, llama, "with and without noise", privacy={"noise": 5.0}, tuning={"full": full})
 
 
 def test_labels_that_are_public_or_not_asked_for_are_no_event(tmp_path, dataset, llama):
@@ -187,6 +188,7 @@ torch.set_num_threads(1)
 def whole():
     child = os.fork()
     if not child:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         finetune.finetune(Path({run!r}), *options(Path({dataset!r}), {model!r}, training={{"steps": 8}}))
         os._exit(0)
     return child
@@ -334,8 +336,11 @@ def command(*argv):
 
 
 def test_bad_input_is_one_line(tmp_path, dataset, llama, bert):
+    tried = []
+
     def no(match, **settings):
-        refused(tmp_path / "run", dataset, settings.pop("model", llama), match, **settings)
+        tried.append(tmp_path / f"run{len(tried)}")
+        refused(tried[-1], dataset, settings.pop("model", llama), match, **settings)
 
     no("--batch_size 121 is more than there is", training={"batch_size": 121})
     no(
@@ -347,13 +352,13 @@ def test_bad_input_is_one_line(tmp_path, dataset, llama, bert):
     no("label columns?|no label column age; there are: stars, kind", tuning={"task": "classifier", "target": "age"})
     no("leaves nothing for the training.*--label_noise", privacy={"epsilon": 0.05})
     no("leaves nothing", privacy={"epsilon": 1.0}, training={"histogram_noise": 0.5})
-    no("--max_length", tuning={"max_length": 6})
+    no("--max_length", tuning={"max_length": 5})
     no("cannot load the model", model=str(tmp_path / "nowhere"))
     no("bfloat16", tuning={"dtype": "bfloat16", "full": True})
     no("--reference_split", data={"reference_split": "test"})
     for name, value in (("clip_norm", 0.0), ("learning_rate", float("nan")), ("epochs", -1.0), ("steps", 0)):
         no(f"--{name}", training={name: value})
-    assert not (tmp_path / "run" / "release").exists()
+    assert not any((root / "release").exists() for root in tried)
 
 
 def test_tied_weights_that_opacus_misses_are_refused(tmp_path, dataset, llama, monkeypatch):

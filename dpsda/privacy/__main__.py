@@ -94,7 +94,7 @@ def _numbers(args: argparse.Namespace) -> None:
     if bounds:
         print(f"epsilon (PRV)     {accounting.round_up(bounds[1]):.4f}, at least {bounds[0]:.4f}; continuous Gaussian")
     else:
-        print("epsilon (PRV)     not applicable at a noise scale below 1.5")
+        print("epsilon (PRV)     not applicable: a noise scale below 1.5, or little noise in few steps")
 
 
 def _shown(events: Sequence[accounting.Event], delta: float) -> str:

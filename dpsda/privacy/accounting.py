@@ -97,8 +97,9 @@ def cross_check(events: Sequence[Event], delta: float) -> tuple[float, float] | 
     """PRV's bounds (lower, upper) on epsilon for the continuous proxy of `events`.
 
     Raises PrivacyError if PLD's epsilon lies outside of them by more than the proxy's tolerance (2%, for discrete
-    Gaussians). None where PRV does not apply: no events, no noise, an event with only a curve, or a discrete Gaussian
-    of scale below 1.5, of which the continuous one says little.
+    Gaussians). None where PRV does not apply: no events, no noise, an event with only a curve, a discrete Gaussian of
+    scale below 1.5, of which the continuous one says little, or a privacy loss that prv-accountant finds its own grid
+    too coarse for (little noise in few steps), which it says by a RuntimeError.
     """
     if not events or accountant(events) == "RDP" or min(map(_noise, events)) == 0:
         return None
@@ -113,7 +114,10 @@ def cross_check(events: Sequence[Event], delta: float) -> tuple[float, float] | 
         else:
             prvs.append(GaussianMechanism(_noise(event)))
         counts.append(count)
-    prv = PRVAccountant(prvs=prvs, eps_error=0.01, delta_error=delta / 1000, max_self_compositions=counts)
+    try:
+        prv = PRVAccountant(prvs=prvs, eps_error=0.01, delta_error=delta / 1000, max_self_compositions=counts)
+    except RuntimeError:
+        return None
     lower, _, upper = (float(bound) for bound in prv.compute_epsilon(delta, counts))
     pld = epsilon(events, delta)
     slack = _PROXY_TOLERANCE * pld if any(isinstance(event, DiscreteGaussian) for event in events) else 1e-3

@@ -199,6 +199,12 @@ def test_cross_check_says_where_it_does_not_apply():
     assert cross_check([Zcdp(0.1)], 1e-5) is None and cross_check([], 1e-5) is None
 
 
+def test_cross_check_passes_over_what_prv_cannot_discretise():
+    """Two steps that spend epsilon 4: its constructor raises, and PLD stands alone."""
+    assert cross_check([SubsampledGaussian(0.5394, 24 / 225, 2), DiscreteGaussian(10.0, 1)], 8e-4) is None
+    assert epsilon([SubsampledGaussian(0.5394, 24 / 225, 2), DiscreteGaussian(10.0, 1)], 8e-4) > 2
+
+
 def test_disagreeing_accountants_are_an_error(monkeypatch):
     monkeypatch.setattr("dpsda.privacy.accounting.epsilon", lambda events, delta: 0.9)
     with pytest.raises(PrivacyError, match="disagree"):
