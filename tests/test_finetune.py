@@ -102,7 +102,8 @@ def test_the_adapter_is_peft_s_and_the_samples_are_its_own(tmp_path, dataset, ll
     stored = load_file(adapter / "adapter_model.safetensors")
     for name, tensor in stored.items():
         assert torch.equal(tensor, last["weight/" + name.replace(".weight", ".default.weight")])
-    assert not (tmp_path / "release").exists() and len(ledger(tmp_path).reservations()) == 3
+    assert sorted(p.name for p in (tmp_path / "release").iterdir()) == ["README.md", "certificate.json"]
+    assert certificate.verify(tmp_path)["epsilon"] > 0 and len(ledger(tmp_path).reservations()) == 3
 
 
 @pytest.mark.parametrize("full", [True, False])
@@ -169,7 +170,7 @@ def test_a_classifier_learns_without_noise(tmp_path, dataset, bert):
         for w, s in (("w1", "low"), ("w2", "high"))
     ]
     write_rows(dataset / "train.csv", rows)
-    training = {"batch_size": 60, "steps": 60, "checkpoint_steps": 60}
+    training = {"batch_size": 60, "steps": 200, "checkpoint_steps": 200, "warmup_steps": 10, "learning_rate": 3e-3}
     tuning = {"task": "classifier", "full": True}
     run(tmp_path, dataset, bert, privacy={"epsilon": float("inf")}, tuning=tuning, training=training)
     assert pd.read_csv(tmp_path / "private" / "downstream_test.csv").accuracy[0] > 0.95

@@ -29,7 +29,7 @@ for epsilon in "${@:-4}"; do
     fi
     "$python" resample.py --config "$data/resample.yaml" --epsilon "$epsilon" --num_samples 300 --draws 3 \
         --result_folder "$resampled"
-    "$python" finetune.py --config "$data/classifier.yaml" --epsilon "$epsilon" --result_folder "$classifier"
+    "$python" finetune.py --config "$data/finetune_classifier.yaml" --epsilon "$epsilon" --result_folder "$classifier"
     for run in "$augpe" "$control" "$tuned" "$resampled"; do measure "$run"; done
     runs+=("$augpe" "$control" "$tuned" "$resampled" "$classifier")
 done
