@@ -75,7 +75,8 @@ def finetune(
         route.train()
         print(f"trained: {route.trained}, epsilon {release.spent(ledger)} spent")
         about = {
-            "method": "DP fine-tuning" if privacy.protected else "fine-tuning without noise",
+            "method": ("DP fine-tuning" if privacy.protected else "fine-tuning without noise")
+            + (" of a classifier" if classify else ""),
             "data set": spec.name,
             "model": tuning.model_type,
             "trained": "all weights" if tuning.full else f"LoRA of rank {tuning.lora_r}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import random
 import re
@@ -17,12 +18,16 @@ import torch
 
 import finetune
 from dpsda.arg_utils import parse
+from dpsda.dry_run import HashEncoder
 from dpsda.errors import InputError
+from dpsda.evaluation.distances import measure
+from dpsda.evaluation.options import MetricOptions, SubjectOptions
 from dpsda.finetune.generator import made_up
 from dpsda.privacy import certificate
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.ledger import Ledger
 from tests.conftest import write_rows
+from tests.evaluation.conftest import StandInEncoder
 from tests.finetune.conftest import SIZE, saved
 from tests.finetune.made import options
 
@@ -174,6 +179,31 @@ def test_a_classifier_learns_without_noise(tmp_path, dataset, bert):
     tuning = {"task": "classifier", "full": True}
     run(tmp_path, dataset, bert, privacy={"epsilon": float("inf")}, tuning=tuning, training=training)
     assert pd.read_csv(tmp_path / "private" / "downstream_test.csv").accuracy[0] > 0.95
+
+
+def test_pages_and_figures_of_what_was_trained(tmp_path, dataset, llama, bert, monkeypatch, capsys):
+    """A generator's run and a classifier's are evaluated, told of and compared like any other run."""
+    from dpsda.report import owner
+    from dpsda.report.__main__ import report
+
+    monkeypatch.setattr("dpsda.embedding.Encoder", StandInEncoder)
+    monkeypatch.setattr(owner, "_encoder", lambda name: HashEncoder())
+    roots = [tmp_path / "generator", tmp_path / "classifier"]
+    run(roots[0], dataset, llama)
+    run(roots[1], dataset, bert, tuning={"task": "classifier", "target": "kind"})
+    flags = ["--result_folder", str(roots[0]), "--reference_split", "test", "--run", "2"]
+    measure(*parse(flags, "", "", SubjectOptions, MetricOptions))
+    assert list(pd.read_csv(roots[0] / "metrics_test.csv")["set"]) == ["floor", "release"]
+    capsys.readouterr()
+    report(roots, None)
+    text, _, model, owned, comparison = (
+        html.unescape(re.sub("<[^>]*>", " ", Path(line).read_text())) for line in capsys.readouterr().out.splitlines()
+    )
+    assert "The model was trained on private records" in text and "GradientSum" in text and "votes gathered" not in text
+    assert "A model with a privacy guarantee" in model and "all private texts, under DP" in model
+    assert "The texts" not in model and "Where the synthetic texts lie" not in owned
+    assert "DP fine-tuning of a classifier" in comparison and "Accuracy of kind, Fine-tuned classifier" in comparison
+    assert "Distance from real to synthetic, test" in comparison
 
 
 # crashes

@@ -93,7 +93,7 @@ def _table(here: list[tuple[FinishedRun, dict[Figure, float]]]) -> str:
             run.method,
             "inf" if math.isinf(run.epsilon) else f"{run.epsilon:g}",
             f"{float(run.certificate['delta']):.3g}",
-            f"{len(run.frame):,}",
+            f"{len(run.frame):,}" if len(run.frame) else "n/a",
             *(short(of[c]) if c in of else "n/a" for c in columns),
         ]
         for name, (run, of) in zip(_names(run for run, _ in here), here, strict=True)

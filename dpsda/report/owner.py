@@ -59,7 +59,8 @@ def build(run: FinishedRun) -> str:
 
 def _lede(run: FinishedRun) -> str:
     guarantee = f"epsilon {run.certificate['epsilon']}, delta {power(float(run.certificate['delta']))}"
-    return f"{esc(run.method)}, {guarantee}; {len(run.frame):,} texts, run {esc(run.name)}."
+    made = f"{len(run.frame):,} texts" if len(run.frame) else "a model"
+    return f"{esc(run.method)}, {guarantee}; {made}, run {esc(run.name)}."
 
 
 def _distances(run: FinishedRun, found: list[measurements.Measured]) -> str:
