@@ -113,7 +113,7 @@ class _Trainer:
         self.validation = self.real(settings.validation_split) if settings.validation == "private" else None
         self._weights: dict[str, str] = {}
         if settings.task != "probe":
-            from dpsda.evaluation.models import identity
+            from dpsda.models import identity
 
             self._weights = {model: identity(model) for model in settings.models}
         self._vectors: dict[tuple[TextSet, bool], np.ndarray] = {}

@@ -5,7 +5,7 @@
 #
 #   bash scripts/compare/rotten_tomatoes.sh 4 8
 #
-# Runs go to results/compare; what is complete is not done again. An hour and a half a budget on two cores.
+# Runs go to results/compare; what is complete is not done again. About three quarters of an hour a budget on two cores.
 set -euo pipefail
 source "$(dirname "$0")/../common.sh"
 data=data/rotten_tomatoes out=results/compare
