@@ -133,6 +133,12 @@ def main() -> None:
     if args.peak:
         peak(args.peak, rows)
         return
+    # first, as a process starts with the peak of the one that starts it
+    what = ["--rows", str(args.rows), *(["--data", args.data, "--column", args.column] if args.data else [])]
+    memory = {}
+    for kind in () if args.skip_memory else KINDS[:2]:
+        done = subprocess.run([sys.executable, __file__, *what, "--peak", kind], capture_output=True, text=True)
+        memory[kind] = float(done.stdout.split()[-1])
     clock = time.perf_counter if args.wall else time.process_time
     steps = {kind: step_of(kind, rows) for kind in KINDS}
     _, tokenizer = model_of(True)
@@ -145,12 +151,6 @@ def main() -> None:
             step()
             if number:  # the first round warms up
                 times[kind].append(clock() - start)
-    steps.clear()
-    what = ["--rows", str(args.rows), *(["--data", args.data, "--column", args.column] if args.data else [])]
-    memory = {}
-    for kind in () if args.skip_memory else KINDS[:2]:
-        done = subprocess.run([sys.executable, __file__, *what, "--peak", kind], capture_output=True, text=True)
-        memory[kind] = float(done.stdout.split()[-1])
     print(f"{len(rows)} texts of {np.median(lengths):.0f} tokens (median; {lengths.min()} to {lengths.max()})\n")
     print("| training | useful tokens/s | DP / this | peak memory (MB) |\n|---|---:|---:|---:|")
     rate = {kind: useful / float(np.median(taken)) for kind, taken in times.items()}
