@@ -24,7 +24,10 @@ from dpsda.options import DataOptions, PrivacyOptions, RunOptions
 if TYPE_CHECKING:
     from apis.api import TextAPI
 
-NO_COUNTS = "no label is counted; a classifier learns them as part of its records"
+NO_COUNTS = {
+    "classifier": "no label is counted; they are learnt as part of their records",
+    "generator": "no private label is read",
+}
 GROUPS = (DataOptions, PrivacyOptions, TuningOptions, TrainingOptions, SamplingOptions, RunOptions)
 
 
@@ -50,7 +53,7 @@ def finetune(
     """One run of fine-tuning in folder `root`, from its options to its release or its test."""
     from dpsda import release, start
     from dpsda.data import DatasetSpec, load
-    from dpsda.finetune.planning import describe_plan, plan
+    from dpsda.finetune.planning import LATER, charged_steps, describe_plan, plan
     from dpsda.finetune.route import Route
 
     if data.reference_split or run.log_online:
@@ -62,8 +65,9 @@ def finetune(
     classify = tuning.task == "classifier"
     test = load(spec, tuning.test_split) if classify and not run.dry_run else None
     labelled = not classify and tuning.conditional and bool(spec.labels)
+    labels = None if labelled or not spec.labels else NO_COUNTS[tuning.task]
     counted = labelled and privacy.label_counts == "private"
-    with start.open_run(root, corpus, privacy, None if labelled else NO_COUNTS) as (folder, ledger):
+    with start.open_run(root, corpus, privacy, labels) as (folder, ledger):
         config, free = start.configuration(spec, data, privacy, tuning, training, run)
         del config[start.PROMPTS]
         made = plan(folder, ledger, privacy, training, config, free, label_counts=counted)
@@ -74,13 +78,16 @@ def finetune(
         route = Route(folder, ledger, corpus, tuning, training, made, weights, run.seed)
         route.train()
         print(f"trained: {route.trained}, epsilon {release.spent(ledger)} spent")
+        if ledger.reservations(LATER):
+            print(f"{root}: this run is complete, and its texts were resampled; resample.py goes on from here")
+            return
         about = {
             "method": ("DP fine-tuning" if privacy.protected else "fine-tuning without noise")
             + (" of a classifier" if classify else ""),
             "data set": spec.name,
             "model": tuning.model_type,
             "trained": "all weights" if tuning.full else f"LoRA of rank {tuning.lora_r}",
-            "training": f"{made.steps:,} steps of {training.optimizer}, batch {training.batch_size:,}",
+            "training": f"{charged_steps(ledger):,} steps of {training.optimizer}, batch {training.batch_size:,}",
         }
         if test is not None:
             public = tuning.test_split in spec.public

@@ -90,7 +90,9 @@ class HFAPI(TextAPI):
         chat = bool(self.tokenizer.chat_template)
         texts = [self.render(prompt) if chat else plain(prompt) for prompt in prompts]
         ids = self.tokenizer(texts, add_special_tokens=not chat)["input_ids"]
-        blank = [t for t in (self.tokenizer.bos_token_id, *self.stops) if t is not None][:1]
+        blank = [t for t in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, *self.stops) if t is not None][
+            :1
+        ]
         ids = [row or blank for row in ids]
         context = context_length(self.model.config)
         for i, (row, prompt) in enumerate(zip(ids, prompts, strict=True)):

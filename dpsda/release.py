@@ -39,6 +39,8 @@ def publish(
         told = {**about, "texts": f"{count:,}", "columns": ", ".join(columns)}
     else:
         told = about
+        for name in certificate.TEXTS:  # of a model before this one
+            (folder.release / name).unlink(missing_ok=True)
     write_atomic(folder.release / "README.md", _card(facts, told, texts=frames is not None).encode())
     facts["about"] = about
     there = [name for name in certificate.RELEASED if frames is not None or name not in certificate.TEXTS]

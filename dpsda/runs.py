@@ -116,6 +116,12 @@ class RunFolder:
         write_json(self.state / f"{stage}.json", config)
 
 
+def lies_in_private(path: Path) -> bool:
+    """Whether a file or folder is there and lies in the private part of a run, which nothing protects."""
+    place = path.expanduser().resolve()
+    return place.exists() and any(p.name == "private" and RunFolder.is_run(p.parent) for p in (place, *place.parents))
+
+
 def write_json(path: Path, data: Any) -> None:
     write_atomic(path, (json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from dpsda.options import PrivacyOptions
 from dpsda.privacy.accounting import default_delta
 from dpsda.privacy.files import sha256
 from dpsda.privacy.ledger import Ledger
-from dpsda.runs import RunFolder, write_csv
+from dpsda.runs import RunFolder, lies_in_private, write_csv
 
 if TYPE_CHECKING:
     from dpsda.data import DatasetSpec, PrivateCorpus
@@ -75,6 +76,11 @@ def configuration(spec: DatasetSpec, *options: Any) -> tuple[dict[str, Any], set
     config: dict[str, Any] = {}
     for group in options:
         config.update(asdict(group))
+    model = config.get("model_type")
+    if config.get("epsilon") != math.inf and model and lies_in_private(Path(model)):
+        raise InputError(
+            f"--model_type {model}: was trained on private data without noise, and no certificate could cover its texts"
+        )
     for name in ("spec.yaml", PROMPTS):
         config[name] = sha256(spec.folder / name) if (spec.folder / name).is_file() else None
     return config, {f.name for group in options for f in fields(group) if f.metadata["free"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import random
@@ -26,6 +27,7 @@ from dpsda.finetune.generator import made_up
 from dpsda.privacy import certificate
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.ledger import Ledger
+from dpsda.privacy.mechanism import describe, histogram
 from tests.conftest import write_rows
 from tests.evaluation.conftest import StandInEncoder
 from tests.finetune.conftest import SIZE, saved
@@ -179,6 +181,38 @@ def test_a_classifier_learns_without_noise(tmp_path, dataset, bert):
     tuning = {"task": "classifier", "full": True}
     run(tmp_path, dataset, bert, privacy={"epsilon": float("inf")}, tuning=tuning, training=training)
     assert pd.read_csv(tmp_path / "private" / "downstream_test.csv").accuracy[0] > 0.95
+
+
+def test_dropout_has_no_public_seed(tmp_path, dataset, llama):
+    """Masks that everybody can compute would move with who is in the batch: their generator is seeded in secret."""
+    seeds = set()
+    for name in ("a", "b"):
+        run(tmp_path / name, dataset, llama, seed=0, sampling={"skip_sampling": True})
+        seeds.add(torch.initial_seed())
+    assert len(seeds) == 2 and 0 not in seeds
+    run(tmp_path / "c", dataset, llama, seed=5, privacy={"epsilon": float("inf")}, sampling={"skip_sampling": True})
+    assert torch.initial_seed() == 5  # nothing to hide
+
+
+def test_what_comes_after_does_not_break_what_is_certified(tmp_path, dataset, llama, capsys):
+    run(tmp_path, dataset, llama)
+    run(tmp_path, dataset, llama, sampling={"skip_sampling": True})
+    assert certificate.verify(tmp_path) and not (tmp_path / "release" / "synthetic.csv").exists()
+    run(tmp_path, dataset, llama)
+    assert certificate.verify(tmp_path) and (tmp_path / "release" / "synthetic.csv").exists()
+    with contextlib.closing(Ledger(tmp_path)) as book:  # as resample.py does
+        mechanism = histogram("record", 10.0)
+        book.release("resample", "clusters", "resample/counts.csv", describe(mechanism), mechanism.event, lambda: b"x")
+    before = (tmp_path / "release" / "synthetic.csv").stat().st_mtime_ns
+    run(tmp_path, dataset, llama)
+    assert "its texts were resampled" in capsys.readouterr().out
+    assert (tmp_path / "release" / "synthetic.csv").stat().st_mtime_ns == before
+    refused(tmp_path, dataset, llama, "more steps would replace them", training={"steps": 8})
+
+
+def test_a_model_that_nothing_protects_makes_no_certified_text(tmp_path, dataset, llama):
+    run(tmp_path / "a", dataset, llama, privacy={"epsilon": float("inf")}, tuning={"full": True})
+    refused(tmp_path / "b", dataset, tmp_path / "a" / "private" / "state" / "model", "no certificate could cover")
 
 
 def test_pages_and_figures_of_what_was_trained(tmp_path, dataset, llama, bert, monkeypatch, capsys):

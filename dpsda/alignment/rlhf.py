@@ -24,7 +24,10 @@ def preferences(rows: Sequence[dict[str, str]]) -> list[Preference]:
     judge, whose two orders rarely agree, still decides most pairs; otherwise by its wins and losses."""
     found = []
     for row in rows:
-        side = float(row["margin"] or row["outcome"] or 0)
+        try:
+            side = float(row["margin"] or row["outcome"] or 0)
+        except ValueError:
+            raise InputError("a margin or outcome is no number; give the verdicts.csv of a judge step") from None
         if side > 0:
             found.append((row["instruction"], row["answer"], row["against"]))
         elif side < 0:

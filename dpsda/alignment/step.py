@@ -16,7 +16,7 @@ from typing import Any
 from dpsda.alignment.options import StepOptions
 from dpsda.errors import InputError
 from dpsda.privacy.files import sha256
-from dpsda.runs import read_json, write_json
+from dpsda.runs import lies_in_private, read_json, write_json
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_config.json")
 
@@ -62,7 +62,9 @@ class Step:
             if not path.exists():
                 raise InputError(f"--{name} {path}: there is no such file or folder")
         root = Path(options.result_folder)
-        self.private = not public and not all(map(is_released, inputs.values()))
+        models = [settings.get(name) for name in ("model_type", "reward_model")]
+        hidden = any(lies_in_private(Path(name)) for name in models if name)  # one that was trained without noise
+        self.private = hidden or (not public and not (inputs and all(map(is_released, inputs.values()))))
         self.folder = (root / "private" if self.private else root) / "alignment" / options.name
         self.show = options.log_private or not self.private
         self.settings = {"step": kind, "seed": options.seed, **settings}
@@ -90,6 +92,8 @@ class Step:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{self.folder}: cannot be written to ({error.strerror})") from None
+        for left in self.folder.glob(".merged-*"):  # of a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         if not (self.folder / "settings.json").exists():
             write_json(self.folder / "settings.json", self.settings)
 

@@ -7,6 +7,8 @@ folder, or the name on the hub, from which a trainer loads a model.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
 import tempfile
 import time
@@ -51,16 +53,23 @@ def pairs(options: PairsOptions, step: StepOptions, source: Source) -> None:
 
     spec = DatasetSpec.read(options.dataset)
     split = spec.split(options.split)
+    texts, answers = load_columns(spec, options.split, [spec.text, options.answer_column])
+    # of the split's own rows: the file may hold private ones, too, which a hash of all of it could be searched for
+    rows_digest = hashlib.sha256(json.dumps([list(texts), list(answers)]).encode()).hexdigest()
     made = Step(
         "pairs",
         step,
-        {"answer_column": options.answer_column, "chat_model": options.chat_model, "range": list(split.hash)},
-        {"dataset": spec.path(split.file)},
+        {
+            "answer_column": options.answer_column,
+            "chat_model": options.chat_model,
+            "range": list(split.hash),
+            "rows": rows_digest,
+        },
+        {},
         public=options.split in spec.public,
     )
     if _done(made):
         return
-    texts, answers = load_columns(spec, options.split, [spec.text, options.answer_column])
     rows = [(text, answer) for text, answer in zip(texts, answers, strict=True) if answer.strip()]
     if not rows:
         raise InputError(f"{spec.name}, split {options.split!r}: the column {options.answer_column!r} is empty")

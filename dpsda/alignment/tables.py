@@ -67,4 +67,4 @@ def _column(frame: pd.DataFrame, path: Path, names: Sequence[str]) -> list[str]:
         if name in frame:
             return frame[name].tolist()
     wanted = " or ".join(repr(name) for name in names)
-    raise InputError(f"{path}: has no column {wanted}; its columns are: {', '.join(map(str, frame.columns))}")
+    raise InputError(f"{path}: has no column {wanted} in its header")  # which may be a record

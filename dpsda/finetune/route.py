@@ -51,6 +51,11 @@ class Route:
         left = next(planning.open_intervals(self.ledger, self.plan, self.training), None)
         if left is None and self.trained.exists():
             return
+        if left is not None and self.ledger.reservations(planning.LATER):
+            raise InputError(
+                f"{self.folder.root}: its texts were resampled, and more steps would replace them; train further in "
+                "another --result_folder"
+            )
         if left is not None:  # what was made of an earlier state of the model goes
             for old in (self.trained, self._merged, self._samples):
                 shutil.rmtree(old, ignore_errors=True)
@@ -138,7 +143,7 @@ class Route:
         from dpsda.models import load_model, most_tokens
 
         tuning, corpus, protected = self.tuning, self.corpus, self.folder.protected
-        torch.manual_seed(self.seed)  # no secret: the first weights of adapters and heads, and dropout
+        torch.manual_seed(self.seed)  # no secret: the first weights of adapters and heads
         device = self._device()
         if tuning.task == "generator":
             model, tokenizer = load_model("AutoModelForCausalLM", self.weights, bfloat16=self._bfloat16())
@@ -169,7 +174,12 @@ class Route:
     def _device(self) -> str:
         import torch
 
-        return self.tuning.device if self.tuning.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        device = self.tuning.device if self.tuning.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError):
+            raise InputError(f"--device {device}: there is none here; auto takes what there is") from None
+        return device
 
     def _bfloat16(self) -> bool:
         """Whether the frozen weights are in bfloat16."""

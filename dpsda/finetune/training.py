@@ -6,6 +6,7 @@ that was killed are taken anew, with fresh batches and noise: nobody saw what ca
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,6 +54,9 @@ class Trainer:
         """Take the steps that are still to be taken, from the last checkpoint on."""
         from tqdm import tqdm
 
+        if self.sums.clip_norm is not None:
+            # masks of dropout that a seed decides would move with who is in the batch, and be known to everybody
+            torch.manual_seed(secrets.randbits(63))
         before = next((str(x["name"]) for x in reversed(intervals(ledger)) if ledger.result(str(x["name"]))), None)
         done = span(before)[1] if before else 0
         if before:

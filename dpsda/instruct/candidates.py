@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from dpsda.errors import InputError
 from dpsda.privacy import certificate
+from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, read_csv, read_json
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def locate(root: Path, file: str | None, public: bool, *, protected: bool) -> So
         raise InputError(f"{path}: is replaced by what comes out; leave --synthetic_file out, which takes it, too")
     if protected and where.is_relative_to(folder.private.resolve()):
         raise InputError(f"{path}: lies in private/, which nothing protects; take texts from outside of it")
+    if where.is_relative_to((folder.shared / "alignment").resolve()):
+        raise InputError(f"{path}: may come from the releases of other runs, which this run's ledger does not know")
     if where.is_relative_to(folder.shared.resolve()):
         return Source(path, path, _about(folder) or {"method": "texts of this run"})
     if public:
@@ -85,9 +88,13 @@ def _is_of_another_stage(folder: RunFolder) -> bool:
 
 
 def _about(folder: RunFolder) -> dict[str, str] | None:
-    """What the stage that made the texts says of itself; None where it has not finished."""
+    """What the stage that made the texts says of itself; None where it has not finished, or has gone on since."""
     if _is_of_another_stage(folder):
-        about: dict[str, str] = read_json(folder.shared / certificate.FILE).get("about", {})
+        facts = read_json(folder.shared / certificate.FILE)
+        ledger = Ledger(folder.root, read_only=True)
+        if not ledger.reservations(STAGE) and facts.get("ledger", {}).get("head") != ledger.head:
+            return None
+        about: dict[str, str] = facts.get("about", {})
         return about
     earlier = folder.state / f"{STAGE}.json"
     return read_json(earlier).get("about") if earlier.is_file() else None

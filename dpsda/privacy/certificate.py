@@ -30,8 +30,8 @@ NOT_PROTECTED = (
 
 TRAINED = (
     "The noise of training against its rounding: it is drawn in floating point, by a generator that is keyed from the "
-    "operating system's entropy and is not a cryptographic one; and a record's gradient moves, within the rounding of "
-    "the arithmetic, with the records that are computed beside it.",
+    "operating system's entropy and is not a cryptographic one, and nor is that of dropout; and a record's gradient "
+    "moves, within the rounding of the arithmetic, with the records that are computed beside it.",
 )
 
 

@@ -155,7 +155,8 @@ def _spend(run: FinishedRun) -> str:
         told = f"Only these noisy figures were taken from the private data. Labels: {esc(labels)}."
     model = "The model is only asked for text, and sees no private record."
     if run.trained:
-        model = "The model was trained on private records: what it learnt of them are sums of clipped gradients."
+        model = "The model was trained on private records"
+        model += ": what it learnt of them are noisy sums of clipped gradients." if run.folder.protected else "."
     return page.section(
         "What was released of the private data",
         page.paragraph(f"{told} {model}"),

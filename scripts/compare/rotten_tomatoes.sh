@@ -11,7 +11,8 @@ source "$(dirname "$0")/../common.sh"
 data=data/rotten_tomatoes out=results/compare
 
 measure() {
-    "$python" metric.py --config "$data/metric.yaml" --reference_split test --result_folder "$1"
+    "$python" metric.py --config "$data/metric.yaml" --reference_split test --private_data_size 300 \
+        --result_folder "$1"
     "$python" downstream.py --config "$data/downstream.yaml" --result_folder "$1"
 }
 

@@ -59,8 +59,7 @@ align answers to_resampled --instructions "$run/release/synthetic.csv" --num_ins
 echo "== 4. fine-tuning: real (not private), DP-SGD on real pairs, synthetic unfiltered, synthetic resampled"
 align pairs pairs --dataset chat --chat_model "$model"
 align sft sft_real --pairs "$private/pairs/pairs.csv"
-"$python" finetune.py --config data/chat/finetune.yaml --dataset "$private/pairs" --max_length 128 --batch_size 64 \
-    --steps 8 --skip_sampling --result_folder "${run}_dp_sgd"
+"$python" finetune.py --config data/chat/finetune_pairs.yaml --dataset "$private/pairs" --result_folder "${run}_dp_sgd"
 align sft sft_unfiltered --pairs "$shared/to_unfiltered/answers.csv"
 align sft sft_resampled --pairs "$shared/to_resampled/answers.csv"
 

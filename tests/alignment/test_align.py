@@ -4,6 +4,7 @@ import json
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,8 +13,8 @@ import align as entry
 from apis.api import TextAPI
 from apis.journal import Journal
 from dpsda.alignment.answers import ask
-from dpsda.alignment.options import AnswersOptions, StepOptions
-from dpsda.alignment.step import is_released
+from dpsda.alignment.options import AnswersOptions, PairsOptions, StepOptions
+from dpsda.alignment.step import Step, is_released
 from dpsda.alignment.tables import read_instructions
 from dpsda.arg_utils import parse
 from dpsda.assets import resolve
@@ -21,6 +22,7 @@ from dpsda.data import DatasetSpec, load
 from dpsda.data.loading import load_columns
 from dpsda.errors import InputError
 from dpsda.options import ModelOptions
+from dpsda.privacy.files import sha256
 from tests.alignment.conftest import PAIRS, ROOT, write_pairs
 
 REMOTE = ("--api", "AzureGPT", "--model_type", "m", "--length", 8)
@@ -79,6 +81,25 @@ def test_what_is_released(run, tmp_path):
     assert not is_released(run / "private" / "release" / "synthetic.csv")
     (run / "link.csv").symlink_to(tmp_path / "x.csv")
     assert not is_released(run / "link.csv")
+
+
+def test_a_public_split_tells_nothing_of_the_private_rows_of_its_file(run):
+    from dpsda.alignment import steps
+
+    steps.pairs(PairsOptions("chat", split="test"), StepOptions(str(run), "held_out"), str)
+    steps.pairs(PairsOptions("chat", split="train"), StepOptions(str(run), "pairs"), str)
+    settings = (run / "alignment" / "held_out" / "settings.json").read_text()
+    assert sha256(Path(resolve("embedded:chat"))) not in settings
+    assert (run / "private" / "alignment" / "pairs" / "pairs.csv").exists() and not (run / "alignment/pairs").exists()
+
+
+def test_what_a_model_without_noise_writes_is_private(run, tmp_path):
+    inputs = {"instructions": run / "release" / "synthetic.csv"}
+    reference = tmp_path / "reference" / "private"
+    (reference / "state" / "model").mkdir(parents=True)
+    (reference / "state" / "ledger.jsonl").touch()
+    for name, private in (("gpt2", False), (str(reference / "state" / "model"), True)):
+        assert Step("answers", StepOptions(str(run), "x"), {"model_type": name}, inputs).private is private
 
 
 @pytest.fixture
