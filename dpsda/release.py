@@ -41,9 +41,9 @@ def publish(
         told = about
         for name in certificate.TEXTS:  # of a model before this one
             (folder.release / name).unlink(missing_ok=True)
-    write_atomic(folder.release / "README.md", _card(facts, told, texts=frames is not None).encode())
+    write_atomic(folder.release / certificate.CARD, _card(facts, told, texts=frames is not None).encode())
     facts["about"] = about
-    there = [name for name in certificate.RELEASED if frames is not None or name not in certificate.TEXTS]
+    there = certificate.RELEASED if frames is not None else (certificate.CARD,)
     facts["files"] = {name: sha256(folder.release / name) for name in there}
     write_json(path, facts)
     return facts

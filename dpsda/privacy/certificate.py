@@ -15,7 +15,8 @@ from dpsda.privacy.ledger import Ledger
 
 FILE = "release/certificate.json"
 TEXTS = ("synthetic.csv", "synthetic.parquet")
-RELEASED = (*TEXTS, "README.md")  # beside it, each with its hash in it
+CARD = "README.md"
+RELEASED = (*TEXTS, CARD)  # beside it, each with its hash in it; a run whose result is a model has the card alone
 _LIBRARIES = ("dp-accounting", "prv-accountant", "opendp", "numpy")
 _TRAINING = ("torch", "opacus")
 
@@ -29,9 +30,9 @@ NOT_PROTECTED = (
 )
 
 TRAINED = (
-    "The noise of training against its rounding: it is drawn in floating point, by a generator that is keyed from the "
-    "operating system's entropy and is not a cryptographic one, and nor is that of dropout; and a record's gradient "
-    "moves, within the rounding of the arithmetic, with the records that are computed beside it.",
+    "Dropout in training against its generator, which is seeded in secret and is not a cryptographic one.",
+    "The noise of training against its rounding: it is drawn in floating point; and a record's gradient moves, within "
+    "the rounding of the arithmetic, with the records that are computed beside it.",
 )
 
 
@@ -117,7 +118,7 @@ def verify(run: Path) -> dict[str, Any]:
     if claimed.get("statement") != sentence(claimed_epsilon, actual["delta"], actual["unit"]):
         raise PrivacyError(f"{path}: the statement is not what epsilon, delta and unit say; it was edited")
     texts = any(name in files or (path.parent / name).exists() for name in TEXTS)
-    for name in RELEASED if texts else RELEASED[len(TEXTS) :]:  # a run whose result is a classifier has none
+    for name in RELEASED if texts else (CARD,):
         file = path.parent / name
         if not file.is_file() or sha256(file) != files.get(name):
             raise PrivacyError(f"{file}: not the file that was certified")

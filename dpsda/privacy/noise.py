@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import secrets
 
 import numpy as np
 import numpy.typing as npt
+
+BLOCK = 1 << 20  # draws made at a time
 
 
 def discrete_gaussian(scale: float, size: int) -> npt.NDArray[np.int64]:
@@ -28,15 +29,16 @@ def discrete_gaussian(scale: float, size: int) -> npt.NDArray[np.int64]:
 def gaussian(scale: float, size: int) -> npt.NDArray[np.float32]:
     """`size` independent draws from a normal distribution of standard deviation `scale`, in float32.
 
-    For sums of real vectors too long for the exact sampler. The generator is Philox under a fresh key of 128 bits from
-    the operating system, which is no cryptographic one, and its low bits are those of floating-point arithmetic; the
-    certificate says both. (PyTorch's own generator keeps 32 bits of its seed on a CPU: those can be tried one by one.)
+    For sums of real vectors too long for the exact sampler. Every draw is the normal quantile of 52 bits of entropy of
+    its own, so there is no generator whose state could be guessed or replayed. What is beyond 8.2 standard deviations
+    (a probability of 2e-16) is cut off, and the low bits are those of floating-point arithmetic.
     """
-    if scale == 0:
-        return np.zeros(size, dtype=np.float32)
-    generator = np.random.Generator(np.random.Philox(key=secrets.randbits(128)))
-    draws = generator.standard_normal(size, dtype=np.float32)
-    draws *= np.float32(scale)
+    from scipy.special import ndtri
+
+    draws = np.zeros(size, dtype=np.float32)
+    for start in range(0, size if scale else 0, BLOCK):
+        bits = np.frombuffer(os.urandom(8 * min(BLOCK, size - start)), dtype=np.uint64)
+        draws[start : start + BLOCK] = scale * ndtri(((bits >> np.uint64(12)) + 0.5) * 2.0**-52)  # of (0, 1), no ends
     return draws
 
 
