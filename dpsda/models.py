@@ -20,6 +20,26 @@ def identity(name: str) -> str:
     return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
+def pick_device(name: str) -> str:
+    """The torch device of this name; auto takes the GPU if there is one. InputError where there is none."""
+    import torch
+
+    device = name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise InputError(f"--device {device}: there is none here; auto takes what there is") from None
+    return device
+
+
+def linear_modules(model: Any) -> set[str]:
+    """The last parts of the names of the model's linear modules."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    return {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
+
+
 def load_tokenizer(name: str):
     """The tokenizer of a model, with a token for padding."""
     import transformers

@@ -45,7 +45,7 @@ def open_run(
         if labels is not None and ledger.lines:
             labels = str(ledger.header["facts"].get("labels", labels))
             privacy = replace(privacy, delta=ledger.header["delta"] if privacy.delta is None else privacy.delta)
-        _open(folder, ledger, units, corpus, privacy, labels)
+        _open(folder, ledger, units, corpus, privacy, labels or _labels(corpus, privacy))
         yield folder, ledger
 
 
@@ -55,20 +55,21 @@ def _open(
     units: int,
     corpus: PrivateCorpus,
     privacy: PrivacyOptions,
-    labels: str | None,
+    labels: str,
 ) -> None:
-    if labels is not None:
-        pass
-    elif not corpus.spec.labels:
-        labels = "no label columns"
-    elif privacy.label_counts == "public":
-        labels = "the label counts are taken as public knowledge, on the owner's word"
-    else:
-        labels = "the label counts are released with noise; the label domain is public"
     delta = default_delta(units) if privacy.delta is None else privacy.delta
     facts = {"data": corpus.fingerprint(folder.secret_key()), "labels": labels}
     ledger.open(unit=privacy.privacy_unit, units=units, delta=delta, facts=facts)
     write_csv(folder.private / "dropped.csv", corpus.dropped)
+
+
+def _labels(corpus: PrivateCorpus, privacy: PrivacyOptions) -> str:
+    """What a certificate says of the labels."""
+    if not corpus.spec.labels:
+        return "no label columns"
+    if privacy.label_counts == "public":
+        return "the label counts are taken as public knowledge, on the owner's word"
+    return "the label counts are released with noise; the label domain is public"
 
 
 def configuration(spec: DatasetSpec, *options: Any) -> tuple[dict[str, Any], set[str]]:

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
+from dpsda import models
 from dpsda.alignment.step import check_adapter
 from dpsda.errors import InputError, first_line
 
@@ -29,7 +30,7 @@ def quiet() -> None:
 
 
 def pick_device(name: str) -> torch.device:
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    return torch.device(models.pick_device(name))
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -83,11 +84,7 @@ def write_merged(source: str, name: str, adapter: Path, folder: Path, dtype: tor
 
 def check_targets(model: Any, name: str, targets: list[str]) -> None:
     """InputError if the model lacks one of the layers that get an adapter; it names those that there are."""
-    from transformers.pytorch_utils import Conv1D
-
-    layers = {
-        path.rpartition(".")[2] for path, layer in model.named_modules() if isinstance(layer, (torch.nn.Linear, Conv1D))
-    } - {"lm_head", "score"}
+    layers = models.linear_modules(model) - {"lm_head", "score"}
     missing = [target for target in targets if target not in layers]
     if missing:
         raise InputError(

@@ -19,7 +19,9 @@ from dpsda.errors import InputError
 from dpsda.evaluation import results
 from dpsda.evaluation.options import DownstreamOptions, SubjectOptions
 from dpsda.evaluation.subject import Subject, TextSet, check_finite, longer, real_set, take
+from dpsda.models import pick_device
 from dpsda.runs import whole_csv, whole_json, write_json
+from dpsda.scores import label_scores
 
 LEAST = 10  # texts of a set below which nothing is trained
 HELD = 10  # one text in so many chooses the epoch or strength
@@ -100,12 +102,11 @@ class _Trainer:
     """What trains and tests models of the task, on the test texts and, if there are any, on validation texts apart."""
 
     def __init__(self, subject: Subject, options: SubjectOptions, settings: DownstreamOptions) -> None:
-        import torch
 
         from dpsda.embedding import Encoder, multiplies_bfloat16
 
         self.subject, self.settings = subject, settings
-        self.device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = pick_device(options.device)
         self.bfloat16 = multiplies_bfloat16(self.device)
         needed = settings.task == "probe" or subject.min_tokens
         self.encoder = Encoder(subject.feature_extractor, device=self.device) if needed else None
@@ -176,7 +177,7 @@ class _Trainer:
         if target != NEXT and len(set(source.texts.labels[target][order[held:]])) < 2:
             raise results.NotAvailable("one class only")
         if settings.task == "probe":
-            return _scores(self.test.labels[target], self._probe(target, source, order[held:], order[:held]))
+            return label_scores(self.test.labels[target], self._probe(target, source, order[held:], order[:held]))
         from dpsda.evaluation.training import Recipe
 
         train = take(source.texts, order[held:])
@@ -207,7 +208,7 @@ class _Trainer:
             for s in (train, validation)
         ]
         found = classify(training.model, *coded, self.test.texts, classes=len(domain), **common)
-        return _scores(self.test.labels[target], np.array(domain, dtype=object)[found])
+        return label_scores(self.test.labels[target], np.array(domain, dtype=object)[found])
 
     def majority(self, model: str, target: str) -> results.Row:
         """What a model gets that has one answer for everything."""
@@ -221,7 +222,7 @@ class _Trainer:
             figures = {"accuracy": max(counts.values()) / counts.total()} if counts else {}
         else:
             values, counts = np.unique(test.labels[target].astype(str), return_counts=True)
-            figures = _scores(test.labels[target], np.full(len(test.texts), values[counts.argmax()], dtype=object))
+            figures = label_scores(test.labels[target], np.full(len(test.texts), values[counts.argmax()], dtype=object))
         row = dict(zip(_DESCRIPTION, (self.settings.task, model, target, "majority", 0), strict=True))
         return _summary([{**row, "seed": 0, "why": "", **figures}])
 
@@ -245,16 +246,6 @@ class _Trainer:
             self._vectors[texts, private] = self.encoder.embed(texts.texts, private=private)
             check_finite(texts.name, self._vectors[texts, private])
         return self._vectors[texts, private]
-
-
-def _scores(truth: np.ndarray, guessed: np.ndarray) -> dict[str, float]:
-    from sklearn.metrics import f1_score
-
-    truth, guessed = truth.astype(str), guessed.astype(str)
-    return {
-        "accuracy": float((truth == guessed).mean()),
-        "macro_f1": float(f1_score(truth, guessed, labels=np.unique(truth), average="macro", zero_division=0)),
-    }
 
 
 def _summary(rows: list[results.Row]) -> results.Row:

@@ -13,6 +13,7 @@ from torch import nn
 
 from dpsda.errors import InputError
 from dpsda.finetune.options import TuningOptions
+from dpsda.models import linear_modules
 
 # the linear modules of attention, as families of models call them
 ATTENTION = (
@@ -45,13 +46,6 @@ def add_lora(model: nn.Module, tuning: TuningOptions) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that GPT-2's linear modules are transposed
         return get_peft_model(model, config)
-
-
-def linear_modules(model: nn.Module) -> set[str]:
-    """The last parts of the names of the model's linear modules."""
-    from transformers.pytorch_utils import Conv1D
-
-    return {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
 
 
 def _found(model: nn.Module, target: str) -> bool:

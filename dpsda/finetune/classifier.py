@@ -66,10 +66,3 @@ def predict(loss: Classification, tokens: Tokens, device: str, most_rows: int, m
             batch = {name: tensor.to(device) for name, tensor in tokens.batch(rows).items()}
             found[rows] = loss.logits(batch).argmax(dim=1).cpu().numpy()
     return found
-
-
-def scores(truth: np.ndarray, guessed: np.ndarray) -> dict[str, float]:
-    from sklearn.metrics import f1_score
-
-    macro = f1_score(truth, guessed, labels=np.unique(truth), average="macro", zero_division=0)
-    return {"accuracy": float((truth == guessed).mean()), "macro_f1": float(macro)}

@@ -12,8 +12,10 @@ from dpsda.errors import InputError
 from dpsda.finetune import planning
 from dpsda.finetune.options import SamplingOptions, TrainingOptions, TuningOptions
 from dpsda.finetune.planning import Plan
+from dpsda.models import pick_device
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, write_csv
+from dpsda.scores import label_scores
 
 if TYPE_CHECKING:
     from apis.api import TextAPI
@@ -127,7 +129,7 @@ class Route:
             "trained_on": "private, DP" if self.folder.protected else "private",
             "texts": int(self.ledger.header["units"]),
             "seeds": 1,
-            **{name: f"{value:.5f}" for name, value in classifier.scores(truth, guessed).items()},
+            **{name: f"{value:.5f}" for name, value in label_scores(truth, guessed).items()},
         }
         write_csv(path, pd.DataFrame([row]))
         return path, row
@@ -144,7 +146,7 @@ class Route:
 
         tuning, corpus, protected = self.tuning, self.corpus, self.folder.protected
         torch.manual_seed(self.seed)  # no secret: the first weights of adapters and heads
-        device = self._device()
+        device = pick_device(self.tuning.device)
         if tuning.task == "generator":
             model, tokenizer = load_model("AutoModelForCausalLM", self.weights, bfloat16=self._bfloat16())
         else:
@@ -171,23 +173,13 @@ class Route:
             raise InputError(f"{self.folder.root}: the run was planned for another number of units")
         return Trainer(model, sums, tokens, members, self.training, self.plan, device), tokenizer
 
-    def _device(self) -> str:
-        import torch
-
-        device = self.tuning.device if self.tuning.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError):
-            raise InputError(f"--device {device}: there is none here; auto takes what there is") from None
-        return device
-
     def _bfloat16(self) -> bool:
         """Whether the frozen weights are in bfloat16."""
         from dpsda.embedding import multiplies_bfloat16
 
         if self.tuning.full or self.tuning.dtype == "float32":
             return False
-        return self.tuning.dtype == "bfloat16" or multiplies_bfloat16(self._device())
+        return self.tuning.dtype == "bfloat16" or multiplies_bfloat16(pick_device(self.tuning.device))
 
     @property
     def _merged(self) -> Path:

@@ -6,15 +6,6 @@ source "$(dirname "$0")/../common.sh"
 config=data/rotten_tomatoes/resample.yaml
 "$python" resample.py --config "$config" "$@"
 [[ " $* " != *" --help "* && " $* " != *" -h "* ]] || exit 0
-folder=$(sed -n 's/^result_folder: *//p' "$config")
-shared=()
-while [ $# -gt 0 ]; do
-    case $1 in
-    --result_folder) folder=${2:-} ;;
-    --result_folder=*) folder=${1#*=} ;;
-    --log_private | --dry_run) shared+=("$1") ;;
-    esac
-    shift
-done
+shared_options "$config" "$@"
 exec "$python" metric.py --config data/rotten_tomatoes/metric.yaml --reference_split test --result_folder "$folder" \
     ${shared[@]+"${shared[@]}"}
