@@ -44,7 +44,7 @@ def test_a_private_reference_stays_private(made, dataset, encoder, capsys):  # n
     assert (found[columns] != "n/a").all(axis=None) and (found["why"] == "").all()
     lines = (folder / "private" / "metrics_train.jsonl").read_text().splitlines()
     assert [json.loads(line)["set"] for line in lines] == ["floor", "0", "1", "2"]
-    said = capsys.readouterr().out
+    said = capsys.readouterr().out.replace(str(folder), "")  # the folder's own name may hold any number
     assert "nn_real" not in said and "24" not in said and "metrics_train.csv" in said
     real, synthetic = set(pd.read_csv(dataset / "train.csv")["text"]), set(table(folder / "2" / "samples.csv")["text"])
     assert {private for private, text in encoder.told[told:] if text in real} == {True}
