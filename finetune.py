@@ -7,7 +7,8 @@
     python finetune.py --dataset my_data --epsilon 4 --task classifier --model_type embedded:all-minilm-l6-v2 \\
         --learning_rate 5e-4 --result_folder runs/classifier
 
-The same command continues a run that was stopped; a larger --epochs or --epsilon extends one that is complete.
+The same command continues a run that was stopped; a larger --epochs or --epsilon extends one that is complete, and a
+larger --num_samples, which costs no privacy, its texts.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ def finetune(
                 route.sample(shards, lambda model: _writer(model, tuning, sampling))
             texts = shards.frames()
         if release.is_published(folder, ledger, about):
-            print(f"{root}: this run is complete; a larger --epochs or --epsilon extends it")
+            more = "" if texts is None else ", a larger --num_samples its texts"
+            print(f"{root}: this run is complete; a larger --epochs or --epsilon extends it{more}")
             return
         facts = release.publish(folder, ledger, texts, about)
         print(f"{facts['statement']}\nrelease: {folder.release}")

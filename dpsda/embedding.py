@@ -23,6 +23,7 @@ from typing import Protocol
 import numpy as np
 
 from dpsda.assets import home, resolve
+from dpsda.devices import multiplies_bfloat16, pick_device
 from dpsda.errors import InputError, first_line
 
 GROUP = 8192  # texts between two writes to the cache: what a kill can lose, and the tokens held in memory
@@ -46,10 +47,9 @@ class Encoder:
     """
 
     def __init__(self, model: str, *, device: str = "auto", dtype: str = "auto", cache: bool = True):
-        import torch
 
         self.name = model
-        self.device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = pick_device(device)
         self.dtype = dtype if dtype != "auto" else "bfloat16" if multiplies_bfloat16(self.device) else "float32"
         self._model = _load(model, self.device, self.dtype)
         probe = self._tokenise(["a"])
@@ -310,16 +310,6 @@ def _load(name: str, device: str, dtype: str):
         module.float()
     model.tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True  # we pad apart on purpose
     return model.eval()
-
-
-def multiplies_bfloat16(device: str) -> bool:
-    """Whether the hardware of `device` does: elsewhere float32 is faster."""
-    import torch
-
-    if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    cpu = torch.cpu.get_capabilities()
-    return device == "cpu" and bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))
 
 
 def _width(count: int, limit: int | None) -> int:

@@ -20,18 +20,6 @@ def identity(name: str) -> str:
     return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
-def pick_device(name: str) -> str:
-    """The torch device of this name; auto takes the GPU if there is one. InputError where there is none."""
-    import torch
-
-    device = name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise InputError(f"--device {device}: there is none here; auto takes what there is") from None
-    return device
-
-
 def linear_modules(model: Any) -> set[str]:
     """The last parts of the names of the model's linear modules."""
     from torch import nn
@@ -40,19 +28,19 @@ def linear_modules(model: Any) -> set[str]:
     return {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
 
 
-def load_tokenizer(name: str):
+def load_tokenizer(name: str, called: str | None = None):
     """The tokenizer of a model, with a token for padding."""
     import transformers
 
-    tokenizer = _loaded(name, lambda path: transformers.AutoTokenizer.from_pretrained(path))
+    tokenizer = _loaded(name, lambda path: transformers.AutoTokenizer.from_pretrained(path), called)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def load_model(kind: str, name: str, *, bfloat16: bool = False, **config: Any):
+def load_model(kind: str, name: str, *, called: str | None = None, bfloat16: bool = False, **config: Any):
     """(model, tokenizer) of transformers' class `kind`, in float32 or bfloat16, with `config` in place before it is
-    built."""
+    built. `called` is what the user calls it, where that is another name."""
     import torch
     import transformers
 
@@ -62,7 +50,7 @@ def load_model(kind: str, name: str, *, bfloat16: bool = False, **config: Any):
         settings = transformers.AutoConfig.from_pretrained(path, **config)
         return getattr(transformers, kind).from_pretrained(path, config=settings, dtype=dtype)
 
-    tokenizer, model = load_tokenizer(name), _loaded(name, load)
+    tokenizer, model = load_tokenizer(name, called), _loaded(name, load, called)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
@@ -74,7 +62,7 @@ def most_tokens(model: Any, wanted: int) -> int:
     return wanted if wanted <= positions - positions % 8 else positions - positions % 8
 
 
-def _loaded(name: str, load: Callable[[str], Any]) -> Any:
+def _loaded(name: str, load: Callable[[str], Any], called: str | None) -> Any:
     from transformers.utils.logging import disable_progress_bar, get_verbosity, set_verbosity, set_verbosity_error
 
     disable_progress_bar()
@@ -86,8 +74,8 @@ def _loaded(name: str, load: Callable[[str], Any]) -> Any:
         raise
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"cannot load the model {name!r} ({first_line(error)}); give a folder or hub name, or "
-            "embedded:all-minilm-l6-v2, which needs no model hub"
+            f"cannot load the model {called or name!r} ({first_line(error)}); give a folder or hub name, or "
+            "embedded:all-minilm-l6-v2 (an encoder) or embedded:smollm2-135m-instruct, which need no model hub"
         ) from None
     finally:
         set_verbosity(before)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from dpsda.devices import multiplies_bfloat16
+
 if TYPE_CHECKING:
     pass
 
@@ -95,7 +97,7 @@ class _Tile:
         self.exact = _float32(candidates[index], "candidate")  # (m, D)
         self.norms = _norms(self.exact)
         # a GPU may be set to multiply float32 with fewer bits, which the bound does not allow for; float64 it leaves be
-        on_cpu = torch.bfloat16 if _multiplies_bfloat16() else torch.float32
+        on_cpu = torch.bfloat16 if multiplies_bfloat16("cpu") else torch.float32
         self.low = on_cpu if device == "cpu" else torch.float64
         v, b = self.exact, np.zeros(len(index))
         if metric == "cos_sim":
@@ -178,11 +180,3 @@ def _norms(rows: np.ndarray) -> np.ndarray:
     """The length of each row, (N,) float64."""
     rows = rows.astype(np.float64)
     return np.sqrt(np.vecdot(rows, rows))
-
-
-def _multiplies_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware: elsewhere float32 is faster. The answers are the same."""
-    import torch
-
-    cpu = torch.cpu.get_capabilities()
-    return bool(cpu.get("avx512_bf16") or cpu.get("amx_bf16"))

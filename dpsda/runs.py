@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,11 +172,50 @@ def whole_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise InputError(f"{path}: the file is missing; this is not the whole folder of a run") from None
     except ValueError:  # pandas quotes the row in its message: never pass it on
         frame = None
-    # a first row that is too long makes an index of its first fields
-    if frame is None or frame.index.nlevels > 1 or frame.index.dtype != int:
+    if frame is None or _has_index(frame):
         raise InputError(f"{path}: not a CSV file; it was edited or damaged, restore it")
     missing = [column for column in columns if column not in frame.columns]
     if missing or frame.empty:
         what = f"has no column {missing[0]!r}" if missing else "has no rows"
         raise InputError(f"{path}: {what}; it was edited or damaged, restore it")
     return frame.fillna("")  # a row that is too short
+
+
+def _has_index(frame: pd.DataFrame) -> bool:
+    """A first row that is too long makes an index of its first fields."""
+    return frame.index.nlevels > 1 or frame.index.dtype != int
+
+
+def read_table(path: Path, choose: Callable[[list[str]], list[str]] = list) -> pd.DataFrame:
+    """A csv or parquet file, or the parquet files of a folder in the order of their names, as strings: the columns that
+    `choose` takes of those that are there. InputError where it cannot be read."""
+    import pandas as pd
+
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise InputError(f"{path}: this folder holds no parquet file")
+    return pd.concat([_read_file(file, choose) for file in files], ignore_index=True)
+
+
+def _read_file(path: Path, choose: Callable[[list[str]], list[str]]) -> pd.DataFrame:
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if path.suffix == ".parquet":
+            columns = choose(pq.read_schema(path).names)
+            table = pq.read_table(path, columns=columns)
+            frame = pa.table({name: table[name].cast(pa.large_string()) for name in columns}).to_pandas()
+        else:
+            frame = read_csv(path)
+            if _has_index(frame):
+                raise ValueError
+            frame = frame[choose(list(frame.columns))]
+    except InputError:
+        raise
+    except pd.errors.EmptyDataError:
+        raise InputError(f"{path}: the file is empty") from None
+    except (ValueError, OSError, pa.ArrowException):  # the reader's message quotes what stands there
+        raise InputError(f"{path}: cannot be read as a table; write it with a CSV library, in UTF-8") from None
+    return frame.fillna("").astype(str)

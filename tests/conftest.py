@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,11 @@ keywords: {kind: {food: [soup, bread], film: [a chase], book: [a plot]}}
 tones: [dry, warm]
 length: {min_words: 5, max_words: 12}
 """
+
+
+def number(wanted: str, text: str) -> bool:
+    """Whether `text` tells this number, not as a part of a longer one or of a hash or a name."""
+    return re.search(rf"(?<![\w.-]){re.escape(wanted)}(?![\w.-])", text) is not None
 
 
 def write_rows(path: Path, rows: list[dict[str, str]]) -> None:

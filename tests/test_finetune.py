@@ -28,7 +28,7 @@ from dpsda.privacy import certificate
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.ledger import Ledger
 from dpsda.privacy.mechanism import describe, histogram
-from tests.conftest import write_rows
+from tests.conftest import number, write_rows
 from tests.evaluation.conftest import StandInEncoder
 from tests.finetune.conftest import SIZE, saved
 from tests.finetune.made import options
@@ -77,6 +77,10 @@ def test_a_run_leaves_what_it_promises(tmp_path, dataset, llama, capsys):
     head = ledger(tmp_path).head
     assert run(tmp_path, dataset, llama, privacy={"epsilon": 1.0}).equals(texts)
     assert "complete" in capsys.readouterr().out and ledger(tmp_path).head == head
+    more = run(tmp_path, dataset, llama, privacy={"epsilon": 1.0}, sampling={"num_samples": 70})
+    assert more[: len(texts)].equals(texts) and len(texts) + 10 < len(more) <= 70
+    assert certificate.verify(tmp_path) == facts and ledger(tmp_path).head == head  # it cost nothing
+    refused(tmp_path, dataset, llama, "70 are drawn", privacy={"epsilon": 1.0}, sampling={"num_samples": 60})
 
 
 def test_more_steps_extend_a_run(tmp_path, dataset, llama):
@@ -145,7 +149,7 @@ def test_all_weights_and_users(tmp_path, dataset, llama):
     )
     facts = certificate.verify(tmp_path)
     assert facts["unit"] == "user" and facts["units"] == 30 and facts["accountant"] == "RDP"
-    assert facts["mechanisms"][0]["event"]["sampling_rate"] == 10 / 30 and "120" not in json.dumps(facts)
+    assert facts["mechanisms"][0]["event"]["sampling_rate"] == 10 / 30 and not number("120", json.dumps(facts))
     assert "path" not in (tmp_path / "state" / "model" / "config.json").read_text()
 
 

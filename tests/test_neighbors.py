@@ -78,7 +78,7 @@ def near_ties(rng, n=700, m=900, dim=24):
 def test_a_query_does_not_see_the_others(metric, k, low_precision, monkeypatch):
     monkeypatch.setattr(neighbors, "BLOCK", 256)
     monkeypatch.setattr(neighbors, "TILE", 400)
-    monkeypatch.setattr(neighbors, "_multiplies_bfloat16", lambda: low_precision)
+    monkeypatch.setattr(neighbors, "multiplies_bfloat16", lambda device: low_precision)
     rng = np.random.default_rng(1)
     q, c = near_ties(rng)
     index, near = search(q, c, k, metric)
@@ -95,7 +95,7 @@ def test_shapes_and_precision_do_not_change_the_answer(monkeypatch):
     for block, tile, low in ((64, 1 << 14, True), (1024, 77, False), (7, 100, False)):
         monkeypatch.setattr(neighbors, "BLOCK", block)
         monkeypatch.setattr(neighbors, "TILE", tile)
-        monkeypatch.setattr(neighbors, "_multiplies_bfloat16", lambda low=low: low)
+        monkeypatch.setattr(neighbors, "multiplies_bfloat16", lambda device, low=low: low)
         for a, b in zip(search(q, c, 3, "L2"), expected, strict=True):
             assert np.array_equal(a, b)
 

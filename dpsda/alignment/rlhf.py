@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpsda.alignment.models import load, pick_device, pick_dtype, with_adapter
+from dpsda.alignment.models import Precision, load, with_adapter
 from dpsda.alignment.options import PolicyOptions, TrainingOptions
 from dpsda.alignment.training import arguments, lora, save_adapter, train, write_log
 from dpsda.errors import InputError
@@ -54,9 +54,7 @@ def reward_model(
         raise InputError(
             "the judge decided no pair, so there is nothing to learn a reward from: judge more instructions"
         )
-    model, tokenizer = load(
-        source, options.model_type, pick_dtype(options.dtype, pick_device(options.device)), reward=True
-    )
+    model, tokenizer = load(source, options.model_type, options, reward=True)
     chat = bool(tokenizer.chat_template)
     rows = [{"chosen": _turns(chat, text, a), "rejected": _turns(chat, text, b)} for text, a, b in chosen]
     made = RewardTrainer(
@@ -79,9 +77,9 @@ def reward_model(
     }
 
 
-def load_reward(source: str, name: str, adapter: Path, dtype: Any) -> tuple[Any, Any]:
+def load_reward(source: str, name: str, adapter: Path, options: Precision) -> tuple[Any, Any]:
     """(reward model with its adapter merged in, tokenizer)."""
-    model, tokenizer = load(source, name, dtype, reward=True)
+    model, tokenizer = load(source, name, options, reward=True)
     return with_adapter(model, adapter).merge_and_unload().eval(), tokenizer
 
 
@@ -104,11 +102,10 @@ def policy(
         raise InputError("--batch_size has to be a multiple of --generations: a step holds whole groups of answers")
     if len(instructions) < prompts_a_step:
         raise InputError(f"a step needs {prompts_a_step} instructions, and there are fewer: lower --batch_size")
-    dtype = pick_dtype(options.dtype, pick_device(options.device))
     named = read_json(Path(learning.reward) / "adapter_config.json").get("base_model_name_or_path")
     base = learning.reward_model or named or options.model_type
-    reward, reward_tokenizer = load_reward(source(base), base, Path(learning.reward), dtype)
-    model, tokenizer = load(source(options.model_type), options.model_type, dtype)
+    reward, reward_tokenizer = load_reward(source(base), base, Path(learning.reward), options)
+    model, tokenizer = load(source(options.model_type), options.model_type, options)
     new = None
     if learning.adapter:
         model = with_adapter(model, Path(learning.adapter), trainable=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dpsda.alignment.models import load, pick_device, pick_dtype
+from dpsda.alignment.models import load
 from dpsda.alignment.options import TrainingOptions
 from dpsda.alignment.training import arguments, lora, save_adapter, train, write_log
 from dpsda.errors import InputError
@@ -28,7 +28,7 @@ def trainer(source: str, pairs: Sequence[tuple[str, str]], options: TrainingOpti
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    model, tokenizer = load(source, options.model_type, pick_dtype(options.dtype, pick_device(options.device)))
+    model, tokenizer = load(source, options.model_type, options)
     made = SFTTrainer(
         model=model,
         processing_class=tokenizer,

@@ -30,7 +30,8 @@ from dpsda.alignment.options import (
     TrainingOptions,
 )
 from dpsda.alignment.step import Step, check_adapter, refuse_to_send
-from dpsda.alignment.tables import draw, read_instructions, read_pairs, read_table
+from dpsda.alignment.tables import draw, read_instructions, read_pairs, read_rows
+from dpsda.devices import pick_device
 from dpsda.errors import InputError
 from dpsda.options import ModelOptions
 from dpsda.runs import write_csv
@@ -107,10 +108,9 @@ def answers(options: AnswersOptions, model: ModelOptions, step: StepOptions, eng
     with tempfile.TemporaryDirectory(dir=made.folder, prefix=".merged-") as scratch:
         name = model.model_type
         if options.adapter:
-            from dpsda.alignment.models import pick_device, pick_dtype, write_merged
+            from dpsda.alignment.models import write_merged
 
-            dtype = pick_dtype(model.dtype, pick_device(model.device))
-            name = str(write_merged(source(name), name, inputs["adapter"], Path(scratch), dtype))
+            name = str(write_merged(source(name), name, inputs["adapter"], Path(scratch), model))
         found = ask(
             engine(name, made.folder), texts, max_new_tokens=model.length, seed=step.seed, system=options.system
         )
@@ -154,11 +154,10 @@ def judge(options: JudgeOptions, model: ModelOptions, step: StepOptions, engine:
     start = time.monotonic()
     if model.api == "HFGPT":
         from dpsda.alignment.likelihood import LikelihoodJudge
-        from dpsda.alignment.models import load, pick_device, pick_dtype
+        from dpsda.alignment.models import load
 
-        device = pick_device(model.device)
-        loaded, tokenizer = load(source(model.model_type), model.model_type, pick_dtype(model.dtype, device))
-        judging: Judge = LikelihoodJudge(loaded.to(device), tokenizer)
+        loaded, tokenizer = load(source(model.model_type), model.model_type, model)
+        judging: Judge = LikelihoodJudge(loaded.to(pick_device(model.device)), tokenizer)
     else:
         judging = AskingJudge(engine(model.model_type, made.folder), step.seed)
     judged = compare(judging, draw(rows, options.num_instructions, step.seed))
@@ -196,7 +195,7 @@ def reward(options: RewardOptions, training: TrainingOptions, step: StepOptions,
         return
     from dpsda.alignment.rlhf import preferences, reward_model
 
-    frame = read_table(inputs["verdicts"])
+    frame = read_rows(inputs["verdicts"])
     missing = [name for name in ("instruction", "answer", "against", "margin", "outcome") if name not in frame]
     if missing:
         raise InputError(f"{options.verdicts}: has no column {missing[0]!r}; give the verdicts.csv of a judge step")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dpsda.errors import InputError
-from dpsda.runs import read_csv
+from dpsda.runs import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,13 +20,13 @@ INSTRUCTION = ("instruction", "text")  # names of the column, the first that is 
 def read_instructions(path: Path) -> list[str]:
     """The instructions of a file, or of the parquet files of a folder in the order of their names. One that stands
     there twice comes once; blank ones are left out."""
-    frame = read_table(path)
+    frame = read_rows(path)
     return list(dict.fromkeys(text for text in _column(frame, path, INSTRUCTION) if text.strip()))
 
 
 def read_pairs(path: Path) -> list[tuple[str, str]]:
     """(instruction, answer) of every row that has both."""
-    frame = read_table(path)
+    frame = read_rows(path)
     rows = zip(_column(frame, path, INSTRUCTION), _column(frame, path, ("answer",)), strict=True)
     pairs = [(text, answer) for text, answer in rows if text.strip() and answer.strip()]
     if not pairs:
@@ -34,21 +34,9 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
     return pairs
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_rows(path: Path) -> pd.DataFrame:
     """A csv or parquet file as strings. Raises InputError where it cannot be read or has no rows."""
-    import pandas as pd
-    import pyarrow as pa
-
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    if not files:
-        raise InputError(f"{path}: this folder holds no parquet file")
-    try:
-        parts = [pd.read_parquet(f).astype(object) if f.suffix == ".parquet" else read_csv(f) for f in files]
-        frame = pd.concat(parts, ignore_index=True).fillna("").astype(str)
-    except pd.errors.EmptyDataError:
-        raise InputError(f"{path}: the file is empty") from None
-    except (ValueError, OSError, pa.ArrowException, pd.errors.ParserError):  # the reader quotes what stands there
-        raise InputError(f"{path}: cannot be read as a table; write it with a CSV library, in UTF-8") from None
+    frame = read_table(path)
     if frame.empty:
         raise InputError(f"{path}: the file has no rows")
     return frame

@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
-from dpsda.alignment.models import check_targets, pick_device, pick_dtype
+from dpsda.alignment.models import check_targets
 from dpsda.alignment.options import TrainingOptions
+from dpsda.devices import is_bfloat16, pick_device
 from dpsda.privacy.files import write_atomic
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 MARK = "complete"  # written into a checkpoint last
+BAR = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"  # how many steps there are tells how many pairs
 
 
 def arguments(options: TrainingOptions, seed: int, folder: Path) -> dict[str, Any]:
@@ -39,10 +40,10 @@ def arguments(options: TrainingOptions, seed: int, folder: Path) -> dict[str, An
         "save_total_limit": 2,
         "logging_steps": 1,
         "seed": seed,
-        "use_cpu": device.type == "cpu",
-        "bf16": pick_dtype(options.dtype, device) == torch.bfloat16,
-        "gradient_checkpointing": device.type != "cpu",  # where memory is what is short
-        "dataloader_pin_memory": device.type != "cpu",
+        "use_cpu": device == "cpu",
+        "bf16": is_bfloat16(options.dtype, device),
+        "gradient_checkpointing": device != "cpu",  # where memory is what is short
+        "dataloader_pin_memory": device != "cpu",
         "report_to": "none",
         "disable_tqdm": True,
         "log_level": "error",
@@ -71,7 +72,7 @@ class _Watch(TrainerCallback):
         self.desc, self.bar = desc, None
 
     def on_train_begin(self, args, state, control, **_):
-        self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", desc=self.desc, delay=1)
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.desc, bar_format=BAR, delay=1)
 
     def on_step_end(self, args, state, control, **_):
         self.bar.update(state.global_step - self.bar.n)

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from dpsda.devices import multiplies_bfloat16, pick_device
 from dpsda.errors import InputError
 from dpsda.evaluation import results
 from dpsda.evaluation.options import DownstreamOptions, SubjectOptions
 from dpsda.evaluation.subject import Subject, TextSet, check_finite, longer, real_set, take
-from dpsda.models import pick_device
 from dpsda.runs import whole_csv, whole_json, write_json
 from dpsda.scores import label_scores
 
@@ -102,8 +102,7 @@ class _Trainer:
     """What trains and tests models of the task, on the test texts and, if there are any, on validation texts apart."""
 
     def __init__(self, subject: Subject, options: SubjectOptions, settings: DownstreamOptions) -> None:
-
-        from dpsda.embedding import Encoder, multiplies_bfloat16
+        from dpsda.embedding import Encoder
 
         self.subject, self.settings = subject, settings
         self.device = pick_device(options.device)

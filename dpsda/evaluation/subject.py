@@ -16,7 +16,7 @@ from dpsda.errors import InputError
 from dpsda.evaluation.options import SubjectOptions
 from dpsda.evaluation.results import digest
 from dpsda.options import EmbeddingOptions
-from dpsda.runs import RunFolder, read_csv
+from dpsda.runs import RunFolder, read_table
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -112,7 +112,7 @@ class Subject:
         path = self.files[name]
         if not path.exists():
             raise InputError(f"{path}: there is no such file")
-        frame = _table(path)
+        frame = read_table(path)
         column = next((c for c in ("text", self.spec.text) if c in frame), None)
         if column is None:
             raise InputError(f"{path}: has no column 'text' in its first line")
@@ -177,15 +177,3 @@ def check_finite(name: str, vectors: np.ndarray) -> None:
 def take(texts: TextSet, rows: np.ndarray) -> TextSet:
     """Some rows of a set."""
     return TextSet(texts.name, [texts.texts[i] for i in rows], {c: v[rows] for c, v in texts.labels.items()})
-
-
-def _table(path: Path):
-    import pandas as pd
-
-    parts = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    try:
-        if path.is_dir() or path.suffix == ".parquet":
-            return pd.concat(map(pd.read_parquet, parts)).astype(object).fillna("").astype(str)
-        return read_csv(path)
-    except (ValueError, OSError, pd.errors.ParserError):  # the reader's message quotes what stands there
-        raise InputError(f"{path}: cannot be read as a table; write it with a CSV library, in UTF-8") from None

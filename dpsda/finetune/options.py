@@ -90,7 +90,11 @@ class TrainingOptions:
 class SamplingOptions:
     """Sampling from the trained generator. It costs no privacy."""
 
-    num_samples: int = option(10000, "texts to draw; empty ones and exact repeats are dropped")
+    num_samples: int = option(
+        10000,
+        "texts to draw; empty ones and exact repeats are dropped. A larger number goes on from a smaller",
+        free=True,
+    )
     length: int = option(64, "tokens of a text, at most")
     temperature: float = option(1.0, "sampling temperature")
     top_k: int = option(1000, "sample from the k likeliest tokens; 0 = off, which sorts the vocabulary at every token")

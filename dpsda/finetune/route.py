@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpsda.devices import is_bfloat16, pick_device
 from dpsda.errors import InputError
 from dpsda.finetune import planning
 from dpsda.finetune.options import SamplingOptions, TrainingOptions, TuningOptions
 from dpsda.finetune.planning import Plan
-from dpsda.models import pick_device
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, write_csv
 from dpsda.scores import label_scores
@@ -69,7 +69,7 @@ class Route:
 
     def shards(self, sampling: SamplingOptions, *, public_counts: bool) -> Shards:
         """The samples, drawn or not; it releases the label counts. InputError for samples of other settings."""
-        from dataclasses import asdict
+        from dataclasses import asdict, fields
 
         import numpy as np
 
@@ -81,10 +81,12 @@ class Route:
         if self.labelled:
             noise = self.plan.label_noise
             counts = label_counts(self.folder, self.ledger, self.corpus, noise, public=public_counts)
-        free = {"sampling_batch_size", "skip_sampling"}
+        free = {f.name for f in fields(sampling) if f.metadata["free"]}
         config = {**asdict(sampling), "seed": self.seed}
         if any(self._samples.glob("*.parquet")):
-            self.folder.earlier_config(SAMPLES, config, free)
+            drawn = self.folder.earlier_config(SAMPLES, config, free).get("num_samples", 0)
+            if sampling.num_samples < drawn:
+                raise InputError(f"--num_samples {sampling.num_samples}: {drawn} are drawn here; ask for no fewer")
         self.folder.keep_config(SAMPLES, config)
         cells = spec.cells if self.labelled else [()]
         columns = spec.label_columns if self.labelled else []
@@ -98,9 +100,8 @@ class Route:
         model = self.trained if self.tuning.full else self._merged
         if not model.exists():
             from dpsda.finetune.adapter import merge
-            from dpsda.models import load_model
 
-            base, tokenizer = load_model("AutoModelForCausalLM", self.weights, bfloat16=self._bfloat16())
+            base, tokenizer = self._load_model("AutoModelForCausalLM")
             merge(base, tokenizer, self.trained, self._merged)
         shards.draw(lambda: writer(model))
         shutil.rmtree(self._merged, ignore_errors=True)
@@ -142,17 +143,17 @@ class Route:
         from dpsda.finetune.gradients import GradientSums, check_per_sample
         from dpsda.finetune.membership import Records, Users
         from dpsda.finetune.training import Trainer
-        from dpsda.models import load_model, most_tokens
+        from dpsda.models import most_tokens
 
         tuning, corpus, protected = self.tuning, self.corpus, self.folder.protected
         torch.manual_seed(self.seed)  # no secret: the first weights of adapters and heads
         device = pick_device(self.tuning.device)
         if tuning.task == "generator":
-            model, tokenizer = load_model("AutoModelForCausalLM", self.weights, bfloat16=self._bfloat16())
+            model, tokenizer = self._load_model("AutoModelForCausalLM")
         else:
             column, domain = classifier.target_column(corpus, tuning.target)
             kind = "AutoModelForSequenceClassification"
-            model, tokenizer = load_model(kind, self.weights, num_labels=len(domain))
+            model, tokenizer = self._load_model(kind, num_labels=len(domain))
         vocabulary, most = model.config.vocab_size, most_tokens(model, tuning.max_length)
         model = (model if tuning.full else add_lora(model, tuning)).to(device)
         if tuning.task == "generator":
@@ -173,13 +174,14 @@ class Route:
             raise InputError(f"{self.folder.root}: the run was planned for another number of units")
         return Trainer(model, sums, tokens, members, self.training, self.plan, device), tokenizer
 
-    def _bfloat16(self) -> bool:
-        """Whether the frozen weights are in bfloat16."""
-        from dpsda.embedding import multiplies_bfloat16
+    def _load_model(self, kind: str, **config: Any) -> tuple[Any, Any]:
+        """The pretrained model and its tokenizer; frozen weights may be in bfloat16."""
+        from dpsda.models import load_model
 
-        if self.tuning.full or self.tuning.dtype == "float32":
-            return False
-        return self.tuning.dtype == "bfloat16" or multiplies_bfloat16(pick_device(self.tuning.device))
+        tuning = self.tuning
+        plain = tuning.full or tuning.task == "classifier"
+        bfloat16 = not plain and is_bfloat16(tuning.dtype, pick_device(tuning.device))
+        return load_model(kind, self.weights, called=tuning.model_type, bfloat16=bfloat16, **config)
 
     @property
     def _merged(self) -> Path:

@@ -16,7 +16,7 @@ import numpy as np
 from apis.api import Prompt, TextAPI
 from dpsda.finetune.options import SamplingOptions
 from dpsda.privacy.files import appearing, drop_unfinished
-from dpsda.shares import allocate
+from dpsda.shares import sequence
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,8 +37,16 @@ class Shards:
 
     @property
     def paths(self) -> list[Path]:
-        count = -(-self.options.num_samples // self.options.shard_size)
-        return [self.folder / f"part-{number:05d}.parquet" for number in range(count)]
+        """The shards in order, each named by the first text that it holds a draw of and the one after its last: so a
+        larger number of samples goes on where a smaller one ended."""
+        there = dict(_span(path) for path in self.folder.glob("part-*.parquet"))
+        size, total, spans, start = self.options.shard_size, self.options.num_samples, [], 0
+        while start < total:
+            later = [first for first in there if first > start]
+            stop = there.get(start) or min(start - start % size + size, total, *later)
+            spans.append((start, stop))
+            start = stop
+        return [self.folder / f"part-{start:010d}-{stop:010d}.parquet" for start, stop in spans]
 
     def complete(self) -> bool:
         return all(path.exists() for path in self.paths)
@@ -48,18 +56,18 @@ class Shards:
         import pandas as pd
 
         drop_unfinished(self.folder)
-        wanted = self._wanted()
+        wanted = sequence(self.shares, self.options.num_samples)
         seen: set[bytes] = set()
         api: TextAPI | None = None
-        for number, path in enumerate(self.paths):
+        for path in self.paths:
             if path.exists():
                 seen.update(_digest(text) for text in pd.read_parquet(path, columns=["text"])["text"])
                 continue
             api = api or writer()
-            start = number * self.options.shard_size
-            cells = wanted[start : start + self.options.shard_size]
+            start, stop = _span(path)
+            cells = wanted[start:stop]
             prompts = [Prompt(self.leads[cell], max_new_tokens=self.options.length) for cell in cells]
-            answers = api.generate(prompts, self._number(number))
+            answers = api.generate(prompts, int(np.random.SeedSequence([self.seed, start]).generate_state(1)[0]))
             rows = []
             for place, (cell, answer) in enumerate(zip(cells, answers, strict=True), start):
                 text = (answer or "").strip()
@@ -77,14 +85,10 @@ class Shards:
         for path in self.paths:
             yield pd.read_parquet(path)
 
-    def _wanted(self) -> np.ndarray:
-        """(num_samples,) the label cell of each text: the shares, in an order that the seed gives."""
-        sizes = allocate(self.shares, self.options.num_samples)
-        cells = np.repeat(np.arange(len(sizes)), sizes)
-        return np.random.default_rng([self.seed, 0]).permutation(cells)
 
-    def _number(self, shard: int) -> int:
-        return int(np.random.SeedSequence([self.seed, 1, shard]).generate_state(1)[0])
+def _span(path: Path) -> tuple[int, int]:
+    _, start, stop = path.stem.split("-")
+    return int(start), int(stop)
 
 
 def _digest(text: str) -> bytes:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dpsda.errors import InputError
 from dpsda.privacy import certificate
 from dpsda.privacy.ledger import Ledger
-from dpsda.runs import RunFolder, read_csv, read_json
+from dpsda.runs import RunFolder, read_json, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,12 +106,16 @@ def read(path: Path, spec: DatasetSpec) -> pd.DataFrame:
     `path` is a csv or parquet file, or a folder of parquet files, taken in the order of their names. Rows without a
     text are left out. Raises InputError if it cannot be read, has no text column, or no text.
     """
-    import pandas as pd
 
-    parts = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    if not parts:
-        raise InputError(f"{path}: this folder has no parquet file")
-    frame = pd.concat([_table(part, spec) for part in parts], ignore_index=True)
+    def columns(there: list[str]) -> list[str]:
+        text = next((name for name in ("text", spec.text) if name in there), None)
+        if text is None:
+            raise InputError(f"{path}: has no column 'text' in its first line")
+        return [name for name in dict.fromkeys(["id", "parent_id", text, *spec.label_columns]) if name in there]
+
+    frame = read_table(path, columns)
+    if "text" not in frame:
+        frame = frame.rename(columns={spec.text: "text"})
     if "id" not in frame:
         frame.insert(0, "id", [str(i) for i in range(len(frame))])
     frame = frame[frame["text"].str.strip() != ""].reset_index(drop=True)
@@ -129,33 +133,3 @@ def digest(frame: pd.DataFrame) -> str:
             state.update(len(data).to_bytes(8, "little"))
             state.update(data)
     return state.hexdigest()
-
-
-def _table(path: Path, spec: DatasetSpec) -> pd.DataFrame:
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        if path.suffix == ".parquet":
-            schema = pq.read_schema(path)
-            wanted = _columns(path, schema.names, spec)
-            table = pq.read_table(path, columns=wanted)
-            frame = pa.table({name: table[name].cast(pa.large_string()) for name in wanted}).to_pandas()
-        else:
-            frame = read_csv(path)
-            if frame.index.dtype != int:  # a first row that is too long makes an index of its first fields
-                raise ValueError
-            frame = frame[_columns(path, list(frame.columns), spec)]
-    except InputError:
-        raise
-    except (ValueError, OSError, pa.ArrowException, pd.errors.ParserError):  # the reader's message quotes what is there
-        raise InputError(f"{path}: cannot be read as a table; write it with a CSV library, in UTF-8") from None
-    return frame.rename(columns={spec.text: "text"} if "text" not in frame else {}).fillna("").astype(str)
-
-
-def _columns(path: Path, there: list[str], spec: DatasetSpec) -> list[str]:
-    text = next((name for name in ("text", spec.text) if name in there), None)
-    if text is None:
-        raise InputError(f"{path}: has no column 'text' in its first line")
-    return [name for name in dict.fromkeys(["id", "parent_id", text, *spec.label_columns]) if name in there]

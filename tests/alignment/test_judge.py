@@ -155,10 +155,8 @@ def test_a_judge_behind_a_server_with_faults(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def likelihood(tiny):
-    import torch
-
-    model, tokenizer = load(tiny, tiny, torch.float32)
+def likelihood(tiny, training):
+    model, tokenizer = load(tiny, tiny, training())
     return LikelihoodJudge(model, tokenizer, max_length=256)
 
 

@@ -72,9 +72,9 @@ def test_fine_tuning_lowers_the_loss_and_leaves_an_adapter(tiny, training, tmp_p
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
-    merged = write_merged(tiny, tiny, tmp_path / "adapter", tmp_path / "merged", torch.float32)
-    whole, tokenizer = load(str(merged), "merged", torch.float32)
-    both = with_adapter(load(tiny, tiny, torch.float32)[0], tmp_path / "adapter")
+    merged = write_merged(tiny, tiny, tmp_path / "adapter", tmp_path / "merged", training())
+    whole, tokenizer = load(str(merged), "merged", training())
+    both = with_adapter(load(tiny, tiny, training())[0], tmp_path / "adapter")
     ids = torch.tensor([tokenizer("<user> w1 w2 <end> <assistant>")["input_ids"]])
     with torch.inference_mode():
         torch.testing.assert_close(whole(input_ids=ids).logits, both(input_ids=ids).logits, atol=1e-4, rtol=1e-4)
@@ -98,7 +98,7 @@ def rewarded(tiny, training, tmp_path):
     return tmp_path / "reward" / "adapter", facts
 
 
-def test_the_reward_model_prefers_what_was_chosen(tiny, rewarded):
+def test_the_reward_model_prefers_what_was_chosen(tiny, training, rewarded):
     """Of instructions that it did not see, too; the untrained one does not prefer it everywhere."""
     adapter, facts = rewarded
     assert facts["accuracy"] > 0.95 and facts["pairs"] == len(PAIRS)
@@ -114,9 +114,9 @@ def test_the_reward_model_prefers_what_was_chosen(tiny, rewarded):
             found.append(float(scores[0] - scores[1]))
         return found
 
-    trained, tokenizer = rlhf.load_reward(tiny, tiny, adapter, torch.float32)
+    trained, tokenizer = rlhf.load_reward(tiny, tiny, adapter, training())
     assert min(margins(trained, tokenizer)) > 1
-    assert min(margins(*load(tiny, tiny, torch.float32, reward=True))) < 1
+    assert min(margins(*load(tiny, tiny, training(), reward=True))) < 1
 
 
 def test_steps_of_the_policy_change_it_towards_reward(tiny, training, rewarded, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from apis.api import TextAPI
 from dpsda.finetune.options import SamplingOptions
 from dpsda.finetune.sampling import Shards
+from dpsda.shares import sequence
 
 
 class Counting(TextAPI):
@@ -57,7 +58,7 @@ def test_exact_repeats_drop_out_across_shards_and_restarts(tmp_path):
     for path in again.paths[:2]:  # killed after two shards
         path.parent.mkdir(exist_ok=True)
         path.write_bytes((tmp_path / "one" / path.name).read_bytes())
-    (tmp_path / "two" / ".part-00002.parquet.77.tmp").write_bytes(b"half")
+    (tmp_path / "two" / f".{again.paths[2].name}.77.tmp").write_bytes(b"half")
     two = Counting(period=7)
     again.draw(lambda: two)
     assert two.calls == 2 and whole(again).equals(frame)
@@ -68,6 +69,34 @@ def test_a_complete_set_loads_no_model(tmp_path):
     made = shards(tmp_path)
     made.draw(Counting)
     made.draw(lambda: pytest.fail("a model was loaded"))
+
+
+def test_a_larger_number_goes_on_from_a_smaller(tmp_path):
+    first, made = Counting(), shards(tmp_path, count=40)
+    made.draw(lambda: first)
+    before = whole(made)
+    api, more = Counting(), shards(tmp_path, count=100)
+    assert not more.complete()
+    more.draw(lambda: api)
+    assert len(api.asked) == 60 and api.calls == 3  # the ten draws that fill the second shard, and two shards
+    frame = whole(more)
+    assert frame[: len(before)].reset_index(drop=True).equals(before.reset_index(drop=True)) and frame.id.is_unique
+    assert sum(p.text == "low: " for p in first.asked + api.asked) == 75
+    more.paths[1].unlink()  # ten draws in the middle: they are drawn anew, and nothing else
+    again = Counting()
+    more.draw(lambda: again)
+    assert len(again.asked) == 10 and whole(more).equals(frame)
+
+
+def test_labels_of_a_longer_sequence_begin_with_those_of_a_shorter():
+    counts = np.array([60.0, -3.0, 25.0, 10.0, 5.0, 0.4])
+    whole = sequence(counts, 1000)
+    for total in (1, 7, 100, 999):
+        assert (sequence(counts, total) == whole[:total]).all()
+    for total in range(1, 1001):
+        exact = total * counts.clip(0) / counts.clip(0).sum()
+        assert (np.abs(np.bincount(whole[:total], minlength=6) - exact) <= 1).all()
+    assert (np.bincount(sequence(np.zeros(3), 9)) == 3).all()
 
 
 def test_negative_counts_are_no_share(tmp_path):
