@@ -5,15 +5,16 @@
 #
 #   bash scripts/compare/rotten_tomatoes.sh 4 8
 #
-# Runs go to results/compare; what is complete is not done again. About three quarters of an hour a budget on two cores.
+# Runs go to results/compare; what is complete is not done again. Nearly an hour a budget on two cores.
 set -euo pipefail
 source "$(dirname "$0")/../common.sh"
 data=data/rotten_tomatoes out=results/compare
 
+# measure RUN [OPTIONS]: distances and the probe, of the run's texts or of the --synthetic_file that is given
 measure() {
     "$python" metric.py --config "$data/metric.yaml" --reference_split test --private_data_size 300 \
-        --result_folder "$1"
-    "$python" downstream.py --config "$data/downstream.yaml" --result_folder "$1"
+        --result_folder "$@"
+    "$python" downstream.py --config "$data/downstream.yaml" --result_folder "$@"
 }
 
 runs=()
@@ -32,6 +33,11 @@ for epsilon in "${@:-4}"; do
         --result_folder "$resampled"
     "$python" finetune.py --config "$data/finetune_classifier.yaml" --epsilon "$epsilon" --result_folder "$classifier"
     for run in "$augpe" "$control" "$tuned" "$resampled"; do measure "$run"; done
+    for draw in "$resampled"/resample/draw-*.csv; do measure "$resampled" --synthetic_file "$draw"; done
+    for run in "$augpe" "$tuned" "$resampled"; do  # beside the classifier that is trained under DP
+        "$python" downstream.py --config "$data/downstream.yaml" --task classify --seeds 0 --synthetic_iteration last \
+            --result_folder "$run"
+    done
     runs+=("$augpe" "$control" "$tuned" "$resampled" "$classifier")
 done
 "$python" -m dpsda.report "${runs[@]}"
