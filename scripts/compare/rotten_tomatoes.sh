@@ -5,7 +5,7 @@
 #
 #   bash scripts/compare/rotten_tomatoes.sh 4 8
 #
-# Runs go to results/compare; what is complete is not done again. Nearly an hour a budget on two cores.
+# Runs go to results/compare; what is complete is not done again. About three quarters of an hour a budget on two cores.
 set -euo pipefail
 source "$(dirname "$0")/../common.sh"
 data=data/rotten_tomatoes out=results/compare
@@ -34,10 +34,6 @@ for epsilon in "${@:-4}"; do
     "$python" finetune.py --config "$data/finetune_classifier.yaml" --epsilon "$epsilon" --result_folder "$classifier"
     for run in "$augpe" "$control" "$tuned" "$resampled"; do measure "$run"; done
     for draw in "$resampled"/resample/draw-*.csv; do measure "$resampled" --synthetic_file "$draw"; done
-    for run in "$augpe" "$tuned" "$resampled"; do  # beside the classifier that is trained under DP
-        "$python" downstream.py --config "$data/downstream.yaml" --task classify --seeds 0 --synthetic_iteration last \
-            --result_folder "$run"
-    done
     runs+=("$augpe" "$control" "$tuned" "$resampled" "$classifier")
 done
 "$python" -m dpsda.report "${runs[@]}"
