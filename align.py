@@ -19,14 +19,13 @@ and what comes of it lies in RUN/private.
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpsda.alignment import options as kinds
-from dpsda.arg_utils import parse, run
-from dpsda.errors import InputError, did_you_mean
+from dpsda.arg_utils import parse_step, run
+from dpsda.errors import InputError
 from dpsda.options import ModelOptions, RemoteOptions
 
 if TYPE_CHECKING:
@@ -43,31 +42,17 @@ STEPS = {
 
 
 def main() -> None:
-    name, words = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
-    if name in ("-h", "--help"):
-        print(__doc__)
-        return
-    if name not in STEPS:
-        raise InputError(f"no step {name!r}{did_you_mean(name, STEPS)}; there are: {', '.join(STEPS)}")
-    options = parse(words, f"python align.py {name}", __doc__ or "", *STEPS[name])
+    name, options = parse_step("python align.py", __doc__ or "", STEPS)
     _check_libraries()
+    from apis.gguf import unpacked
     from dpsda.alignment import steps
 
     if name not in ("answers", "judge"):
-        getattr(steps, name)(*options, _source)
+        getattr(steps, name)(*options, unpacked)
         return
     own, model, remote, step = options
     engine = partial(_remote, name, model, remote) if model.api == "AzureGPT" else partial(_local, model)
-    getattr(steps, name)(own, model, step, engine, _source)
-
-
-def _source(name: str) -> str:
-    """Where a trainer loads a model from: an embedded one or a .gguf file as the folder of its dense copy."""
-    from apis.gguf import dense
-    from dpsda.assets import resolve
-
-    path = Path(resolve(name)).expanduser()
-    return str(dense(path)) if path.suffix == ".gguf" else str(path) if path.exists() else name
+    getattr(steps, name)(own, model, step, engine, unpacked)
 
 
 def _local(model: ModelOptions, name: str, folder: Path) -> TextAPI:

@@ -52,6 +52,7 @@ def finetune(
     run: RunOptions,
 ) -> None:
     """One run of fine-tuning in folder `root`, from its options to its release or its test."""
+    from apis.gguf import unpacked
     from dpsda import release, start
     from dpsda.data import DatasetSpec, load
     from dpsda.finetune.planning import LATER, charged_steps, describe_plan, plan
@@ -75,7 +76,7 @@ def finetune(
         print(describe_plan(ledger, privacy, made, training, label_counts=counted))
         if run.dry_run:
             return
-        weights = _weights(tuning.model_type)
+        weights = unpacked(tuning.model_type)
         route = Route(folder, ledger, corpus, tuning, training, made, weights, run.seed)
         route.train()
         print(f"trained: {route.trained}, epsilon {release.spent(ledger)} spent")
@@ -109,15 +110,6 @@ def finetune(
             return
         facts = release.publish(folder, ledger, texts, about)
         print(f"{facts['statement']}\nrelease: {folder.release}")
-
-
-def _weights(name: str) -> str:
-    """The folder or hub name of a model; a packed one is unpacked first."""
-    from apis.gguf import dense
-    from dpsda.assets import resolve
-
-    path = Path(resolve(name))
-    return str(dense(path)) if path.suffix == ".gguf" else str(resolve(name))
 
 
 def _writer(model: Path, tuning: TuningOptions, sampling: SamplingOptions) -> TextAPI:

@@ -26,6 +26,13 @@ def dense(file: Path) -> Path:
     return folder
 
 
+def unpacked(name: str) -> str:
+    """Where a trainer loads a model from: the folder of an embedded one or of a .gguf file's dense copy, or the folder
+    or hub name that it is."""
+    path = Path(resolve(name)).expanduser()
+    return str(dense(path)) if path.suffix == ".gguf" else str(path) if path.exists() else name
+
+
 def _unpack(file: Path, folder: Path) -> None:
     """Write the copy under a temporary name; `folder` appears only when it is complete."""
     import torch

@@ -24,16 +24,16 @@ import torch
 from apis.gguf import dense
 from dpsda.assets import resolve
 from dpsda.data import DatasetSpec, load
-from dpsda.finetune import generator
-from dpsda.finetune.adapter import add_lora
 from dpsda.finetune.gradients import GradientSums
 from dpsda.finetune.membership import Records
 from dpsda.finetune.options import TrainingOptions, TuningOptions
 from dpsda.finetune.planning import Plan
-from dpsda.finetune.tokens import Tokens
 from dpsda.finetune.training import Trainer
 from dpsda.models import load_model
 from dpsda.privacy.mechanism import GradientSum
+from dpsda.tuning import generator
+from dpsda.tuning.adapter import add_lora
+from dpsda.tuning.tokens import Tokens
 
 MODEL = "embedded:smollm2-135m-instruct"
 KINDS = ("DP", "no DP", "DP, float32", "no DP, float32", "plain opacus, float32", "plain opacus, bfloat16")

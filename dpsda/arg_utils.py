@@ -127,6 +127,18 @@ def parse(argv: Sequence[str] | None, prog: str, description: str, *groups: type
     return tuple(group(**{f.name: values[f.name] for f in fields(group) if f.name in values}) for group in groups)
 
 
+def parse_step(prog: str, description: str, steps: dict[str, tuple[type, ...]]) -> tuple[str, tuple[Any, ...]]:
+    """The step that the command line begins with, and one instance of each of its groups of options; --help alone
+    prints `description` and ends the process. Raises InputError as `parse` does, and for an unknown step."""
+    name, words = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
+    if name in ("-h", "--help"):
+        print(description)
+        sys.exit(0)
+    if name not in steps:
+        raise InputError(f"no step {name!r}{did_you_mean(name, steps)}; there are: {', '.join(steps)}")
+    return name, parse(words, f"{prog} {name}", description, *steps[name])
+
+
 def run(main: Callable[[], None]) -> NoReturn:
     """Call an entry point: bad input is one line on stderr and exit code 2, an interrupt is 130."""
     try:

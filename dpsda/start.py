@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dpsda.data import DatasetSpec, PrivateCorpus
 
 PROMPTS = "prompts.yaml"
+LATER = "resample"  # the stage that goes on with the texts of another one, and replaces its release
 
 
 def num_units(corpus: PrivateCorpus, unit: str) -> int:

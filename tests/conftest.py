@@ -72,6 +72,28 @@ def dataset(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory) -> str:
+    """The folder of a tiny random model of this family, as are the next two."""
+    return _tiny("llama", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def gpt2(tmp_path_factory) -> str:
+    return _tiny("gpt2", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory) -> str:
+    return _tiny("bert", tmp_path_factory)
+
+
+def _tiny(kind: str, tmp_path_factory) -> str:
+    from tests.finetune.tiny import saved
+
+    return saved(kind, tmp_path_factory.mktemp(kind))
+
+
 @pytest.fixture
 def stand_ins(monkeypatch):
     """main.py with stand-ins for both models, but real records."""

@@ -23,27 +23,18 @@ from dpsda.dry_run import HashEncoder
 from dpsda.errors import InputError
 from dpsda.evaluation.distances import measure
 from dpsda.evaluation.options import MetricOptions, SubjectOptions
-from dpsda.finetune.generator import made_up
 from dpsda.privacy import certificate
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.ledger import Ledger
 from dpsda.privacy.mechanism import describe, histogram
+from dpsda.tuning.generator import made_up
 from tests.conftest import number, write_rows
 from tests.evaluation.conftest import StandInEncoder
-from tests.finetune.conftest import SIZE, saved
 from tests.finetune.made import options
+from tests.finetune.tiny import SIZE
+from tests.kills import Killer
 
 ROOT = Path(finetune.__file__).parent
-
-
-@pytest.fixture(scope="session")
-def llama(tmp_path_factory) -> str:
-    return saved("llama", tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(scope="session")
-def bert(tmp_path_factory) -> str:
-    return saved("bert", tmp_path_factory.mktemp("bert"))
 
 
 def run(root, dataset, model, **settings) -> pd.DataFrame | None:
@@ -246,54 +237,25 @@ def test_pages_and_figures_of_what_was_trained(tmp_path, dataset, llama, bert, m
 
 # crashes
 
-DRIVER = """
-import os, random, signal, sys, time
-sys.path[:0] = [{root!r}]
+SETUP = """
 import opacus, peft, torch, transformers, finetune, apis.hf_api, pandas, pyarrow.parquet, scipy.stats, dp_accounting
-import dpsda.finetune.route, dpsda.finetune.training, dpsda.finetune.sampling, dpsda.finetune.adapter, dpsda.models
-from pathlib import Path
+import dpsda.finetune.route, dpsda.finetune.training, dpsda.finetune.sampling, dpsda.tuning.adapter, dpsda.models
 from tests.finetune.made import options
-torch.set_num_threads(1)
-def whole():
-    child = os.fork()
-    if not child:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        finetune.finetune(Path({run!r}), *options(Path({dataset!r}), {model!r}, training={{"steps": 8}}))
-        os._exit(0)
-    return child
-start = time.monotonic()
-assert os.waitpid(whole(), 0)[1] == 0
-full = time.monotonic() - start
-print(full, flush=True)
-draw = random.Random()
-for line in sys.stdin:  # one kill a line
-    child = whole()
-    time.sleep(draw.uniform(0.02, 0.9) * full)
-    os.kill(child, signal.SIGKILL)
-    code = os.waitpid(child, 0)[1]
-    print(code, flush=True)
 """
 
 
 def test_killed_at_ten_random_moments_a_run_still_spends_what_it_would_have(tmp_path, dataset, llama):
     """SIGKILL in training and sampling, each on what the one before left: no event twice, no stored result replaced."""
     root = tmp_path / "run"
-    code = DRIVER.format(root=str(ROOT), run=str(root), dataset=str(dataset), model=llama)
-    driver = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
+    killer = Killer(
+        SETUP,
+        f"finetune.finetune(Path({str(root)!r}), *options(Path({str(dataset)!r}), {llama!r}, training={{'steps': 8}}))",
     )
-    float(driver.stdout.readline())
     unkilled, lines = certificate.verify(root)["epsilon"], ledger(root).reservations()
     shutil.rmtree(root)
     stored: dict[str, bytes] = {}
     for _ in range(10):
-        driver.stdin.write("\n")
-        driver.stdin.flush()
-        code = int(driver.stdout.readline())
+        code = killer.kill()
         assert code in (0, signal.SIGKILL)
         book = ledger(root)
         for name in {x["name"] for x in book.lines if x["type"] == "commit"} - book.superseded():
@@ -301,8 +263,7 @@ def test_killed_at_ten_random_moments_a_run_still_spends_what_it_would_have(tmp_
         if code == 0 and (root / "release").exists():  # it got through: take back what costs nothing
             shutil.rmtree(root / "release")
             shutil.rmtree(root / "state" / "samples")
-    driver.stdin.close()
-    driver.wait()
+    killer.close()
     run(root, dataset, llama, training={"steps": 8})
     book = ledger(root)
     assert certificate.verify(root)["epsilon"] == unkilled
@@ -431,7 +392,7 @@ def test_bad_input_is_one_line(tmp_path, dataset, llama, bert):
 
 
 def test_tied_weights_that_opacus_misses_are_refused(tmp_path, dataset, llama, monkeypatch):
-    from dpsda.finetune.generator import NextToken
+    from dpsda.tuning.generator import NextToken
 
     whole = NextToken.__call__
     tied = lambda self, batch: whole(self, batch) + 5 * self.head.weight.square().mean() * len(batch["label"])  # noqa: E731

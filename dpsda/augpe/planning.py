@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dpsda.augpe.options import AugPEOptions
+from dpsda.label_counts import NAME as LABEL_COUNTS
 from dpsda.options import PrivacyOptions
 from dpsda.privacy import accounting
 from dpsda.privacy.accounting import Event
@@ -16,7 +17,6 @@ from dpsda.privacy.mechanism import Histogram, histogram
 from dpsda.runs import RunFolder
 
 STAGE = "augpe"
-LABEL_COUNTS = "label_counts"
 
 # Below this many votes a candidate for one standard deviation of noise, the ranking of a label is mostly noise: the
 # best of ~5 candidates has to have its lead of about one mean share stand out.

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from dpsda.data import PrivateCorpus
 from dpsda.errors import InputError
-from dpsda.finetune.generator import extra_inputs
 from dpsda.finetune.gradients import Batch
-from dpsda.finetune.tokens import Tokens, cut
+from dpsda.tuning.generator import extra_inputs
+from dpsda.tuning.tokens import Tokens, cut
 
 
 def target_column(corpus: PrivateCorpus, wanted: str | None) -> tuple[str, tuple[str, ...]]:

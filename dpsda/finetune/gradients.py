@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from dpsda.errors import InputError
+from dpsda.tuning.tokens import Batch
 
-Batch = dict[str, Tensor]
 Loss = Callable[[Batch], Tensor]  # the sum over a batch of each sample's own loss
 
 

@@ -8,17 +8,17 @@ from typing import Any
 
 from dpsda.errors import InputError
 from dpsda.finetune.options import TrainingOptions
+from dpsda.label_counts import NAME as LABEL_COUNTS
 from dpsda.options import PrivacyOptions
 from dpsda.privacy import accounting
 from dpsda.privacy.accounting import Event, round_up
 from dpsda.privacy.ledger import Ledger, Line
 from dpsda.privacy.mechanism import GradientSum, histogram
 from dpsda.runs import RunFolder
+from dpsda.start import LATER
 
 STAGE = "finetune"
-LABEL_COUNTS = "label_counts"
 STEPS = "steps/"
-LATER = "resample"  # the stage that the reserved histogram is for
 
 # Steps that are added with next to no budget left would undo the earlier ones: at most so many times their noise.
 DROWNED = 5

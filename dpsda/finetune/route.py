@@ -63,9 +63,12 @@ class Route:
                 shutil.rmtree(old, ignore_errors=True)
         trainer, tokenizer = self._trainer()
         trainer.run(self.folder, self.ledger)
-        from dpsda.finetune.adapter import export
+        from dpsda.tuning.adapter import export_adapter, export_model
 
-        export(trainer.model, tokenizer, self.tuning, self.trained)
+        if self.tuning.full:
+            export_model(trainer.model, tokenizer, self.trained)
+        else:
+            export_adapter(trainer.model, self.tuning.model_type, self.trained)
 
     def shards(self, sampling: SamplingOptions, *, public_counts: bool) -> Shards:
         """The samples, drawn or not; it releases the label counts. InputError for samples of other settings."""
@@ -73,14 +76,14 @@ class Route:
 
         import numpy as np
 
-        from dpsda.finetune.generator import prefixes
-        from dpsda.finetune.labels import label_counts
         from dpsda.finetune.sampling import Shards
+        from dpsda.label_counts import label_counts
+        from dpsda.tuning.generator import prefixes
 
         spec, counts = self.corpus.spec, np.ones(1)
         if self.labelled:
             noise = self.plan.label_noise
-            counts = label_counts(self.folder, self.ledger, self.corpus, noise, public=public_counts)
+            counts = label_counts(self.folder, self.ledger, planning.STAGE, self.corpus, noise, public=public_counts)
         free = {f.name for f in fields(sampling) if f.metadata["free"]}
         config = {**asdict(sampling), "seed": self.seed}
         if any(self._samples.glob("*.parquet")):
@@ -99,7 +102,7 @@ class Route:
             return
         model = self.trained if self.tuning.full else self._merged
         if not model.exists():
-            from dpsda.finetune.adapter import merge
+            from dpsda.tuning.adapter import merge
 
             base, tokenizer = self._load_model("AutoModelForCausalLM")
             merge(base, tokenizer, self.trained, self._merged)
@@ -138,16 +141,18 @@ class Route:
     def _trainer(self) -> tuple[Trainer, Any]:
         import torch
 
-        from dpsda.finetune import classifier, generator
-        from dpsda.finetune.adapter import add_lora
+        from dpsda.finetune import classifier
         from dpsda.finetune.gradients import GradientSums, check_per_sample
         from dpsda.finetune.membership import Records, Users
         from dpsda.finetune.training import Trainer
         from dpsda.models import most_tokens
+        from dpsda.tuning import generator
+        from dpsda.tuning.adapter import add_lora
 
         tuning, corpus, protected = self.tuning, self.corpus, self.folder.protected
         torch.manual_seed(self.seed)  # no secret: the first weights of adapters and heads
         device = pick_device(self.tuning.device)
+        task = "CAUSAL_LM" if tuning.task == "generator" else "SEQ_CLS"
         if tuning.task == "generator":
             model, tokenizer = self._load_model("AutoModelForCausalLM")
         else:
@@ -155,7 +160,7 @@ class Route:
             kind = "AutoModelForSequenceClassification"
             model, tokenizer = self._load_model(kind, num_labels=len(domain))
         vocabulary, most = model.config.vocab_size, most_tokens(model, tuning.max_length)
-        model = (model if tuning.full else add_lora(model, tuning)).to(device)
+        model = (model if tuning.full else add_lora(model, tuning, task_type=task)).to(device)
         if tuning.task == "generator":
             leads = generator.prefixes(corpus.spec, conditional=self.labelled)
             tokens = generator.encode(corpus.texts, corpus.cells, leads, tokenizer, most, tokenizer.pad_token_id)

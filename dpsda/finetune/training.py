@@ -18,10 +18,10 @@ from dpsda.finetune.gradients import GradientSums
 from dpsda.finetune.membership import Members
 from dpsda.finetune.options import TrainingOptions
 from dpsda.finetune.planning import STAGE, Plan, intervals, open_intervals, span
-from dpsda.finetune.tokens import Tokens, cut
 from dpsda.privacy.ledger import Ledger
 from dpsda.privacy.mechanism import GradientSum, describe
 from dpsda.runs import RunFolder
+from dpsda.tuning.tokens import Tokens, cut
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from dpsda.errors import InputError
-from dpsda.finetune.adapter import add_lora
 from dpsda.finetune.classifier import Classification
-from dpsda.finetune.generator import NextToken, made_up
 from dpsda.finetune.gradients import GradientSums, check_per_sample, deterministic
 from dpsda.finetune.options import TuningOptions
-from dpsda.finetune.tokens import Tokens, cut
-from tests.finetune.conftest import SIZE, tiny
+from dpsda.tuning.adapter import add_lora
+from dpsda.tuning.generator import NextToken, made_up
+from dpsda.tuning.tokens import Tokens, cut
+from tests.finetune.tiny import SIZE, tiny
 
 
 def texts(count: int, seed: int = 0, longest: int = 30) -> Tokens:
@@ -123,7 +123,7 @@ def test_classifiers_too(full, bert):
     def made():
         torch.manual_seed(2)
         model = AutoModelForSequenceClassification.from_pretrained(bert, num_labels=2)
-        return model if full else add_lora(model, TuningOptions(task="classifier"))
+        return model if full else add_lora(model, TuningOptions(), task_type="SEQ_CLS")
 
     tokens, reference, model = texts(7), made().eval(), made()
     trained = [p for p in reference.parameters() if p.requires_grad]

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from dpsda.finetune.generator import NextToken
 from dpsda.finetune.gradients import GradientSums
 from dpsda.finetune.membership import Records
 from dpsda.finetune.options import TrainingOptions
 from dpsda.finetune.planning import Plan
 from dpsda.finetune.training import Trainer
 from dpsda.privacy.mechanism import GradientSum
-from tests.finetune.conftest import tiny
+from dpsda.tuning.generator import NextToken
 from tests.finetune.test_gradients import model_of, texts
+from tests.finetune.tiny import tiny
 
 
 class Nobody(Records):

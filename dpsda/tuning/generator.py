@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from dpsda.data import DatasetSpec
 from dpsda.errors import InputError
-from dpsda.finetune.gradients import Batch
-from dpsda.finetune.tokens import Tokens
+from dpsda.tuning.tokens import Batch, Tokens
 
 CHUNK = 256  # positions whose logits are there at a time
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
@@ -69,18 +68,3 @@ def saved(kind: str, folder: Path) -> str:
     tiny(kind).save_pretrained(folder)
     words_tokenizer().save_pretrained(folder)
     return str(folder)
-
-
-@pytest.fixture(scope="session")
-def llama(tmp_path_factory) -> str:
-    return saved("llama", tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture(scope="session")
-def gpt2(tmp_path_factory) -> str:
-    return saved("gpt2", tmp_path_factory.mktemp("gpt2"))
-
-
-@pytest.fixture(scope="session")
-def bert(tmp_path_factory) -> str:
-    return saved("bert", tmp_path_factory.mktemp("bert"))

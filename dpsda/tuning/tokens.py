@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+Batch = dict[str, torch.Tensor]
+
 BLOCK = 8192  # texts tokenised at a time
 MULTIPLE = 8  # a batch is as wide as its longest text, rounded up to this
 
@@ -39,6 +41,12 @@ class Tokens:
             lengths += [len(row) for row in rows]
             given += lead
         return cls(np.concatenate(ids), np.cumsum(lengths), np.array(given), labels.astype(np.int64), pad)
+
+    @classmethod
+    def rows(cls, rows: list[list[int]], given: list[int], labels: np.ndarray, pad: int) -> Tokens:
+        """Of rows of tokens, the first `given` of each not to be learned."""
+        ids = np.fromiter((token for row in rows for token in row), np.int32)
+        return cls(ids, np.cumsum([len(row) for row in rows], dtype=np.int64), np.array(given, np.int64), labels, pad)
 
     def __len__(self) -> int:
         return len(self.ends)

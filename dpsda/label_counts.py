@@ -7,14 +7,15 @@ import io
 import numpy as np
 
 from dpsda.data import PrivateCorpus
-from dpsda.finetune.planning import LABEL_COUNTS, STAGE
 from dpsda.privacy.ledger import Ledger
 from dpsda.privacy.mechanism import describe, histogram
 from dpsda.runs import RunFolder, csv_bytes, read_csv
 
+NAME = "label_counts"  # of the release
+
 
 def label_counts(
-    folder: RunFolder, ledger: Ledger, corpus: PrivateCorpus, noise_multiplier: float, *, public: bool
+    folder: RunFolder, ledger: Ledger, stage: str, corpus: PrivateCorpus, noise_multiplier: float, *, public: bool
 ) -> np.ndarray:
     """(cells,) counts of the joint label cells: one noisy histogram, drawn once, or exact ones that are public.
 
@@ -32,5 +33,5 @@ def label_counts(
         return csv_bytes(pd.DataFrame(spec.cells, columns=spec.label_columns).assign(noisy=noisy))
 
     file = folder.relative(folder.shared / "label_counts.csv")
-    stored = ledger.release(STAGE, LABEL_COUNTS, file, describe(mechanism), mechanism.event, draw)
+    stored = ledger.release(stage, NAME, file, describe(mechanism), mechanism.event, draw)
     return read_csv(io.BytesIO(stored))["noisy"].astype(float).to_numpy()

@@ -7,12 +7,11 @@ import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
 from dpsda.errors import InputError
-from dpsda.finetune.options import TuningOptions
 from dpsda.models import linear_modules
 
 # the linear modules of attention, as families of models call them
@@ -25,9 +24,24 @@ ATTENTION = (
 )
 
 
-def add_lora(model: nn.Module, tuning: TuningOptions) -> nn.Module:
-    """`model` with adapters in float32 and all its own weights frozen, but for a classifier's head. Raises InputError
-    where it lacks the target modules, with the names of those that it has."""
+class Lora(Protocol):
+    """The part of some options that says what adapters are like, and of which model."""
+
+    @property
+    def model_type(self) -> str: ...
+    @property
+    def lora_r(self) -> int: ...
+    @property
+    def lora_alpha(self) -> float: ...
+    @property
+    def lora_dropout(self) -> float: ...
+    @property
+    def lora_targets(self) -> list[str] | None: ...
+
+
+def add_lora(model: nn.Module, tuning: Lora, *, task_type: str = "CAUSAL_LM") -> nn.Module:
+    """`model` with adapters in float32 and all its own weights frozen, but for a classifier's head (SEQ_CLS). Raises
+    InputError where it lacks the target modules, with the names of those that it has."""
     from peft import LoraConfig, get_peft_model
 
     there = linear_modules(model)
@@ -41,7 +55,7 @@ def add_lora(model: nn.Module, tuning: TuningOptions) -> nn.Module:
         lora_alpha=tuning.lora_alpha,
         lora_dropout=tuning.lora_dropout,
         target_modules=wanted,
-        task_type="CAUSAL_LM" if tuning.task == "generator" else "SEQ_CLS",
+        task_type=task_type,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that GPT-2's linear modules are transposed
@@ -57,16 +71,22 @@ def _found(model: nn.Module, target: str) -> bool:
     )
 
 
-def export(model: nn.Module, tokenizer: Any, tuning: TuningOptions, folder: Path) -> None:
-    """Write the trained weights to `folder`, which appears when it is complete: an adapter as peft reads it, or a whole
-    model. Nothing in it but weights, the model's name and settings; of a local model, no path."""
+def export_model(model: nn.Module, tokenizer: Any, folder: Path) -> None:
+    """Write all weights and the tokenizer to `folder`, which appears when it is complete. No path of this machine."""
 
     def write(scratch: Path) -> None:
-        if tuning.full:
-            model.config._name_or_path = ""
-            model.save_pretrained(scratch)
-            plain(tokenizer).save_pretrained(scratch)
-            return
+        model.config._name_or_path = ""
+        model.save_pretrained(scratch)
+        plain(tokenizer).save_pretrained(scratch)
+
+    settle(write, folder)
+
+
+def export_adapter(model: nn.Module, name: str, folder: Path) -> None:
+    """Write the adapter as peft reads it to `folder`, which appears when it is complete. Nothing in it but weights, the
+    name of the model, without the path of a local one, and settings."""
+
+    def write(scratch: Path) -> None:
         from peft import get_peft_model_state_dict
         from safetensors.torch import save_file
 
@@ -76,7 +96,7 @@ def export(model: nn.Module, tokenizer: Any, tuning: TuningOptions, folder: Path
         )
         config = model.peft_config["default"]
         before = config.base_model_name_or_path, config.inference_mode
-        config.base_model_name_or_path, config.inference_mode = public_name(tuning.model_type), True
+        config.base_model_name_or_path, config.inference_mode = public_name(name), True
         config.save_pretrained(scratch)
         config.base_model_name_or_path, config.inference_mode = before
 
