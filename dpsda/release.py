@@ -73,12 +73,13 @@ def _write_tables(texts: Path, parquet: Path, frames: pd.DataFrame | Iterable[pd
 
 
 def is_published(folder: RunFolder, ledger: Ledger, about: dict[str, str]) -> bool:
-    """Whether the release there is tells the same of itself and was made from the ledger as it is now."""
+    """Whether the release there tells the same of itself and of its limits, and is of the ledger as it is now."""
     path = folder.shared / certificate.FILE
     if not path.exists():
         return False
     facts = read_json(path)
-    return facts.get("about") == about and facts.get("ledger", {}).get("head") == ledger.head
+    same = facts.get("about") == about and facts.get("not_protected") == certificate.limits(ledger)
+    return same and facts.get("ledger", {}).get("head") == ledger.head
 
 
 def spent(ledger: Ledger) -> str:
@@ -103,10 +104,10 @@ def _card(facts: dict[str, Any], about: dict[str, str], *, texts: bool) -> str:
     if facts["cross_check"]:
         low, high = facts["cross_check"]["lower"], facts["cross_check"]["upper"]
         lines.append(f"| cross-check (PRV) | epsilon between {low:.4f} and {round_up(high)} |")
-    lines += ["", "What was released of the private data:", "", "| releases | what | mechanism | noise multiplier |"]
+    lines += ["", "What was released of the private data:", "", "| releases | what | mechanism | strength |"]
     lines.append("|---|---|---|---|")
     for row in facts["mechanisms"]:
-        lines.append(f"| {row['releases']} | {row['what']} | {row['mechanism']} | {row['noise_multiplier']} |")
+        lines.append(f"| {row['releases']} | {row['what']} | {row['mechanism']} | {certificate.strength(row)} |")
     lines += ["", "## What it does not cover", "", *(f"- {line}" for line in facts["not_protected"]), ""]
     lines += [
         "`certificate.json` holds the same for machines, with the head of the run's ledger. It is not a signature: who",

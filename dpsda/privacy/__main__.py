@@ -119,8 +119,7 @@ def _run(command: str, run: Path) -> None:
     for row in facts["mechanisms"]:
         print(
             f"  {row['releases']:3d} x {row['stage']} {row['what']}: {row['mechanism']}, "
-            f"noise multiplier {row['noise_multiplier']}, L2 sensitivity {row['l2_sensitivity']:.4g}"
-            f"{_steps(row['event'])}"
+            f"{certificate.strength(row)}{_more(row)}"
         )
     stages = list(dict.fromkeys(str(line["stage"]) for line in ledger.reservations()))
     if len(stages) > 1:
@@ -131,11 +130,13 @@ def _run(command: str, run: Path) -> None:
         print(f"  charged and not finished: {', '.join(open_ones)}")
 
 
-def _steps(event: dict[str, Any]) -> str:
-    """What there is to say of an interval of training."""
-    if event["kind"] != "subsampled_gaussian":
-        return ""
-    return f", {event['steps']} steps at sampling rate {event['sampling_rate']:.6g}"
+def _more(row: dict[str, Any]) -> str:
+    """What there is to say beside a mechanism's strength: its sensitivity, and of an interval of training its steps."""
+    event, sensitivity = row["event"], row["l2_sensitivity"]
+    said = "" if sensitivity is None else f", L2 sensitivity {sensitivity:.4g}"
+    if event["kind"] == "subsampled_gaussian":
+        said += f", {event['steps']} steps at sampling rate {event['sampling_rate']:.6g}"
+    return said
 
 
 def _total(runs: list[Path], delta: float | None) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from dpsda.privacy.errors import BudgetError, PrivacyError
 
 
@@ -40,6 +42,14 @@ class Zcdp:
 
 
 @dataclass(frozen=True)
+class PureDp:
+    """`count` releases, each (epsilon, 0)-DP."""
+
+    epsilon: float
+    count: int
+
+
+@dataclass(frozen=True)
 class RdpCurve:
     """A release that is (orders[i], epsilons[i])-RDP for every i."""
 
@@ -47,12 +57,19 @@ class RdpCurve:
     epsilons: tuple[float, ...]
 
 
-Event = DiscreteGaussian | SubsampledGaussian | Zcdp | RdpCurve
+@dataclass(frozen=True)
+class Claimed(RdpCurve):
+    """A curve that a publication states and that does not hold: an epsilon to compare with, and no guarantee."""
+
+
+Event = DiscreteGaussian | SubsampledGaussian | Zcdp | PureDp | RdpCurve
 _KINDS: dict[str, type[Any]] = {
     "discrete_gaussian": DiscreteGaussian,
     "subsampled_gaussian": SubsampledGaussian,
     "zcdp": Zcdp,
+    "pure_dp": PureDp,
     "rdp_curve": RdpCurve,
+    "claimed": Claimed,
 }
 
 # How far, relatively, the discrete Gaussian may lie from its continuous proxy at scales of at least _PROXY_SCALE.
@@ -97,11 +114,13 @@ def cross_check(events: Sequence[Event], delta: float) -> tuple[float, float] | 
     """PRV's bounds (lower, upper) on epsilon for the continuous proxy of `events`.
 
     Raises PrivacyError if PLD's epsilon lies outside of them by more than the proxy's tolerance (2%, for discrete
-    Gaussians). None where PRV does not apply: no events, no noise, an event with only a curve, a discrete Gaussian of
+    Gaussians). None where PRV does not apply: no events, no noise, an event that is no Gaussian, a discrete Gaussian of
     scale below 1.5, of which the continuous one says little, or a privacy loss that prv-accountant finds its own grid
     too coarse for (little noise in few steps), which it says by a RuntimeError.
     """
     if not events or accountant(events) == "RDP" or min(map(_noise, events)) == 0:
+        return None
+    if any(isinstance(event, PureDp) for event in events):
         return None
     if any(isinstance(event, DiscreteGaussian) and event.scale < _PROXY_SCALE for event in events):
         return None
@@ -156,7 +175,7 @@ def calibrate(
     # same rho, needs three or four evaluations.
     before, f_before = math.inf, math.inf
     point = math.log(_gaussian_guess([*spent, *events(1.0)], epsilon_budget, delta))
-    while True:
+    for _ in range(20):  # epsilon may be a step function, with no point at which it is near enough to the budget
         f = excess(point)
         slope = (f - f_before) / (point - before) if math.isfinite(before) else -1.2
         if abs(f) < 1e-6 or abs(point - before) < 1e-6:
@@ -263,9 +282,11 @@ def _gaussian_guess(events: Sequence[Event], epsilon_budget: float, delta: float
                 rho += event.sampling_rate**2 * event.steps / (2 * event.noise_multiplier**2)
             case Zcdp():
                 rho += event.rho
+            case PureDp():
+                rho += event.count * event.epsilon**2 / 2
     if rho == 0:
         return 1.0
-    return min(max(math.sqrt(2 * rho) * gaussian_noise(epsilon_budget, 1, delta), 0.3), 100.0)
+    return min(max(math.sqrt(2 * rho) * gaussian_noise(epsilon_budget, 1, delta), 0.3), 1e5)
 
 
 def _gaussian_delta(mu: float, epsilon_budget: float) -> float:
@@ -276,15 +297,20 @@ def _gaussian_delta(mu: float, epsilon_budget: float) -> float:
     return float(ndtr(mu / 2 - epsilon_budget / mu)) - spill
 
 
-def _grouped(events: Sequence[Event]) -> list[tuple[DiscreteGaussian | SubsampledGaussian, int]]:
-    """Equal Gaussian events merged, each with how often it is composed."""
-    counts: dict[DiscreteGaussian | SubsampledGaussian, int] = {}
+def _grouped(events: Sequence[Event]) -> list[tuple[Event, int]]:
+    """Equal events merged, each with how often it is composed. For those that PLD knows."""
+    counts: dict[Event, int] = {}
     for event in events:
-        if isinstance(event, DiscreteGaussian):
-            one, count = DiscreteGaussian(event.scale, 1), event.count
-        else:
-            assert isinstance(event, SubsampledGaussian)
-            one, count = SubsampledGaussian(event.noise_multiplier, event.sampling_rate, 1), event.steps  # type: ignore[assignment]
+        one: Event
+        match event:
+            case DiscreteGaussian():
+                one, count = DiscreteGaussian(event.scale, 1), event.count
+            case SubsampledGaussian():
+                one, count = SubsampledGaussian(event.noise_multiplier, event.sampling_rate, 1), event.steps
+            case PureDp():
+                one, count = PureDp(event.epsilon, 1), event.count
+            case _:
+                raise PrivacyError(f"PLD knows no event of kind {type(event).__name__}")
         counts[one] = counts.get(one, 0) + count
     return [(event, count) for event, count in counts.items() if count]
 
@@ -292,14 +318,35 @@ def _grouped(events: Sequence[Event]) -> list[tuple[DiscreteGaussian | Subsample
 def _pld_epsilon(events: Sequence[Event], delta: float) -> float:
     from dp_accounting.pld import privacy_loss_distribution as pld
 
+    groups = _grouped(events)
+    if len(groups) == 1:
+        event, count = groups[0]
+        if isinstance(event, PureDp):
+            return _pure_epsilon(event, count, delta)
     total = pld.identity()
-    for event, count in _grouped(events):
-        if isinstance(event, DiscreteGaussian):
-            one = pld.from_discrete_gaussian_mechanism(event.scale, use_connect_dots=True)
-        else:
-            one = pld.from_gaussian_mechanism(event.noise_multiplier, sampling_prob=event.sampling_rate)
+    for event, count in groups:
+        match event:
+            case PureDp():
+                laws = _randomized_response(event, count)
+                total = total.compose(pld.from_two_probability_mass_functions(*laws, log_mass_truncation_bound=-45))
+                continue
+            case DiscreteGaussian():
+                one = pld.from_discrete_gaussian_mechanism(event.scale, use_connect_dots=True)
+            case SubsampledGaussian():
+                one = pld.from_gaussian_mechanism(event.noise_multiplier, sampling_prob=event.sampling_rate)
         total = total.compose(one.self_compose(count))
     return float(total.get_epsilon_for_delta(delta))
+
+
+def _randomized_response(event: PureDp, count: int) -> tuple[dict[int, float], dict[int, float]]:
+    """Log probabilities of how many of `count` randomised responses are the truth, on two neighbours. No composition of
+    (epsilon, 0)-DP releases loses more than this one does (Kairouz, Oh, Viswanath 2015, Theorem 3.3), and taken whole
+    its loss is rounded to the grid of the PLD once, not `count` times."""
+    from scipy.stats import binom
+
+    said = np.arange(count + 1)
+    truth = 1 / (1 + math.exp(-event.epsilon))
+    return tuple(dict(enumerate(binom.logpmf(said, count, p).tolist())) for p in (1 - truth, truth))  # type: ignore[return-value]
 
 
 def _rdp_epsilon(events: Sequence[Event], delta: float) -> float:
@@ -327,8 +374,35 @@ def _rdp_epsilon(events: Sequence[Event], delta: float) -> float:
                     rdp.compose(dp_event.PoissonSampledDpEvent(event.sampling_rate, one), event.steps)
                 case Zcdp():
                     rdp.compose(dp_event.ZCDpEvent(event.rho))
+                case PureDp():
+                    rdp.compose(dp_event.ZCDpEvent(_pure_rdp(event.epsilon, order) / order), event.count)
         spent = sum(curve[order] for curve in curves)
         if spent:
             rdp.compose(dp_event.ZCDpEvent(spent / order))
         best = min(best, float(rdp.get_epsilon(delta)))
     return best
+
+
+def _pure_epsilon(event: PureDp, count: int, delta: float) -> float:
+    """The exact epsilon at `delta` of `count` randomised responses."""
+    from scipy.optimize import brentq
+
+    _, said = _randomized_response(event, count)
+    loss = event.epsilon * (2 * np.arange(count + 1) - count)
+    mass = np.exp(list(said.values()))
+
+    def excess(epsilon: float) -> float:
+        return float(mass @ np.maximum(-np.expm1(np.minimum(epsilon - loss, 0)), 0)) - delta
+
+    if excess(0.0) <= 0:
+        return 0.0
+    most = event.epsilon * count
+    return min(float(brentq(excess, 0.0, most, xtol=1e-12)) + 1e-9, most)
+
+
+def _pure_rdp(epsilon: float, order: float) -> float:
+    """The Renyi divergence of randomised response, which no (epsilon, 0)-DP release exceeds (Mironov 2017, Prop. 5)."""
+    truth = -math.log1p(math.exp(-epsilon))  # log of its probability
+    lie = truth - epsilon
+    found = np.logaddexp(order * truth + (1 - order) * lie, order * lie + (1 - order) * truth) / (order - 1)
+    return max(0.0, float(found))

@@ -35,6 +35,13 @@ TRAINED = (
     "the rounding of the arithmetic, with the records that are computed beside it.",
 )
 
+ANSWERED = ("The draw of a token against its rounding: the laws it comes from are computed in floating point.",)
+
+CLAIMED = (
+    "This run's epsilon: it is what a publication claims for its mechanism, and the claim does not hold (rare tokens "
+    "break the bound; see Published in dpsda/privacy/mixture.py)."
+)
+
 
 def build(ledger: Ledger) -> dict[str, Any]:
     """The certificate of a run as plain data; everything in it but library versions and files follows from the ledger.
@@ -52,25 +59,43 @@ def build(ledger: Ledger) -> dict[str, Any]:
         "units": header["units"],
         "relation": header["relation"],
         "budget": ledger.budget,
-        "statement": sentence(spent, delta, header["unit"]),
+        "statement": sentence(spent, delta, header["unit"], claimed=_claimed(events)),
         "mechanisms": _mechanisms(ledger),
         "facts": header["facts"],
         "accountant": accounting.accountant(events),
         "cross_check": {"accountant": "PRV", "lower": bounds[0], "upper": bounds[1]} if bounds else None,
-        "not_protected": [*NOT_PROTECTED, *(TRAINED if _trained(events) else ())],
+        "not_protected": limits(ledger),
         "ledger": {"lines": len(ledger.lines), "head": ledger.head},
         "versions": {name: version(name) for name in (*_LIBRARIES, *(_TRAINING if _trained(events) else ()))},
     }
+
+
+def limits(ledger: Ledger) -> list[str]:
+    """What the certificate of a run says that it does not cover."""
+    events = ledger.events()
+    claimed, trained = [CLAIMED] if _claimed(events) else [], TRAINED if _trained(events) else ()
+    answered = ANSWERED if any("settings" in line for line in ledger.reservations()) else ()
+    return [*claimed, *NOT_PROTECTED, *trained, *answered]
 
 
 def _trained(events: list[accounting.Event]) -> bool:
     return any(isinstance(event, accounting.SubsampledGaussian) for event in events)
 
 
-def sentence(spent: float, delta: float, unit: str) -> str:
-    """The guarantee in one sentence."""
+def _claimed(events: list[accounting.Event]) -> bool:
+    """Whether their epsilon is no guarantee."""
+    return any(isinstance(event, accounting.Claimed) for event in events)
+
+
+def sentence(spent: float, delta: float, unit: str, *, claimed: bool = False) -> str:
+    """The guarantee in one sentence; or, of what a publication claims, that it is none."""
     if not math.isfinite(spent):
         return "This run was made without noise (epsilon = inf): nothing is protected, treat its output as private."
+    if claimed:
+        return (
+            f"NOT A VERIFIED GUARANTEE: the published accounting of this mechanism gives "
+            f"({accounting.round_up(spent)}, {delta:.3g}), and it does not hold."
+        )
     return (
         f"The release is ({accounting.round_up(spent)}, {delta:.3g})-differentially private for neighbouring data sets "
         f"that differ by one {unit} added or removed."
@@ -115,7 +140,8 @@ def verify(run: Path) -> dict[str, Any]:
     # another version of an accountant may move the last digit; a claim below what is spent is none
     if not float(actual["epsilon"]) - 1e-4 <= claimed_epsilon <= float(actual["epsilon"]) * 1.001:
         raise PrivacyError(f"{path}: epsilon {claimed_epsilon} is claimed, the ledger gives {actual['epsilon']}")
-    if claimed.get("statement") != sentence(claimed_epsilon, actual["delta"], actual["unit"]):
+    statement = sentence(claimed_epsilon, actual["delta"], actual["unit"], claimed=_claimed(ledger.events()))
+    if claimed.get("statement") != statement:
         raise PrivacyError(f"{path}: the statement is not what epsilon, delta and unit say; it was edited")
     texts = any(name in files or (path.parent / name).exists() for name in TEXTS)
     for name in RELEASED if texts else (CARD,):
@@ -132,11 +158,21 @@ def total(runs: list[Path], delta: float | None = None) -> tuple[float, float]:
     are not, the total is still an upper bound for each of them.
     """
     ledgers = [Ledger(run, read_only=True) for run in runs]
+    for run, ledger in zip(runs, ledgers, strict=True):
+        if _claimed(ledger.events()):
+            raise PrivacyError(f"{run}: its epsilon is a claim that does not hold, so no total could be vouched for")
     for key in ("unit", "relation"):
         if len({ledger.header[key] for ledger in ledgers}) > 1:
             raise PrivacyError(f"the runs differ in their {key}, and losses of different kinds do not add up")
     at = delta if delta is not None else min(float(ledger.header["delta"]) for ledger in ledgers)
     return accounting.epsilon([event for ledger in ledgers for event in ledger.events()], at), at
+
+
+def strength(row: dict[str, Any]) -> str:
+    """The noise of a row of `mechanisms`, or what bounds it instead."""
+    if "settings" not in row:
+        return f"noise multiplier {row['noise_multiplier']}"
+    return ", ".join(f"{name} {value:.6g}" for name, value in row["settings"].items())
 
 
 def _mechanisms(ledger: Ledger) -> list[dict[str, Any]]:
@@ -145,6 +181,8 @@ def _mechanisms(ledger: Ledger) -> list[dict[str, Any]]:
     for line in ledger.reservations():
         keys = ("stage", "mechanism", "noise_multiplier", "l2_sensitivity", "scale", "event")
         row = {"releases": 1, "what": line["name"].split("/")[0], **{key: line.get(key) for key in keys}}
+        if "settings" in line:
+            row["settings"] = line["settings"]
         same = next((r for r in rows if {**r, "releases": 1} == row), None)
         if same:
             same["releases"] += 1

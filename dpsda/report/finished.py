@@ -65,6 +65,16 @@ class FinishedRun:
         return bool(self.ledger.reservations("finetune"))
 
     @property
+    def answered(self) -> bool:
+        """Whether they are answers of an ensemble of such models."""
+        return bool(self.ledger.reservations("predict"))
+
+    @property
+    def guaranteed(self) -> bool:
+        """Whether its epsilon is a guarantee, and not what a publication claims."""
+        return certificate.CLAIMED not in self.certificate["not_protected"]
+
+    @property
     def data_set(self) -> str:
         return str(self.certificate["about"].get("data set", "unknown"))
 

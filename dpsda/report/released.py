@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dpsda.privacy import certificate
 from dpsda.report import charts, measurements, page
 from dpsda.report.finished import FinishedRun
 from dpsda.report.page import esc, percent, power
@@ -76,6 +77,12 @@ def _guarantee(run: FinishedRun) -> str:
     unit, delta = esc(facts["unit"]), float(facts["delta"])
     if not math.isfinite(run.epsilon):
         return page.section("The guarantee", page.paragraph(f"<strong>None.</strong> {esc(facts['statement'])}"))
+    if not run.guaranteed:
+        return page.section(
+            "The guarantee",
+            page.paragraph(f"<strong>None that is verified.</strong> {esc(facts['statement'])}"),
+            page.paragraph(esc(certificate.CLAIMED)),
+        )
     who = "one record" if unit == "record" else f"one {unit}, with all records of that {unit}"
     figures = page.figures(
         [
@@ -149,11 +156,19 @@ def _spend(run: FinishedRun) -> str:
     keys = ("releases", "what", "mechanism", "noise_multiplier", "l2_sensitivity", "scale")
     names = ["releases", "what", "mechanism", "noise multiplier", "L2 sensitivity", "noise scale"]
     rows = [[cell(row.get(key)) for key in keys] for row in run.certificate["mechanisms"]]
+    if any("settings" in row for row in run.certificate["mechanisms"]):
+        names.append("bounds")
+        for shown, row in zip(rows, run.certificate["mechanisms"], strict=True):
+            shown.append(certificate.strength(row) if "settings" in row else "")
     told = "These figures were taken, without noise, from the private data."
     if run.folder.protected:
         labels = run.certificate.get("facts", {}).get("labels", "none")
-        told = f"Only these noisy figures were taken from the private data. Labels: {esc(labels)}."
+        what = "answers and noisy figures" if run.answered else "noisy figures"
+        told = f"Only these {what} were taken from the private data. Labels: {esc(labels)}."
     model = "The model is only asked for text, and sees no private record."
+    if run.answered:
+        model = "Models were trained on private records, each on a part of them, and are not released: every token of "
+        model += "the texts was drawn from a mixture of them with a public model."
     if run.trained:
         model = "The model was trained on private records"
         model += ": what it learnt of them are noisy sums of clipped gradients." if run.folder.protected else "."

@@ -1,0 +1,92 @@
+"""Divergences against brute force, and projections that are feasible and as near to the shard's law as they may be."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+
+from dpsda.pmixed.projection import divergence, mixed, onto_max_divergence, onto_published, onto_renyi
+
+
+def laws(rows: int, size: int, seed: int = 0, spread: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """(log_p, log_public), each (rows, size)."""
+    draw = torch.Generator().manual_seed(seed)
+    public = torch.randn(rows, size, generator=draw, dtype=torch.float64) * spread
+    own = public + torch.randn(rows, size, generator=draw, dtype=torch.float64) * 1.5
+    return own.log_softmax(-1), public.log_softmax(-1)
+
+
+def test_the_divergence_of_rare_tokens_at_order_nine():
+    p = np.array([1e-14, 0.3, 0.7 - 2e-14, 1e-14])
+    q = np.array([0.2, 1e-14, 0.8 - 2e-14, 1e-14])
+    exact = float(np.longdouble(p) ** 9 @ np.longdouble(q) ** -8)
+    found = divergence(torch.log(torch.tensor(p))[None], torch.log(torch.tensor(q))[None], 9)
+    assert float(found) == pytest.approx(math.log(exact) / 8, rel=1e-12) and math.isfinite(float(found))
+
+
+@pytest.mark.parametrize("bound", [1e-6, 0.1, 0.9, 5.0])
+def test_max_divergence_is_kept_and_the_law_is_the_nearest_in_it(bound):
+    log_p, log_public = laws(50, 3000)
+    q = onto_max_divergence(log_p, log_public, bound)
+    assert (q.log() - log_public).abs().max() <= bound and torch.allclose(
+        q.sum(-1), torch.ones(50).double(), atol=1e-12
+    )
+    # of the form that the nearest has: p_0 clip(c p / p_0)
+    inner = (q.log() - log_public).abs() < bound * (1 - 1e-6) - 1e-8
+    for row in range(50):
+        constant = (q[row].log() - log_p[row])[inner[row]]
+        assert len(constant) == 0 or constant.max() - constant.min() < 1e-7
+    loose = onto_max_divergence(log_p, log_public, 60.0)
+    assert torch.allclose(loose, log_p.exp(), atol=1e-12)
+
+
+def test_no_law_in_the_ball_is_nearer():
+    """Against a general optimiser, on six tokens."""
+    log_p, log_public = laws(5, 6, seed=3, spread=1.0)
+    for row in range(5):
+        p, public = log_p[row].exp().numpy(), log_public[row].exp().numpy()
+        found = minimize(
+            lambda q, p=p: -(p @ np.log(q)),
+            public,
+            bounds=[(x * math.exp(-0.5), x * math.exp(0.5)) for x in public],
+            constraints={"type": "eq", "fun": lambda q: q.sum() - 1},
+            options={"ftol": 1e-14, "maxiter": 500},
+        )
+        ours = onto_max_divergence(log_p[row : row + 1], log_public[row : row + 1], 0.5)[0].numpy()
+        assert -(p @ np.log(ours)) <= found.fun + 1e-9
+
+
+@pytest.mark.parametrize(("order", "bound"), [(2, 0.3), (3, 0.01), (4, 1.5), (9, 0.2)])
+def test_the_largest_weight_of_the_renyi_projection(order, bound):
+    log_p, log_public = laws(40, 500)
+    weight = onto_renyi(log_p, log_public, order, 0.9, bound)
+    most = -math.expm1(-0.9)
+    assert (weight <= most).all() and (weight > 0).all()
+    at = divergence(mixed(log_p, log_public, weight).log(), log_public, order)
+    assert (at <= bound * (1 + 1e-9)).all()
+    more = mixed(log_p, log_public, (weight * (1 + 1e-6)).clamp(max=1.0)).log()
+    assert ((divergence(more, log_public, order) > bound) | (weight[:, 0] >= most * (1 - 1e-9))).all()
+
+
+def test_the_published_projection_is_feasible_both_ways_and_largest():
+    log_p, log_public = laws(40, 500)
+    bound = torch.linspace(0.05, 2.0, 40, dtype=torch.float64)[:, None]
+    weight = onto_published(log_p, log_public, 3, bound)
+    q = mixed(log_p, log_public, weight).log()
+    both = torch.maximum(divergence(q, log_public, 3), divergence(log_public, q, 3))
+    assert (both <= bound[:, 0] * (1 + 1e-9)).all() and (both > bound[:, 0] * 0.999).sum() > 20
+    certain = torch.tensor([[0.0, -800.0]], dtype=torch.float64)
+    half = torch.tensor([[0.5, 0.5]], dtype=torch.float64).log()
+    assert 0 < float(onto_published(certain, half, 3, torch.tensor([[0.1]], dtype=torch.float64))) < 1
+
+
+def test_rows_do_not_see_each_other():
+    log_p, log_public = laws(7, 200)
+    whole = onto_max_divergence(log_p, log_public, 0.4)
+    for row in range(7):
+        alone = onto_max_divergence(log_p[row : row + 1], log_public[row : row + 1], 0.4)
+        assert torch.allclose(alone[0], whole[row], rtol=1e-8)
