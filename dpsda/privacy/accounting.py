@@ -82,7 +82,7 @@ _PROXY_SCALE = 1.5
 def to_json(event: Event) -> dict[str, Any]:
     """The event as plain data, for the ledger."""
     kind = next(name for name, cls in _KINDS.items() if cls is type(event))
-    return {"kind": kind, **asdict(event)}
+    return {"kind": kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(event).items()}}
 
 
 def from_json(data: dict[str, Any]) -> Event:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,7 +39,10 @@ def appearing(path: Path, scratch_folder: Path | None = None) -> Iterator[Path]:
 def drop_unfinished(folder: Path) -> None:
     """Remove what a kill left in `folder` under a temporary name."""
     for left in folder.glob(".*.tmp"):
-        left.unlink()
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
 
 
 def append_line(path: Path, line: str) -> None:

@@ -1,0 +1,421 @@
+"""The three steps: train the ensemble, evaluate it, and have it write texts under a budget of queries."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dpsda import release, start
+from dpsda.data import DatasetSpec, PrivateCorpus, load
+from dpsda.errors import InputError
+from dpsda.label_counts import NAME as LABEL_COUNTS
+from dpsda.label_counts import label_counts
+from dpsda.models import identity
+from dpsda.options import DataOptions, PrivacyOptions
+from dpsda.pmixed import planning
+from dpsda.pmixed.options import (
+    AnswerOptions,
+    EnsembleOptions,
+    FolderOptions,
+    HardwareOptions,
+    MechanismOptions,
+    PerplexityOptions,
+)
+from dpsda.privacy.accounting import Event, round_up
+from dpsda.privacy.files import drop_unfinished, sha256, write_atomic
+from dpsda.privacy.ledger import Ledger
+from dpsda.privacy.mechanism import histogram
+from dpsda.privacy.mixture import Answers, Mixture, Published, describe
+from dpsda.runs import RunFolder, lies_in_private, read_table, whole_json, write_csv
+from dpsda.shares import sequence
+from dpsda.tuning.generator import prefixes
+
+if TYPE_CHECKING:
+    from dpsda.pmixed.answers import Writer
+    from dpsda.pmixed.ensemble import Ensemble
+
+ENSEMBLE, STAGE = "ensemble", "predict"
+ANSWERS = "answers/"
+BASE = "base_model"  # what the adapters were trained on, by its files
+CONFIG = (
+    *("dataset", "split", "train_data_file", "private_share", "privacy_unit", "shards", "model_type", BASE),
+    *("conditional", "block_length", "max_blocks"),
+)
+NO_COUNTS = "no private label is counted"
+
+Weights = Callable[[str], str]  # the folder or hub name of a model by what the user calls it
+
+
+def train(
+    data: DataOptions, options: EnsembleOptions, device: HardwareOptions, run: FolderOptions, weights: Weights
+) -> None:
+    """Train the adapters of all shards that are not there: RUN/private/ensemble."""
+    from tqdm import tqdm
+
+    from dpsda.pmixed.ensemble import Trainer
+    from dpsda.pmixed.shards import assign, blocks
+
+    if data.reference_split:
+        raise InputError("--reference_split has nothing to show here; predict.py evaluate measures the ensemble")
+    root = Path(run.result_folder)
+    spec = DatasetSpec.read(data.dataset)
+    corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share)
+    folder = RunFolder(root)
+    # the ledger's lock: with two keys at a time a unit could come to be in two shards
+    with contextlib.closing(Ledger(root)):
+        drop_unfinished(folder.state)
+        config, free = start.configuration(spec, data, options, device, run)
+        del config[start.PROMPTS]
+        config[BASE] = identity(weights(options.model_type))
+        folder.earlier_config(ENSEMBLE, config, free)
+        shard = assign(corpus, options.privacy_unit, options.shards, folder.secret_key())
+        _same_data(folder, corpus)
+        folder.keep_config(ENSEMBLE, config)
+        places = _adapters(folder, options.shards)
+        missing = [number for number, path in enumerate(places) if not path.exists()]
+        trainer = Trainer(weights(options.model_type), options, device) if missing else None
+        leads = prefixes(spec, conditional=options.conditional and bool(spec.labels))
+        for number in tqdm(missing, unit="model", desc="train", disable=not missing):
+            assert trainer is not None
+            rows = np.flatnonzero(shard == number)
+            tokens = blocks(corpus, rows, leads, trainer.tokenizer, trainer.block, options.max_blocks)
+            trainer.train(tokens, number, places[number])
+    print(f"ensemble: {options.shards} models, {folder.private / ENSEMBLE}; nothing protects them, so they stay there")
+
+
+def evaluate(options: PerplexityOptions, device: HardwareOptions, run: FolderOptions, weights: Weights) -> Path:
+    """The perplexity of the ensemble's answers beside its public model: a table in RUN/private."""
+    from dpsda.pmixed.ensemble import Ensemble
+    from dpsda.pmixed.evaluation import ask, losses, perplexities
+    from dpsda.pmixed.shards import blocks
+
+    folder, config = _trained(Path(run.result_folder))
+    spec = DatasetSpec.read(config["dataset"])
+    if options.test_split == config["split"]:
+        raise InputError(f"--test_split {options.test_split}: the models were trained on it; take another split")
+    arms = _arms(options, config["shards"])
+    others = {Path(other).name: _tuned(Path(other), config, weights) for other in options.compare or ()}
+    ensemble = _load(folder, config, device, weights)
+    test = load(spec, options.test_split)
+    leads = prefixes(spec, conditional=config["conditional"] and bool(spec.labels))
+    length = min(config["block_length"], ensemble.positions)
+    texts = blocks(test, np.arange(test.num_records), leads, ensemble.tokenizer, length, config["max_blocks"])
+    asked = ask(texts, options.queries, options.runs, options.seed)
+    found = losses(ensemble, asked, {name: arm for name, (_, arm) in arms.items()})
+    rows = []
+    for name, (epsilon, arm) in arms.items():
+        rows.append({"model": name, "epsilon": epsilon, **_figures(perplexities(found[name], asked), arm)})
+    del ensemble
+    for name, (place, epsilon) in others.items():
+        other = Ensemble(place.base, config["model_type"], place.adapters, device)
+        loss = losses(other, asked, {"": Mixture(1, 1.0) if other.shards else None})[""]
+        rows.append({"model": name, "epsilon": epsilon, **_figures(perplexities(loss, asked), None)})
+    table = pd.DataFrame(rows).assign(queries=options.queries, runs=options.runs)
+    path = folder.private / f"{options.name}.csv"
+    write_csv(path, table)
+    if options.log_private:
+        print(table.to_string(index=False))
+    print(f"perplexity: {path}")
+    return path
+
+
+def generate(
+    privacy: PrivacyOptions,
+    mechanism: MechanismOptions,
+    options: AnswerOptions,
+    device: HardwareOptions,
+    run: FolderOptions,
+    weights: Weights,
+) -> None:
+    """Texts from answers of the ensemble, until the queries are spent, and their release."""
+    from dpsda.pmixed.answers import Text, Writer
+    from dpsda.pmixed.shards import openings
+
+    if privacy.epsilon is None or math.isinf(privacy.epsilon):
+        raise InputError("predict.py generate takes a finite --epsilon; finetune.py --dp none is the reference without")
+    root = Path(run.result_folder)
+    folder, config = _trained(root)
+    if privacy.privacy_unit != config["privacy_unit"]:
+        raise InputError(f"--privacy_unit {privacy.privacy_unit}: the shards are of whole {config['privacy_unit']}s")
+    spec = DatasetSpec.read(config["dataset"])
+    corpus = load(spec, config["split"], file=config["train_data_file"], share=config["private_share"])
+    _same_data(folder, corpus)
+    labelled = config["conditional"] and bool(spec.labels) and options.prompts is None
+    prompts = _prompts(options, spec, config) if options.prompts is not None else None
+    leads = prefixes(spec, conditional=labelled) if prompts is None else prompts
+    with start.open_run(root, corpus, privacy, None if labelled else NO_COUNTS) as (folder, ledger):
+        if ledger.reservations(start.LATER):
+            print(f"{root}: this run is complete, and its texts were resampled; resample.py goes on from here")
+            return
+        counted = labelled and privacy.label_counts == "private"
+        arm = _plan(folder, ledger, privacy, mechanism, options, config["shards"], counted=counted)
+        print(_told(arm, mechanism.queries, ledger))
+        ensemble = _load(folder, config, device, weights)
+        first = openings(leads, ensemble.tokenizer)
+        longest = max(map(len, first)) + options.length
+        if longest > ensemble.positions:  # before anything is charged
+            raise InputError(
+                f"a prompt and its text may have {longest} tokens, and the model takes {ensemble.positions}; shorten "
+                "the prompts or take a smaller --length"
+            )
+        most = min(options.num_samples, mechanism.queries)
+        cells = list(range(min(most, len(leads)))) if prompts is not None else [0] * most
+        if labelled:
+            public = privacy.label_counts == "public"
+            counts = label_counts(folder, ledger, STAGE, corpus, options.label_noise, public=public)
+            cells = sequence(counts, most).tolist()
+        writer = Writer(ensemble, arm, options, [Text(number, first[cell]) for number, cell in enumerate(cells)])
+        charged = _answer(folder, ledger, writer, mechanism.queries, options.block_queries)
+        answered = sum(len(text.tokens) for text in writer.texts)
+        stopped = "the budget of queries is spent" if charged >= mechanism.queries else "all texts are written"
+        print(f"{answered:,} answers, {charged:,} charged: {stopped}")
+        about = {
+            "method": "private next-token prediction"
+            + (" (clipped logits)" if mechanism.aggregation == "dclip" else " (PMixED)"),
+            "data set": spec.name,
+            "model": config["model_type"],
+            "ensemble": f"{config['shards']} adapters",
+            "answers": f"{answered:,}, a token each",
+            **({} if prompts is None else {"prompts": "public, on the owner's word"}),
+        }
+        if release.is_published(folder, ledger, about):
+            print(f"{root}: this run is complete; a larger --queries extends it as far as its budget allows")
+            return
+        frame = _frame(writer, cells, spec, labelled=labelled, continued=prompts is not None)
+        facts = release.publish(folder, ledger, frame, about)
+        print(f"{facts['statement']}\nrelease: {folder.release}")
+
+
+def _answer(folder: RunFolder, ledger: Ledger, writer: Writer, queries: int, block: int) -> int:
+    """Give the answers that are left, block by block, each charged before its first answer; how many are charged."""
+    from tqdm import tqdm
+
+    arm, done = writer.mechanism, 0
+    spans = [_span(str(line["name"])) for line in ledger.reservations(STAGE) if _is_answers(line["name"])]
+    with tqdm(total=queries, unit="answer", desc="answers") as bar:
+        while done < queries and (writer.unfinished or any(start == done for start, _ in spans)):
+            stop = next((stop for start, stop in spans if start == done), None)
+            stop = stop or min(done + block, queries, done + writer.unfinished)
+            name, number = f"{ANSWERS}{done}-{stop}", stop - done
+            file = folder.relative(folder.answers / f"{done:09d}-{stop:09d}.json")
+            stored = ledger.release(
+                STAGE, name, file, describe(arm), arm.event(number), lambda number=number: writer.answer(number)
+            )
+            writer.take(stored)
+            bar.update(number)
+            done = stop
+    return done
+
+
+def _is_answers(name: Any) -> bool:
+    return str(name).startswith(ANSWERS)
+
+
+def _span(name: str) -> tuple[int, int]:
+    start, _, stop = name.removeprefix(ANSWERS).partition("-")
+    return int(start), int(stop)
+
+
+def _others(ledger: Ledger, options: AnswerOptions, *, counted: bool) -> list[Event]:
+    """What is still to be charged beside the answers."""
+    charged = {line["name"] for line in ledger.reservations()}
+    if not counted or LABEL_COUNTS in charged:
+        return []
+    return [histogram(str(ledger.header["unit"]), options.label_noise).event]
+
+
+def _plan(
+    folder: RunFolder,
+    ledger: Ledger,
+    privacy: PrivacyOptions,
+    mechanism: MechanismOptions,
+    options: AnswerOptions,
+    shards: int,
+    *,
+    counted: bool,
+) -> Answers:
+    """The mechanism of the run: calibrated once, and the same for all answers after that."""
+    assert privacy.epsilon is not None
+    delta = float(ledger.header["delta"])
+    groups = (privacy, mechanism, options)
+    config = {name: value for group in groups for name, value in dataclasses.asdict(group).items()}
+    config["prompts_sha256"] = sha256(Path(options.prompts)) if options.prompts is not None else None
+    free = {f.name for group in groups for f in dataclasses.fields(group) if f.metadata["free"]}
+    earlier = [line for line in ledger.reservations(STAGE) if _is_answers(line["name"])]
+    before = folder.earlier_config(STAGE, config, free) if earlier else {}
+    others = _others(ledger, options, counted=counted)
+    if earlier:
+        arm = _restored(earlier[0])
+        done = max(_span(str(line["name"]))[1] for line in earlier)
+        for name, least in (("queries", done), ("num_samples", before.get("num_samples", 0))):
+            if config[name] < least:
+                raise InputError(f"--{name} {config[name]}: this run was begun with {least}; ask for no fewer")
+        most = done + planning.largest(
+            arm, max(mechanism.queries - done, 0), privacy.epsilon, delta, [*ledger.events(), *others]
+        )
+        if mechanism.queries > most:
+            raise InputError(
+                f"--queries {mechanism.queries}: within epsilon {privacy.epsilon:g} the mechanism of this run may give "
+                f"{most:,} answers in all; ask for no more, or for a larger --epsilon"
+            )
+    else:
+        mixture = Mixture(shards, mechanism.inclusion)
+        arm = planning.plan(
+            mechanism.method,
+            mixture,
+            mechanism.queries,
+            privacy.epsilon,
+            delta,
+            [*ledger.events(), *others],
+            order=mechanism.order,
+            temperature=options.temperature,
+        )
+    ledger.set_budget(privacy.epsilon)
+    folder.keep_config(STAGE, {**before, **config})
+    return arm
+
+
+def _restored(line: dict[str, Any]) -> Answers:
+    from dpsda.privacy import mixture
+
+    arm: Answers = getattr(mixture, line["mechanism"])(**line["settings"])
+    return arm
+
+
+def _told(arm: Answers, queries: int, ledger: Ledger) -> str:
+    """The plan, for the user."""
+    settings = ", ".join(f"{name} {value:.4g}" for name, value in describe(arm)["settings"].items())
+    delta = float(ledger.header["delta"])
+    line = f"answers: {queries:,} by {type(arm).__name__} ({settings})"
+    if isinstance(arm, Published):
+        return f"{line}; its published accounting does not hold, so this is no verified guarantee"
+    share = planning.kept(arm) / planning.GAIN
+    return f"{line}, delta {delta:.3g}; it keeps {share:.0%} of what a reference pair of models differs by"
+
+
+def _prompts(options: AnswerOptions, spec: DatasetSpec, config: dict[str, Any]) -> list[str]:
+    """The public texts that are to be continued; InputError for a file that cannot be public."""
+    assert options.prompts is not None
+    path = Path(options.prompts)
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file")
+    private = {spec.path(spec.split(config["split"]).file), Path(config["train_data_file"] or os.devnull)}
+    if lies_in_private(path) or any(path.resolve() == other.resolve() for other in private):
+        raise InputError(f"{path}: is private, and a prompt is released with the text that goes on with it")
+    frame = read_table(path)
+    column = next((name for name in ("prompt", "text") if name in frame), None)
+    if column is None or frame.empty:
+        raise InputError(f"{path}: has no column 'prompt' or 'text', or no row")
+    found: list[str] = frame[column].tolist()
+    return found
+
+
+def _frame(writer: Writer, cells: list[int], spec: DatasetSpec, *, labelled: bool, continued: bool) -> pd.DataFrame:
+    """id, parent_id (empty), text, then the label columns. A text that goes on with a prompt begins with it."""
+    rows = []
+    for text, cell in zip(writer.texts, cells, strict=True):
+        tokens = text.context if continued else text.tokens
+        words = writer.ensemble.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        if text.tokens and words:
+            rows.append((f"p-{text.number}", "", words, *(spec.cells[cell] if labelled else ())))
+    columns = ["id", "parent_id", "text", *(spec.label_columns if labelled else ())]
+    return pd.DataFrame(rows, columns=columns, dtype=str)
+
+
+def _arms(options: PerplexityOptions, shards: int) -> dict[str, tuple[float | None, Answers | Mixture | None]]:
+    """The rows of the table: the budget and the mechanism of each."""
+    mixture = Mixture(shards, options.inclusion)
+    arms: dict[str, tuple[float | None, Answers | Mixture | None]] = {"public": (0.0, None)}
+    for epsilon in options.epsilons or [8.0]:
+        for method in options.methods or ("max", "renyi", "paper", "dclip"):
+            order = options.order
+            if method == "paper":
+                some = (o for o in (order, *planning.ORDERS) if planning.leaves(o, epsilon, options.delta))
+                order = next(some, order)
+            arm = planning.plan(method, mixture, options.queries, epsilon, options.delta, order=order)
+            arms[f"{method} {epsilon:g}"] = epsilon, arm
+    return {**arms, "unprotected": (math.inf, mixture)}
+
+
+def _figures(perplexities: np.ndarray, arm: Answers | Mixture | None) -> dict[str, Any]:
+    settings = {} if arm is None or type(arm) is Mixture else describe(arm)["settings"]
+    kept = "" if not settings or isinstance(arm, Published) else f"{planning.kept(arm) / planning.GAIN:.3f}"
+    return {
+        "perplexity": f"{perplexities.mean():.4f}",
+        "std": f"{perplexities.std(ddof=1):.4f}" if len(perplexities) > 1 else "",
+        "kept": kept,
+        "mechanism": " ".join(f"{name}={value:.6g}" for name, value in settings.items()),
+    }
+
+
+def _trained(root: Path) -> tuple[RunFolder, dict[str, Any]]:
+    """The run of an ensemble and its settings; InputError where there is none, or not all of it."""
+    path = root / "state" / f"{ENSEMBLE}.json"
+    if not path.is_file():
+        raise InputError(f"{root}: no ensemble is here; train one by predict.py train --result_folder {root}")
+    folder, config = RunFolder(root), whole_json(path, CONFIG)
+    missing = [path for path in _adapters(folder, config["shards"]) if not path.exists()]
+    if missing:
+        raise InputError(f"{missing[0]}: this model is missing; run predict.py train to its end")
+    return folder, config
+
+
+def _adapters(folder: RunFolder, shards: int) -> list[Path]:
+    return [folder.private / ENSEMBLE / f"shard-{number:05d}" for number in range(shards)]
+
+
+def _same_data(folder: RunFolder, corpus: PrivateCorpus) -> None:
+    """InputError if the ensemble is of other private records than these."""
+    path, now = folder.private / ENSEMBLE / "fingerprint", corpus.fingerprint(folder.secret_key())
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        write_atomic(path, now.encode())
+    elif path.read_text() != now:
+        raise InputError(f"{folder.root}: its ensemble was trained on other private data; use another --result_folder")
+
+
+def _load(folder: RunFolder, config: dict[str, Any], device: HardwareOptions, weights: Weights) -> Ensemble:
+    from dpsda.pmixed.ensemble import Ensemble
+
+    name = config["model_type"]
+    if identity(weights(name)) != config[BASE]:
+        raise InputError(f"{name}: is not the model that the adapters were trained on; restore it")
+    return Ensemble(weights(name), name, _adapters(folder, config["shards"]), device)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """Where a fine-tuned model lies: its base, and an adapter on it if there is one."""
+
+    base: str
+    adapters: list[Path]
+
+
+def _tuned(root: Path, config: dict[str, Any], weights: Weights) -> tuple[_Place, float]:
+    """The model that a run of finetune.py or of predict.py train --shards 1 left, and its epsilon. InputError for
+    another base model than that of the ensemble with settings `config`, as their tokens would not compare."""
+    single = (root / "state" / f"{ENSEMBLE}.json").is_file()
+    folder, own = _trained(root) if single else (RunFolder.existing(root), {})
+    if not single:
+        own = whole_json(folder.state / "finetune.json", ("model_type",))
+    if own["model_type"] != config["model_type"]:
+        raise InputError(f"{root}: its base model is {own['model_type']}, and here it is {config['model_type']}")
+    if own.get("shards", 1) > 1:
+        raise InputError(f"{root}: --compare takes a model, and here are {own['shards']}")
+    base = weights(config["model_type"])
+    if single:
+        return _Place(base, _adapters(folder, 1)), math.inf
+    epsilon = round_up(Ledger(root, read_only=True).epsilon())
+    if (folder.state / "adapter").exists():
+        return _Place(base, [folder.state / "adapter"]), epsilon
+    if (folder.state / "model").exists():
+        return _Place(str(folder.state / "model"), []), epsilon
+    raise InputError(f"{root}: no fine-tuned model is here; run finetune.py to its end")
