@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from apis.api import OnAnswer, Prompt, TextAPI
 from apis.decoding import ATTENTION, Decoder, Request, Sampler
-from apis.gguf import dense
+from apis.gguf import unpacked
 from dpsda.assets import resolve
 from dpsda.errors import InputError, first_line
 
@@ -172,7 +172,7 @@ def load(name: str, device: torch.device, dtype: torch.dtype):
     source = resolve(name)
     local = Path(source).expanduser()
     if local.exists():
-        source = dense(local) if local.suffix == ".gguf" else local
+        source = unpacked(name)
     elif local.suffix == ".gguf" or source.startswith((".", "~")) or local.is_absolute() or source.count("/") > 1:
         raise InputError(f"no model at {name}; {EMBEDDED} comes from the package index and needs no hub")
     try:

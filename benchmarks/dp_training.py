@@ -21,8 +21,7 @@ import warnings
 import numpy as np
 import torch
 
-from apis.gguf import dense
-from dpsda.assets import resolve
+from apis.gguf import unpacked
 from dpsda.data import DatasetSpec, load
 from dpsda.finetune.gradients import GradientSums
 from dpsda.finetune.membership import Records
@@ -47,10 +46,9 @@ class Everybody(Records):
 
 
 def model_of(bfloat16: bool):
-    from pathlib import Path
 
     torch.manual_seed(0)
-    model, tokenizer = load_model("AutoModelForCausalLM", str(dense(Path(resolve(MODEL)))), bfloat16=bfloat16)
+    model, tokenizer = load_model("AutoModelForCausalLM", unpacked(MODEL), bfloat16=bfloat16)
     return add_lora(model, TuningOptions(lora_r=8)), tokenizer
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dpsda.errors import InputError
 from dpsda.options import PrivacyOptions
 from dpsda.privacy.accounting import default_delta
-from dpsda.privacy.files import drop_unfinished, sha256
+from dpsda.privacy.files import sha256
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, lies_in_private, write_csv
 
@@ -43,7 +43,6 @@ def open_run(
     units = num_units(corpus, privacy.privacy_unit)
     folder = RunFolder(root, protected=privacy.protected)
     with contextlib.closing(Ledger(root, protected=privacy.protected)) as ledger:
-        drop_unfinished(folder.state)
         if labels is not None and ledger.lines:
             labels = str(ledger.header["facts"].get("labels", labels))
             privacy = replace(privacy, delta=ledger.header["delta"] if privacy.delta is None else privacy.delta)

@@ -15,6 +15,7 @@ from dpsda.errors import InputError
 from dpsda.privacy import certificate
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, read_json, read_table
+from dpsda.start import LATER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from dpsda.data import DatasetSpec
 
 RESAMPLED = "resampling"  # the line of the data card by which a release is known to be ours
-STAGE = "resample"
+STAGE = LATER
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ class Trainer:
         bfloat16 = is_bfloat16(device.dtype, self.device)
         base, self.tokenizer = load_model("AutoModelForCausalLM", weights, called=options.model_type, bfloat16=bfloat16)
         self.block = most_tokens(base, options.block_length)
-        torch.manual_seed(options.seed)  # no secret: the adapters stay private
+        # No secret, here and in `train`: what an answer costs rests on the mixture, whatever came of the training.
+        torch.manual_seed(options.seed)
         self.model = add_lora(base, options).to(self.device)
         self.loss = NextToken(self.model)
         _check_head(self.loss, options.model_type)

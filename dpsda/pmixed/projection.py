@@ -15,11 +15,6 @@ SLACK = 1e-9  # relative, for what rounding adds to a sum over a vocabulary
 STEPS = 60  # of a bisection of [0, 1], which then has no bits left
 
 
-def divergence(log_p: Tensor, log_q: Tensor, order: float) -> Tensor:
-    """(m,) Renyi divergence D_order(p || q), in nats."""
-    return torch.logsumexp(order * log_p + (1 - order) * log_q, dim=-1) / (order - 1)
-
-
 def onto_max_divergence(log_p: Tensor, log_public: Tensor, bound: float) -> Tensor:
     """(m, V) probabilities: of all laws q with e^-bound p_0 <= q <= e^bound p_0 the one of least KL(p || q), which is
     p_0 clip(c p / p_0, e^-bound, e^bound) with the c that makes it sum to one.

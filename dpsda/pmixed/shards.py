@@ -14,6 +14,7 @@ import numpy as np
 from dpsda.data import PrivateCorpus
 from dpsda.errors import InputError
 from dpsda.start import num_units
+from dpsda.tuning.generator import end_token, openings
 from dpsda.tuning.tokens import BLOCK, Tokens
 
 
@@ -37,10 +38,7 @@ def blocks(
 ) -> Tokens:
     """The texts of some records in blocks of at most `length` tokens, the first `most` of each text. Each block begins
     with the prefix of the text's labels, which is given; the last one of a text ends with the end-of-text token."""
-    end = tokenizer.eos_token_id
-    if end is None:
-        raise InputError("this model's tokenizer has no end-of-text token, so it cannot learn where a text ends")
-    first = openings(leads, tokenizer)
+    end, first = end_token(tokenizer), openings(leads, tokenizer)
     if max(map(len, first)) >= length - 1:
         raise InputError(
             f"the labels alone have {max(map(len, first))} tokens; --block_length has to be at least two more"
@@ -58,9 +56,3 @@ def blocks(
                 ids.append([*lead, *body[at : at + room]])
                 given.append(len(lead))
     return Tokens.rows(ids, given, np.zeros(len(ids), np.int64), tokenizer.pad_token_id)
-
-
-def openings(leads: list[str], tokenizer: Any) -> list[list[int]]:
-    """The tokens that a text of each label cell begins after; of an empty prefix, the one that a model starts with."""
-    blank = [tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id]
-    return [tokenizer(lead)["input_ids"] or blank for lead in leads]

@@ -30,13 +30,13 @@ from dpsda.pmixed.options import (
     PerplexityOptions,
 )
 from dpsda.privacy.accounting import Event, round_up
-from dpsda.privacy.files import drop_unfinished, sha256, write_atomic
+from dpsda.privacy.files import sha256, write_atomic
 from dpsda.privacy.ledger import Ledger
 from dpsda.privacy.mechanism import histogram
 from dpsda.privacy.mixture import Answers, Mixture, Published, describe
 from dpsda.runs import RunFolder, lies_in_private, read_table, whole_json, write_csv
 from dpsda.shares import sequence
-from dpsda.tuning.generator import prefixes
+from dpsda.tuning.generator import openings, prefixes
 
 if TYPE_CHECKING:
     from dpsda.pmixed.answers import Writer
@@ -71,23 +71,23 @@ def train(
     folder = RunFolder(root)
     # the ledger's lock: with two keys at a time a unit could come to be in two shards
     with contextlib.closing(Ledger(root)):
-        drop_unfinished(folder.state)
         config, free = start.configuration(spec, data, options, device, run)
         del config[start.PROMPTS]
-        config[BASE] = identity(weights(options.model_type))
+        base = weights(options.model_type)
+        config[BASE] = identity(base)
         folder.earlier_config(ENSEMBLE, config, free)
         shard = assign(corpus, options.privacy_unit, options.shards, folder.secret_key())
         _same_data(folder, corpus)
         folder.keep_config(ENSEMBLE, config)
         places = _adapters(folder, options.shards)
         missing = [number for number, path in enumerate(places) if not path.exists()]
-        trainer = Trainer(weights(options.model_type), options, device) if missing else None
-        leads = prefixes(spec, conditional=options.conditional and bool(spec.labels))
-        for number in tqdm(missing, unit="model", desc="train", disable=not missing):
-            assert trainer is not None
-            rows = np.flatnonzero(shard == number)
-            tokens = blocks(corpus, rows, leads, trainer.tokenizer, trainer.block, options.max_blocks)
-            trainer.train(tokens, number, places[number])
+        if missing:
+            trainer = Trainer(base, options, device)
+            leads = prefixes(spec, conditional=options.conditional and bool(spec.labels))
+            for number in tqdm(missing, unit="model", desc="train"):
+                rows = np.flatnonzero(shard == number)
+                tokens = blocks(corpus, rows, leads, trainer.tokenizer, trainer.block, options.max_blocks)
+                trainer.train(tokens, number, places[number])
     print(f"ensemble: {options.shards} models, {folder.private / ENSEMBLE}; nothing protects them, so they stay there")
 
 
@@ -102,7 +102,7 @@ def evaluate(options: PerplexityOptions, device: HardwareOptions, run: FolderOpt
     if options.test_split == config["split"]:
         raise InputError(f"--test_split {options.test_split}: the models were trained on it; take another split")
     arms = _arms(options, config["shards"])
-    others = {Path(other).name: _tuned(Path(other), config, weights) for other in options.compare or ()}
+    others = [(Path(other).name, *_tuned(Path(other), config, weights)) for other in options.compare or ()]
     ensemble = _load(folder, config, device, weights)
     test = load(spec, options.test_split)
     leads = prefixes(spec, conditional=config["conditional"] and bool(spec.labels))
@@ -114,8 +114,8 @@ def evaluate(options: PerplexityOptions, device: HardwareOptions, run: FolderOpt
     for name, (epsilon, arm) in arms.items():
         rows.append({"model": name, "epsilon": epsilon, **_figures(perplexities(found[name], asked), arm)})
     del ensemble
-    for name, (place, epsilon) in others.items():
-        other = Ensemble(place.base, config["model_type"], place.adapters, device)
+    for name, base, adapters, epsilon in others:
+        other = Ensemble(base, config["model_type"], adapters, device)
         loss = losses(other, asked, {"": Mixture(1, 1.0) if other.shards else None})[""]
         rows.append({"model": name, "epsilon": epsilon, **_figures(perplexities(loss, asked), None)})
     table = pd.DataFrame(rows).assign(queries=options.queries, runs=options.runs)
@@ -137,7 +137,6 @@ def generate(
 ) -> None:
     """Texts from answers of the ensemble, until the queries are spent, and their release."""
     from dpsda.pmixed.answers import Text, Writer
-    from dpsda.pmixed.shards import openings
 
     if privacy.epsilon is None or math.isinf(privacy.epsilon):
         raise InputError("predict.py generate takes a finite --epsilon; finetune.py --dp none is the reference without")
@@ -385,23 +384,16 @@ def _same_data(folder: RunFolder, corpus: PrivateCorpus) -> None:
 def _load(folder: RunFolder, config: dict[str, Any], device: HardwareOptions, weights: Weights) -> Ensemble:
     from dpsda.pmixed.ensemble import Ensemble
 
-    name = config["model_type"]
-    if identity(weights(name)) != config[BASE]:
+    name, base = config["model_type"], weights(config["model_type"])
+    if identity(base) != config[BASE]:
         raise InputError(f"{name}: is not the model that the adapters were trained on; restore it")
-    return Ensemble(weights(name), name, _adapters(folder, config["shards"]), device)
+    return Ensemble(base, name, _adapters(folder, config["shards"]), device)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Place:
-    """Where a fine-tuned model lies: its base, and an adapter on it if there is one."""
-
-    base: str
-    adapters: list[Path]
-
-
-def _tuned(root: Path, config: dict[str, Any], weights: Weights) -> tuple[_Place, float]:
-    """The model that a run of finetune.py or of predict.py train --shards 1 left, and its epsilon. InputError for
-    another base model than that of the ensemble with settings `config`, as their tokens would not compare."""
+def _tuned(root: Path, config: dict[str, Any], weights: Weights) -> tuple[str, list[Path], float]:
+    """What a run of finetune.py or of predict.py train --shards 1 left: the model, the adapter on it if there is one,
+    and its epsilon. InputError for another base model than that of the ensemble with settings `config`, as their tokens
+    would not compare."""
     single = (root / "state" / f"{ENSEMBLE}.json").is_file()
     folder, own = _trained(root) if single else (RunFolder.existing(root), {})
     if not single:
@@ -412,10 +404,10 @@ def _tuned(root: Path, config: dict[str, Any], weights: Weights) -> tuple[_Place
         raise InputError(f"{root}: --compare takes a model, and here are {own['shards']}")
     base = weights(config["model_type"])
     if single:
-        return _Place(base, _adapters(folder, 1)), math.inf
+        return base, _adapters(folder, 1), math.inf
     epsilon = round_up(Ledger(root, read_only=True).epsilon())
     if (folder.state / "adapter").exists():
-        return _Place(base, [folder.state / "adapter"]), epsilon
+        return base, [folder.state / "adapter"], epsilon
     if (folder.state / "model").exists():
-        return _Place(str(folder.state / "model"), []), epsilon
+        return str(folder.state / "model"), [], epsilon
     raise InputError(f"{root}: no fine-tuned model is here; run finetune.py to its end")

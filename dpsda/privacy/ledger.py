@@ -56,6 +56,7 @@ class Ledger:
             self._scratch = self.run / "private"
             self._scratch.mkdir(mode=0o700, exist_ok=True)
             drop_unfinished(self._scratch)  # a draw that was killed before it was stored
+            drop_unfinished(self.path.parent)
         self.lines = _read(self.path)
 
     def close(self) -> None:

@@ -27,19 +27,29 @@ def prefixes(spec: DatasetSpec, *, conditional: bool) -> list[str]:
     return [prefix(dict(zip(spec.label_columns, cell, strict=True)) if conditional else {}) for cell in spec.cells]
 
 
+def end_token(tokenizer: Any) -> int:
+    """The end-of-text token; InputError for a tokenizer without one."""
+    end: int | None = tokenizer.eos_token_id
+    if end is None:
+        raise InputError("this model's tokenizer has no end-of-text token, so it cannot learn where a text ends")
+    return end
+
+
+def openings(leads: list[str], tokenizer: Any) -> list[list[int]]:
+    """The tokens that stand before a text of each prefix; of an empty prefix, the one that HFAPI starts with."""
+    blank = [tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id]
+    return [tokenizer(lead)["input_ids"] or blank for lead in leads]
+
+
 def encode(
     texts: Sequence[str], cells: np.ndarray, leads: list[str], tokenizer: Any, max_length: int, pad: int
 ) -> Tokens:
     """Prefix, text and the end-of-text token of every text, cut to `max_length`; the prefix is given, not learned.
 
-    A prefix is tokenised alone, as a prompt is, and an empty one is the token that HFAPI starts with. InputError for a
-    tokenizer without an end token, and for prefixes that leave no room.
+    A prefix is tokenised alone, as a prompt is. InputError for a tokenizer without an end token, and for prefixes that
+    leave no room.
     """
-    end = tokenizer.eos_token_id
-    if end is None:
-        raise InputError("this model's tokenizer has no end-of-text token, so it cannot learn where a text ends")
-    blank = [end if tokenizer.bos_token_id is None else tokenizer.bos_token_id]
-    first = [tokenizer(lead)["input_ids"] or blank for lead in leads]
+    end, first = end_token(tokenizer), openings(leads, tokenizer)
     if max(map(len, first)) >= max_length:
         raise InputError(f"the labels alone have {max(map(len, first))} tokens; --max_length has to be more than that")
 
