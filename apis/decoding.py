@@ -181,7 +181,7 @@ class Decoder:
         positions = torch.zeros(batch, dtype=torch.long, device=device)  # and where
         seen = None
         if self.sampler.penalty != 1:
-            vocabulary = self.model.get_output_embeddings().weight.shape[0]
+            vocabulary = self.model.get_output_embeddings().out_features
             seen = torch.zeros(batch, vocabulary, dtype=torch.bool, device=device)
         active: list[tuple[int, list[int]]] = []  # per used slot: request, answer so far
 

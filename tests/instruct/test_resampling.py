@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -70,14 +72,17 @@ def test_there_is_one_level(problem):
 
 @settings(max_examples=200, deadline=None)
 @given(problems(), st.randoms(use_true_random=False))
+@example((np.array([1.0, 1.0]), np.array([1, 2]), 1, 1.0), Random(1))
 def test_the_order_of_the_clusters_does_not_matter(problem, random):
     noisy, candidates, total, cap = problem
     order = list(range(len(noisy)))
     random.shuffle(order)
     _, kept = solved(problem)
     _, moved = solved((noisy[order], candidates[order], total, cap))
-    there = sorted(zip(noisy.clip(0), candidates, kept, strict=True))
-    assert there == sorted(zip(noisy[order].clip(0), candidates[order], moved, strict=True))
+    here, there = (noisy.clip(0), candidates, kept), (noisy[order].clip(0), candidates[order], moved)
+    if cap is not None:  # which may make equals of clusters that differ in their candidates
+        here, there = here[::2], there[::2]
+    assert sorted(zip(*here, strict=True)) == sorted(zip(*there, strict=True))
 
 
 def test_known_fills():
