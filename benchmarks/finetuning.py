@@ -3,7 +3,7 @@
 python benchmarks/finetuning.py [--data FILE.csv --column text --texts 256]
 
 Training steps of a classifier on the embedded MiniLM, on Rotten Tomatoes snippets or the texts of FILE: the same loop
-and the same texts, in float32 and with bfloat16 products.
+and the same texts, in float32 and with bfloat16 products where the processor has them.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from dpsda.data import DatasetSpec, load
+from dpsda.devices import multiplies_bfloat16
 from dpsda.evaluation import training
 from dpsda.evaluation.training import Example, Recipe, fit
 from dpsda.models import load_model
@@ -59,7 +60,7 @@ def main() -> None:
     words = np.array([len(text.split()) for text in texts])
     print(f"{len(texts)} texts of {np.median(words):.0f} words (median; {words.max()} at most)\n")
     print("| batches | texts/s | against 512 |\n|---|---:|---:|")
-    for bfloat16 in (False, True):
+    for bfloat16 in (False, True) if multiplies_bfloat16("cpu") else (False,):
         name = "bfloat16" if bfloat16 else "float32"
         padded = len(texts[:64]) / seconds(texts[:64], 512, bfloat16)
         dynamic = len(texts) / seconds(texts, 8, bfloat16)
