@@ -187,8 +187,8 @@ def load(name: str, device: torch.device, dtype: torch.dtype):
             f"{name} is a {model.config.model_type}, whose attention cannot be batched here; serve it instead"
         )
     model = model.to(device).eval()
-    if device.type == "cpu":
-        pack(model, dtype)
+    if device.type == "cpu" and dtype in (torch.float32, torch.bfloat16):
+        pack(model)
     return model, tokenizer
 
 
@@ -207,13 +207,11 @@ class PackedLinear(torch.nn.Module):
         return torch.ops.mkldnn._linear_pointwise(rows, self.packed, self.bias, "none", [], "")
 
 
-def pack(model: torch.nn.Module, dtype: torch.dtype) -> None:
+def pack(model: torch.nn.Module) -> None:
     """Replace the linear layers of `model` by packed ones, where this build of torch and this processor can."""
-    able = {
-        torch.float32: torch.backends.mkldnn.is_available,
-        torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported,
-    }
-    if dtype not in able or not able[dtype]():
+    if not torch.backends.mkldnn.is_available():
+        return
+    if model.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return
     for module in list(model.modules()):
         for name, child in module.named_children():

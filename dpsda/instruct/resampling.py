@@ -34,9 +34,12 @@ def allocate(
     if ratio_cap is not None:
         most = ratio_cap * total * candidates / candidates.sum()
         room = np.minimum(room, np.ceil(most - 1e-9).astype(np.int64))  # R >= 1, so they still hold `total`
+    order = np.argsort(candidates, kind="stable")  # a cap may leave equal room in clusters of different sizes
+    target, room = target[order], room[order]
     given = water_fill(target, room, total)
     left = room - given  # of clusters without a share, if the others do not hold `total`
-    return given + water_fill(left, left, total - int(given.sum()))
+    given += water_fill(left, left, total - int(given.sum()))
+    return given[np.argsort(order)]
 
 
 def water_fill(weights: np.ndarray, room: np.ndarray, total: int) -> np.ndarray:
