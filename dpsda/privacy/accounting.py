@@ -7,6 +7,8 @@ continuous proxy. An event of which only a Renyi or zCDP curve is known puts the
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -77,6 +79,8 @@ _KINDS: dict[str, type[Any]] = {
 # from 4 on; at scale 1 it is up to 5%, both ways.
 _PROXY_TOLERANCE = 0.02
 _PROXY_SCALE = 1.5
+
+_TICKS = 10**4  # to one of the noise multiplier, on the grid of `calibrate`
 
 
 def to_json(event: Event) -> dict[str, Any]:
@@ -165,39 +169,32 @@ def calibrate(
         f"above {most:g}; ask for a larger --epsilon"
     )
 
-    def excess(log_noise: float) -> float:
-        together = [*spent, *events(math.exp(log_noise))]
+    def excess(tick: int) -> float:
+        together = [*spent, *events(tick / _TICKS)]
         return math.log(max(epsilon(together, delta), 1e-12) / epsilon_budget)
 
-    if spent and excess(math.log(most)) > 0:
+    last = int(most * _TICKS)
+    if spent and excess(last) > 0:
         raise too_much
-    # Epsilon falls nearly as a power of the noise: a secant on log-log axes, from the closed form of a Gaussian of the
-    # same rho, needs three or four evaluations.
-    before, f_before = math.inf, math.inf
-    point = math.log(_gaussian_guess([*spent, *events(1.0)], epsilon_budget, delta))
-    for _ in range(20):  # epsilon may be a step function, with no point at which it is near enough to the budget
-        f = excess(point)
-        slope = (f - f_before) / (point - before) if math.isfinite(before) else -1.2
-        if abs(f) < 1e-6 or abs(point - before) < 1e-6:
-            break
-        before, f_before = point, f
-        point += min(max(-f / slope if slope < 0 else math.copysign(1.0, f), -1.5), 1.5)
-        if point > math.log(most):
+    # An evaluation is what takes time. Epsilon falls nearly as a power of the noise: a secant on log-log axes, from the
+    # closed form of a Gaussian of the same rho, soon says which two neighbours to ask, `over`, which is not within the
+    # budget, and `fits`, which is. On a step function it may get nowhere: then halving does.
+    over, fits, slope, before = 0, last + 1, -1.2, (0, 0.0)
+    tick = min(max(round(_gaussian_guess([*spent, *events(1.0)], epsilon_budget, delta) * _TICKS), 1), last)
+    for attempt in itertools.count():
+        f = excess(tick)
+        over, fits = (tick, fits) if f > 0 else (over, tick)
+        if over == last:
             raise too_much
-
-    # Then to the grid, in whole ticks: `fits` is within the budget, `over` is not, and they close in on each other.
-    over, fits, step = 0, max(1, math.ceil(math.exp(point) * 1e4)), 1
-    while excess(math.log(fits / 1e4)) > 0:
-        over, fits, step = fits, fits + step, 2 * step
-    while step and fits - step > over:
-        if excess(math.log((fits - step) / 1e4)) > 0:
-            over = fits - step
+        if fits - over == 1:
             break
-        fits, step = fits - step, 2 * step
-    while fits - over > 1:
-        middle = (fits + over) // 2
-        over, fits = (middle, fits) if excess(math.log(middle / 1e4)) > 0 else (over, middle)
-    return fits / 1e4
+        if before[0]:
+            slope = (f - before[1]) / math.log(tick / before[0])
+        before = tick, f
+        move = min(max(-f / slope if slope < 0 else math.copysign(1.0, f), -1.5), 1.5)
+        root = tick * math.exp(move) if attempt < 20 else (over + fits) / 2
+        tick = min(max(math.ceil(root) if f > 0 else math.ceil(root) - 1, over + 1), fits - 1)
+    return fits / _TICKS
 
 
 def gaussian_epsilon(noise_multiplier: float, releases: int, delta: float) -> float:
@@ -319,22 +316,24 @@ def _pld_epsilon(events: Sequence[Event], delta: float) -> float:
     from dp_accounting.pld import privacy_loss_distribution as pld
 
     groups = _grouped(events)
+    if not groups:
+        return 0.0
     if len(groups) == 1:
         event, count = groups[0]
         if isinstance(event, PureDp):
             return _pure_epsilon(event, count, delta)
-    total = pld.identity()
+    composed = []
     for event, count in groups:
         match event:
             case PureDp():
-                laws = _randomized_response(event, count)
-                total = total.compose(pld.from_two_probability_mass_functions(*laws, log_mass_truncation_bound=-45))
-                continue
+                laws, count = _randomized_response(event, count), 1
+                one = pld.from_two_probability_mass_functions(*laws, log_mass_truncation_bound=-45)
             case DiscreteGaussian():
                 one = pld.from_discrete_gaussian_mechanism(event.scale, use_connect_dots=True)
             case SubsampledGaussian():
                 one = pld.from_gaussian_mechanism(event.noise_multiplier, sampling_prob=event.sampling_rate)
-        total = total.compose(one.self_compose(count))
+        composed.append(one.self_compose(count))
+    total = functools.reduce(lambda one, other: one.compose(other), composed)
     return float(total.get_epsilon_for_delta(delta))
 
 

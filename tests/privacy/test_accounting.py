@@ -213,7 +213,7 @@ def test_disagreeing_accountants_are_an_error(monkeypatch):
 
 def test_no_noise_and_no_event():
     assert epsilon([DiscreteGaussian(0.0, 1), DiscreteGaussian(5.0, 1)], 1e-5) == math.inf
-    assert epsilon([], 1e-5) == 0
+    assert epsilon([], 1e-5) == 0 and epsilon([DiscreteGaussian(2.0, 0)], 1e-5) == 0
 
 
 def test_what_is_spent_cannot_be_calibrated_away():
