@@ -1,26 +1,31 @@
 #!/usr/bin/env bash
 # Does it work, and does the budget matter? Aug-PE on Rotten Tomatoes at epsilon 1, 2, 4 and without noise, beside a control
 # that makes the same model calls and keeps texts at random; three seeds of each, a fine-tuned classifier for the first.
-# References are the public held-out split. Runs go to results/quality, and what is there is not done again (2 hours).
+# References are the public held-out split. Options are those of main.py. Runs go to results/quality, one a core at a time
+# (on one thread each, which is faster than one after the other), and what is there is not done again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-out=results/quality
+export out=results/quality
 mkdir -p "$out"
-for seed in 0 1 2; do
-    for name in eps1 eps2 eps4 epsinf random; do
-        run=$out/$name-$seed
-        case $name in
-        random) setting=(--epsilon 4 --select_syn_mode random) ;;
-        *) setting=(--epsilon "${name#eps}") ;;
-        esac
-        .venv/bin/python main.py --config data/rotten_tomatoes/quickstart.yaml --seed "$seed" "${setting[@]}" \
-            --result_folder "$run" "$@" >"$run.log"
-        .venv/bin/python metric.py --result_folder "$run" --reference_split test >>"$run.log"
-        .venv/bin/python downstream.py --config data/rotten_tomatoes/downstream.yaml --result_folder "$run" >>"$run.log"
-        if [ "$seed" = 0 ]; then
-            .venv/bin/python downstream.py --config data/rotten_tomatoes/downstream.yaml --result_folder "$run" \
-                --task classify --seeds 0 >>"$run.log"
-        fi
-    done
-done
+
+# one [OPTIONS] SEED NAME: a run and its figures
+one() {
+    set -euo pipefail
+    export OMP_NUM_THREADS=1
+    local options=("${@:1:$#-2}") seed=${*: -2:1} name=${*: -1}
+    local run=$out/$name-$seed setting=(--epsilon "${name#eps}")
+    [ "$name" != random ] || setting=(--epsilon 4 --select_syn_mode random)
+    exec >"$run.log"
+    .venv/bin/python main.py --config data/rotten_tomatoes/quickstart.yaml --seed "$seed" "${setting[@]}" \
+        --result_folder "$run" ${options[@]+"${options[@]}"}
+    .venv/bin/python metric.py --result_folder "$run" --reference_split test
+    .venv/bin/python downstream.py --config data/rotten_tomatoes/downstream.yaml --result_folder "$run"
+    if [ "$seed" = 0 ]; then
+        .venv/bin/python downstream.py --config data/rotten_tomatoes/downstream.yaml --result_folder "$run" \
+            --task classify --synthetic_iteration last --seeds 0
+    fi
+}
+export -f one
+
+printf '%s\n' {0,1,2}' '{eps1,eps2,eps4,epsinf,random} | xargs -P "$(nproc)" -L 1 bash -c 'one "$@"' one "$@"
 .venv/bin/python benchmarks/quality.py "$out"

@@ -65,7 +65,7 @@ align sft sft_resampled --pairs "$shared/to_resampled/answers.csv"
 
 echo "== 5. answers of the arms to held-out instructions, and win rates"
 align pairs held_out --dataset chat --split test
-held_out=(--instructions "$shared/held_out/pairs.csv" --num_instructions 64)
+held_out=(--instructions "$shared/held_out/pairs.csv" --num_instructions 32)
 align answers base "${held_out[@]}"
 align answers real "${held_out[@]}" --adapter "$private/sft_real/adapter"
 align answers dp_sgd "${held_out[@]}" --adapter "${run}_dp_sgd/state/adapter"
