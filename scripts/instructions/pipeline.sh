@@ -7,9 +7,9 @@
 #   bash scripts/instructions/pipeline.sh --answer_model gpt-3.5-turbo --judge_model gpt-4     # keys from the environment
 #   bash scripts/instructions/pipeline.sh --result_folder results/mine --log_private
 #
-# 17 minutes on two cores with bfloat16, 40 on two without. Safe to repeat: a step that is complete is not done again, and
-# one that was stopped goes on. The arms `real` and `dp_sgd` train on real pairs: `real` is not private and lies in
-# RUN/private; `dp_sgd` is a run of its own, with an epsilon of its own, beside RUN.
+# A quarter of an hour on two cores with bfloat16, half an hour without. Safe to repeat: a step that is complete is not
+# done again, and one that was stopped goes on. The arms `real` and `dp_sgd` train on real pairs: `real` is not private
+# and lies in RUN/private; `dp_sgd` is a run of its own, with an epsilon of its own, beside RUN.
 set -euo pipefail
 source "$(dirname "$0")/../common.sh"
 
