@@ -11,12 +11,15 @@ from dpsda.assets import resolve
 from dpsda.errors import InputError, first_line
 from dpsda.privacy.files import sha256
 
+FILES = ("*.json", "*.safetensors", "*.bin")  # what a model's folder is told by
+
 
 def identity(name: str) -> str:
-    """A name for a model's files, with the hash of those that lie here; of one from the hub, its name there."""
-    path = Path(resolve(name))
-    files = sorted(path.glob("*.json")) + sorted(path.glob("*.safetensors")) + sorted(path.glob("*.bin"))
-    told = [name, *(f"{file.name} {sha256(file)}" for file in files)]
+    """A hash of the files of a model that lie here, wherever that is, or of the name of one from the hub. A GGUF file
+    counts itself: its dense copy may differ from one machine to the next."""
+    path = Path(resolve(name)).expanduser()
+    files = [path] if path.is_file() else [file for kind in FILES for file in sorted(path.glob(kind))]
+    told = [f"{file.name} {sha256(file)}" for file in files] or [name]
     return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 

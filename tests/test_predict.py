@@ -316,6 +316,9 @@ def test_evaluation_is_private_and_compares(trained, tmp_path, capsys, dataset, 
     table = pd.read_csv(trained / "private" / "perplexity.csv")
     names = [f"{method} {epsilon}" for epsilon in (8, 4) for method in ("max", "renyi", "paper", "dclip")]
     assert list(table.model) == ["public", *names, "unprotected", "tuned"] and (table.perplexity > 1).all()
+    settings = ["shards", "inclusion", "queries", "delta", "runs"]
+    assert (table[settings] == [4, 0.5, 100, 1e-5, 3]).all(axis=None)
+    assert (table.order.notna() == table.model.str.startswith("paper")).all()
     assert not number(f"{table.perplexity[0]:.4f}", capsys.readouterr().out)
     assert before == {p for p in trained.rglob("*") if "private" not in p.relative_to(trained).parts}
     step("evaluate", trained, *words, "--log_private", "--name", "again")

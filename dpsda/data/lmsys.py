@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dpsda.arg_utils import run
+from dpsda.data.published import hub_rows, whole_parquet
 from dpsda.data.spec import DATA
-from dpsda.errors import InputError, first_line
+from dpsda.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -126,17 +126,10 @@ def _lines(path: Path) -> Iterator[pa.Table]:
 
 
 def _hub(name: str) -> Iterator[pa.Table]:
-    import datasets
-
-    try:
-        rows = iter(datasets.load_dataset(name, split="train", streaming=True))
-        while batch := list(itertools.islice(rows, LINES)):
-            yield _table(batch)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise InputError(
-            f"cannot read {name} from the hub ({first_line(error)}); it is gated: log in and accept its terms, give a "
-            "local copy, or use --dataset chat, which needs no hub"
-        ) from None
+    remedy = "it is gated: log in and accept its terms, give a local copy, or use --dataset chat, which needs no hub"
+    rows = hub_rows(name, split="train", remedy=remedy)
+    while batch := list(itertools.islice(rows, LINES)):
+        yield _table(batch)
 
 
 def _table(rows: list[Any]) -> pa.Table:
@@ -160,28 +153,19 @@ def _table(rows: list[Any]) -> pa.Table:
 def convert(sources: Sequence[str], output: Path) -> None:
     """Write the rows of all `sources` that pass to the parquet file `output`, which appears when it is complete."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
     from tqdm import tqdm
 
-    output.parent.mkdir(parents=True, exist_ok=True)
-    part = output.with_name(f"{output.name}.part")
     rows = pa.schema([("text", pa.large_string()), ("answer", pa.large_string())])
     kept = False
-    try:
-        with pq.ParquetWriter(part, rows) as writer, tqdm(unit=" conversations", desc="convert", delay=1) as bar:
-            for source in sources:
-                for table in read(source):
-                    passed = judge(table)
-                    kept = kept or len(passed) > 0
-                    writer.write_table(passed.cast(rows))
-                    bar.update(len(table))
+    with whole_parquet(output, rows) as writer, tqdm(unit=" conversations", desc="convert", delay=1) as bar:
+        for source in sources:
+            for table in read(source):
+                passed = judge(table)
+                kept = kept or len(passed) > 0
+                writer.write_table(passed.cast(rows))
+                bar.update(len(table))
         if not kept:
             raise InputError(f"{sources[0]}: no conversation passes; are the files in the format of LMSYS-Chat-1M?")
-        with open(part, "rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(output)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -21,7 +21,9 @@ from dpsda.pmixed.ensemble import Ensemble
 from dpsda.privacy.mixture import Answers, ClippedLogits, Published
 from dpsda.tuning.tokens import Tokens
 
-POSITIONS = 16  # contexts whose laws over the vocabulary are there together, for a shard at a time
+# contexts whose laws over the vocabulary are there together, for a shard at a time: what a processor's cache holds, or
+# what keeps a GPU busy
+POSITIONS, GPU_POSITIONS = 16, 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +66,9 @@ def losses(ensemble: Ensemble, asked: Sequence[Queries], arms: dict[str, Answers
         everywhere = any(arm is not None and name not in draws for name, arm in arms.items())
         samples = None if everywhere else list(draws.values())
         shards = [_read(ensemble, ids, at, shard, samples) for shard in range(ensemble.shards)]
-        for start in range(0, len(at), POSITIONS):
-            part = slice(start, start + POSITIONS)
+        positions = POSITIONS if ensemble.device == "cpu" else GPU_POSITIONS
+        for start in range(0, len(at), positions):
+            part = slice(start, start + positions)
             chunk = _Chunk(ensemble.laws(hidden[part]), truth[part])
             for name, loss in chunk.losses(ensemble, arms, draws, shards, part).items():
                 found[name].append(loss.cpu().numpy())

@@ -74,7 +74,7 @@ def train(
         config, free = start.configuration(spec, data, options, device, run)
         del config[start.PROMPTS]
         base = weights(options.model_type)
-        config[BASE] = identity(base)
+        config[BASE] = identity(options.model_type)
         folder.earlier_config(ENSEMBLE, config, free)
         shard = assign(corpus, options.privacy_unit, options.shards, folder.secret_key())
         _same_data(folder, corpus)
@@ -118,7 +118,8 @@ def evaluate(options: PerplexityOptions, device: HardwareOptions, run: FolderOpt
         other = Ensemble(base, config["model_type"], adapters, device)
         loss = losses(other, asked, {"": Mixture(1, 1.0) if other.shards else None})[""]
         rows.append({"model": name, "epsilon": epsilon, **_figures(perplexities(loss, asked), None)})
-    table = pd.DataFrame(rows).assign(queries=options.queries, runs=options.runs)
+    settings = {name: getattr(options, name) for name in ("inclusion", "queries", "delta", "runs")}
+    table = pd.DataFrame(rows).assign(shards=config["shards"], **settings)
     path = folder.private / f"{options.name}.csv"
     write_csv(path, table)
     if options.log_private:
@@ -351,6 +352,7 @@ def _figures(perplexities: np.ndarray, arm: Answers | Mixture | None) -> dict[st
         "perplexity": f"{perplexities.mean():.4f}",
         "std": f"{perplexities.std(ddof=1):.4f}" if len(perplexities) > 1 else "",
         "kept": kept,
+        "order": arm.order if isinstance(arm, Published) else "",
         "mechanism": " ".join(f"{name}={value:.6g}" for name, value in settings.items()),
     }
 
@@ -384,10 +386,10 @@ def _same_data(folder: RunFolder, corpus: PrivateCorpus) -> None:
 def _load(folder: RunFolder, config: dict[str, Any], device: HardwareOptions, weights: Weights) -> Ensemble:
     from dpsda.pmixed.ensemble import Ensemble
 
-    name, base = config["model_type"], weights(config["model_type"])
-    if identity(base) != config[BASE]:
+    name = config["model_type"]
+    if identity(name) != config[BASE]:
         raise InputError(f"{name}: is not the model that the adapters were trained on; restore it")
-    return Ensemble(base, name, _adapters(folder, config["shards"]), device)
+    return Ensemble(weights(name), name, _adapters(folder, config["shards"]), device)
 
 
 def _tuned(root: Path, config: dict[str, Any], weights: Weights) -> tuple[str, list[Path], float]:

@@ -65,7 +65,7 @@ align sft sft_resampled --pairs "$shared/to_resampled/answers.csv"
 
 echo "== 5. answers of the arms to held-out instructions, and win rates"
 align pairs held_out --dataset chat --split test
-held_out=(--instructions "$shared/held_out/pairs.csv" --num_instructions 32)
+held_out=(--instructions "$shared/held_out/pairs.csv" --num_instructions 24)
 align answers base "${held_out[@]}"
 align answers real "${held_out[@]}" --adapter "$private/sft_real/adapter"
 align answers dp_sgd "${held_out[@]}" --adapter "${run}_dp_sgd/state/adapter"
@@ -80,7 +80,7 @@ done
 align judge real_vs_resampled --answers "$private/real/answers.csv" --against "$shared/resampled/answers.csv"
 
 echo "== 6. preferences, a reward model, and a policy gradient on the released instructions"
-align answers tuned --instructions "$run/release/synthetic.csv" --num_instructions 64 \
+align answers tuned --instructions "$run/release/synthetic.csv" --num_instructions 48 \
     --adapter "$shared/sft_resampled/adapter"
 align judge preferred --answers "$shared/tuned/answers.csv" --against "$shared/to_resampled/answers.csv" \
     ${judging[@]+"${judging[@]}"}

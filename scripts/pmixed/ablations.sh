@@ -16,3 +16,4 @@ for shards in 8 32; do
     "$python" predict.py train --config data/news/ensemble.yaml --shards "$shards" --result_folder "$run"
     evaluate --name perplexity
 done
+"$python" -m dpsda.report.perplexity results/news/ensemble results/news/ensemble-8 results/news/ensemble-32
