@@ -5,7 +5,8 @@
 #   bash scripts/pmixed/published.sh wikitext             # more options go to the evaluation
 set -euo pipefail
 source "$(dirname "$0")/../common.sh"
-name=${1:?one of wikitext and one_billion_word}
+[ $# -gt 0 ] || { echo "error: name the data set: wikitext or one_billion_word" >&2 && exit 2; }
+name=$1
 shift
 data=data/$name out=results/$name
 "$python" predict.py train --config "$data/ensemble.yaml"
