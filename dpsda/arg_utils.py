@@ -59,7 +59,13 @@ def option(
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose complaints are InputErrors, for `run` to print."""
+    """An ArgumentParser that knows no abbreviations, keeps the line breaks of its description, and whose complaints are
+    InputErrors, for `run` to print."""
+
+    def __init__(self, prog: str, description: str | None) -> None:
+        super().__init__(
+            prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        )
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see --help)")
@@ -79,9 +85,7 @@ def parse(argv: Sequence[str] | None, prog: str, description: str, *groups: type
 
     Raises InputError for an unknown flag or key (naming the nearest known one), a wrong type or a bad value.
     """
-    parser = Parser(
-        prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(prog, description)
     parser.add_argument("--config", type=Path, help="a YAML file of the options below; the command line goes first")
     known: dict[str, _Flag] = {}
     for group in groups:

@@ -12,7 +12,6 @@ punctuation, so that perplexities compare with published ones.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -109,11 +108,7 @@ def convert(corpus: Corpus, lines: Iterable[str], output: Path) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = Parser(
-        prog="python -m dpsda.data.language_modelling",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("python -m dpsda.data.language_modelling", __doc__)
     parser.add_argument("corpus", choices=sorted(CORPORA))
     parser.add_argument("--train", type=Path, nargs="+", help="files of a local copy; default: from the hub")
     parser.add_argument("--test", type=Path, nargs="+", help="files of a local copy; default: from the hub")

@@ -11,19 +11,13 @@ are private.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from dpsda.arg_utils import Parser, run
 
 
 def main() -> None:
-    parser = Parser(
-        prog="python -m dpsda.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("python -m dpsda.report", __doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="the --result_folder of a finished run")
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="write a comparison that may be shared, and no more"

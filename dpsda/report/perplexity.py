@@ -10,7 +10,6 @@ more queries or runs have more texts.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import pandas as pd
@@ -28,6 +27,8 @@ SETTINGS = {
     "order": "order of the published projection",
 }
 SAME = ("data", "delta", "runs")  # have to be the same in a chart, and are not an axis
+NUMBERS = [*SETTINGS, "delta", "runs"]
+CONFIG = ("dataset", "private_share", "model_type")  # what `data` says
 METHODS = {"max": "max-divergence", "renyi": "Renyi", "paper": "as published, no guarantee", "dclip": "clipped logits"}
 LOOKS = {method: f"line{number}" for number, method in enumerate(METHODS)}
 
@@ -39,21 +40,20 @@ def read(roots: list[Path]) -> pd.DataFrame:
     """
     found = []
     for root in roots:
-        config = whole_json(root / "state" / "ensemble.json", ("dataset", "model_type"))
+        config = whole_json(root / "state" / "ensemble.json", CONFIG)
         for path in sorted((root / "private").glob("*.csv")):
             table = read_table(path)
-            if not {"model", "perplexity", *SETTINGS, "delta", "runs"} <= {*table.columns}:
+            if not {"model", "perplexity", *NUMBERS} <= {*table.columns}:
                 continue  # another table
             public = float(table.loc[table.model == "public", "perplexity"].iloc[0])
             table["method"] = table.model.str.split(" ").str[0]
             table["ratio"] = table.perplexity.astype(float) / public
-            table["data"] = f"{config['dataset']} {config['model_type']}"
+            table["data"] = " ".join(str(config[key]) for key in CONFIG)
             found.append(table[table.method.isin(METHODS)])
     if not found:
         raise InputError(f"{roots[0]}: no table of predict.py evaluate is here; run it first")
     rows = pd.concat(found, ignore_index=True)
-    numbers = [*SETTINGS, "delta", "runs"]
-    rows[numbers] = rows[numbers].apply(pd.to_numeric)
+    rows[NUMBERS] = rows[NUMBERS].apply(pd.to_numeric)
     return rows
 
 
@@ -111,12 +111,7 @@ def _charts(rows: pd.DataFrame, setting: str) -> list[str]:
 
 
 def main() -> None:
-    parser = Parser(
-        prog="python -m dpsda.report.perplexity",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("python -m dpsda.report.perplexity", __doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="the --result_folder of an ensemble")
     roots = parser.parse_args().runs
     path = roots[0] / "private" / "perplexity.html"

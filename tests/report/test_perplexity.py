@@ -14,7 +14,8 @@ def table(root, name, *, shards=16, queries=1024, inclusion=0.03, runs=4, public
     """A table as predict.py evaluate writes it; `rows` are METHOD_EPSILON = perplexity, or (perplexity, order)."""
     (root / "private").mkdir(parents=True, exist_ok=True)
     (root / "state").mkdir(exist_ok=True)
-    (root / "state" / "ensemble.json").write_text(json.dumps({"dataset": "news", "model_type": "small"}))
+    config = {"dataset": "news", "private_share": 1.0, "model_type": "small"}
+    (root / "state" / "ensemble.json").write_text(json.dumps(config))
     found = [{"model": "public", "epsilon": 0.0, "perplexity": public, "order": ""}]
     for key, value in rows.items():
         method, epsilon = key.split("_")
