@@ -179,7 +179,6 @@ class Evolution:
         if prompts:
             write_atomic(self.folder.step(t) / "prompts.jsonl", prompt_lines(prompts))
         write_csv(path, self._frame(candidates))
-        (self.folder.state / f"candidates-{t - 1}.csv").unlink(missing_ok=True)
         return candidates
 
     def _saved(self, kept: Population) -> Population:

@@ -165,6 +165,16 @@ def load_columns(
     return found
 
 
+def rows(spec: DatasetSpec, split: str, *, file: str | Path | None = None) -> pa.Table:
+    """All rows of the file that `load` reads, with the columns of the data set as strings: nothing is left out."""
+    import pyarrow as pa
+
+    schema = pa.schema([(column, pa.large_string()) for column in spec.columns])
+    return pa.concat_tables(
+        table.select(spec.columns).cast(schema) for table in _tables(_file(spec, split, file), spec.columns)
+    )
+
+
 def _file(spec: DatasetSpec, split: str, file: str | Path | None) -> Path:
     """The file of a split, or `file` instead; InputError where there is none."""
     path = spec.path(spec.split(split).file if file is None else str(Path(file).absolute()))

@@ -1,0 +1,42 @@
+"""Attack what a run released: a lower bound on the epsilon that it really has, beside the one that it claims.
+
+    python audit.py mechanism  --result_folder RUN
+    python audit.py plant      --dataset rotten_tomatoes --output AUDIT --canaries 1000
+    python main.py --config data/rotten_tomatoes/quickstart.yaml --train_data_file AUDIT/private/corpus.parquet \\
+        --result_folder RUN
+    python audit.py score      --result_folder RUN --planted AUDIT --log_private
+    python audit.py membership --result_folder RUN --log_private
+
+`mechanism` draws from the mechanisms of a run's ledger alone, on neighbours that are easy to tell apart. `plant` puts
+made-up records into a private corpus, each by the toss of a coin; any route can be run on that, with users too, and
+`score` guesses them from what it released. `membership` needs none: it tells the private records of any run from those
+of another split, by the synthetic texts and by what the generator knew before. `python audit.py STEP --help` has the
+options of a step. Exit code 1 means that a claim is refuted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from dpsda.arg_utils import parse_step, run
+from dpsda.audit import options as kinds
+from dpsda.options import DataOptions
+
+STEPS = {
+    "mechanism": (kinds.MechanismOptions,),
+    "plant": (DataOptions, kinds.PlantOptions),
+    "score": (kinds.ScoreOptions,),
+    "membership": (kinds.MembershipOptions,),
+}
+
+
+def main() -> None:
+    name, options = parse_step("python audit.py", __doc__ or "", STEPS)
+    from apis.gguf import unpacked
+    from dpsda.audit import steps
+
+    sys.exit(int(getattr(steps, name)(*options, *((unpacked,) if name in ("score", "membership") else ()))))
+
+
+if __name__ == "__main__":
+    run(main)

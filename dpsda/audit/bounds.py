@@ -1,0 +1,164 @@
+"""From what an attacker gets right to a lower bound on epsilon. A bound above what is claimed refutes the claim.
+
+Every bound holds with probability at least 1 - `failure` over the draws that it is made from, whatever the mechanism
+is: `failure` is the probability of a false alarm. That of `from_laws` is exact, as nothing is drawn.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+THRESHOLDS = 200  # that are tried on the half of the draws which chooses
+SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of the canaries that are guessed to be in, and as many to be out
+
+
+@dataclass(frozen=True)
+class Bound:
+    """epsilon is at least `epsilon`; an attacker who is always right would have shown `most`. `how` says by what."""
+
+    epsilon: float
+    most: float
+    how: str
+
+
+def rate(hits: int, draws: int, failure: float) -> tuple[float, float]:
+    """Bounds (lower, upper) on the probability of a hit, each wrong with probability at most `failure` (Clopper and
+    Pearson 1934)."""
+    from scipy.stats import beta
+
+    lower = float(beta.ppf(failure, hits, draws - hits + 1)) if hits else 0.0
+    upper = float(beta.ppf(1 - failure, hits + 1, draws - hits)) if hits < draws else 1.0
+    return lower, upper
+
+
+def from_scores(there: Array, gone: Array, delta: float, failure: float, names: tuple[str, ...] = ("score",)) -> Bound:
+    """Of independent draws with the record, (n, s), and without it, (m, s), each with s scores of what was released.
+
+    For every event E, P(E | one) <= e^epsilon P(E | other) + delta. Half of the draws choose E among the events that
+    one score lies above or below a threshold, and the other half bounds both probabilities: there is one test, and
+    nothing to correct for (Jagielski et al. 2020, with a split in place of a grid).
+    """
+    halves = [(scores[: len(scores) // 2], scores[len(scores) // 2 :]) for scores in (there, gone)]
+    (there_chooses, there_tests), (gone_chooses, gone_tests) = halves
+    best = (-math.inf, 0, 0.0, 1, False)
+    for score in range(there.shape[1]):
+        pooled = np.concatenate([there_chooses[:, score], gone_chooses[:, score]])
+        for threshold in np.unique(np.quantile(pooled, np.linspace(0, 1, THRESHOLDS), method="higher")):
+            for sign in (1, -1):
+                hits = [int((sign * x[:, score] >= sign * threshold).sum()) for x in (there_chooses, gone_chooses)]
+                for swapped in (False, True):
+                    often, seldom = reversed(hits) if swapped else hits
+                    draws = [len(gone_chooses), len(there_chooses)]
+                    found = _log_ratio(often, seldom, *(draws if swapped else draws[::-1]), delta, failure)
+                    if found > best[0]:
+                        best = (found, score, float(threshold), sign, swapped)
+    _, score, threshold, sign, swapped = best
+    often, seldom = (int((sign * x[:, score] >= sign * threshold).sum()) for x in (there_tests, gone_tests))
+    draws = len(there_tests), len(gone_tests)
+    if swapped:
+        often, seldom, draws = seldom, often, draws[::-1]
+    how = f"{names[score]} {'>=' if sign > 0 else '<='} {threshold:.4g}, likelier {'without' if swapped else 'with'} it"
+    found = _log_ratio(often, seldom, *draws, delta, failure)
+    return Bound(max(found, 0.0), max(_log_ratio(draws[0], 0, *draws, delta, failure), 0.0), how)
+
+
+def _log_ratio(often: int, seldom: int, often_draws: int, seldom_draws: int, delta: float, failure: float) -> float:
+    low, high = rate(often, often_draws, failure / 2)[0] - delta, rate(seldom, seldom_draws, failure / 2)[1]
+    return math.log(low / high) if low > 0 else -math.inf
+
+
+def from_laws(one: Array, other: Array, draws: int, delta: float) -> Bound:
+    """The exact epsilon at `delta` of `draws` independent tokens of law `one` against as many of `other`, (3,)
+    probabilities each and none of them 0, in the worse direction."""
+    from scipy.optimize import brentq
+
+    def excess(epsilon: float) -> float:
+        return max(log_delta(one, other, draws, epsilon) - math.log(delta), -700.0)
+
+    most = draws * float(np.abs(np.log(one / other)).max())
+    found = float(brentq(excess, 0.0, most, xtol=1e-9)) if excess(0.0) > 0 else 0.0
+    return Bound(found, math.inf, "the exact laws")
+
+
+def log_delta(one: Array, other: Array, draws: int, epsilon: float) -> float:
+    """The logarithm of the smallest delta at `epsilon` for these laws, as in `from_laws`. It goes through all counts of
+    three tokens: nothing is estimated."""
+    from scipy.special import logsumexp, xlogy
+
+    counts, ways = _counts(draws)
+    p, q = (ways + xlogy(counts, law).sum(axis=1) for law in (one, other))
+    found = -math.inf
+    for more, less in ((p, q), (q, p)):
+        spilt = more > less + epsilon
+        if spilt.any():
+            terms = more[spilt] + np.log(-np.expm1(less[spilt] + epsilon - more[spilt]))
+            found = max(found, float(logsumexp(terms)))
+    return found
+
+
+@functools.lru_cache(maxsize=1)
+def _counts(draws: int) -> tuple[Array, Array]:
+    """All counts of three tokens that sum to `draws`, (n, 3), and the log of how many sequences have each, (n,)."""
+    from scipy.special import gammaln
+
+    first, second = np.triu_indices(draws + 1)
+    counts = np.stack([first, second - first, draws - second], axis=1).astype(np.float64)
+    return counts, gammaln(draws + 1) - gammaln(counts + 1).sum(axis=1)
+
+
+def from_guesses(scores: Array, there: npt.NDArray[np.bool_], delta: float, failure: float) -> Bound:
+    """Of one run with m canaries, each in the data by a fair coin, `there`, which looks the likelier the higher its one
+    of `scores`, (m,) (Steinke, Nasr, Jagielski 2023, Theorem 5.2, with abstentions).
+
+    The canaries of the highest scores are guessed to be in and as many of the lowest to be out, for each of SHARES; the
+    best of these is taken at `failure` divided by their number. Ties are broken by nothing that knows `there`.
+    """
+    m = len(scores)
+    order = np.argsort(scores, kind="stable")
+    best = Bound(0.0, 0.0, "no guess was made")
+    sizes = sorted({max(1, round(share * m)) for share in SHARES if share * m * 2 <= m}) if m > 1 else []
+    for size in sizes:
+        right = int(there[order[-size:]].sum() + (~there[order[:size]]).sum())
+        found, most = (_guessed(v, 2 * size, m, delta, failure / len(sizes)) for v in (right, 2 * size))
+        if found > best.epsilon or not best.most:
+            best = Bound(found, max(most, best.most), f"{right} of {2 * size} guesses are right")
+        else:
+            best = Bound(best.epsilon, max(most, best.most), best.how)
+    return best
+
+
+def _guessed(right: int, guesses: int, canaries: int, delta: float, failure: float) -> float:
+    """The largest epsilon at which so many right guesses have a probability of at most `failure`, or 0."""
+
+    def refuted(epsilon: float) -> bool:
+        return guess_probability(right, guesses, canaries, epsilon, delta) <= failure
+
+    if not refuted(0.0):
+        return 0.0
+    low, high = 0.0, 1.0
+    while refuted(high):
+        low, high = high, 2 * high
+        if high > 64:
+            return low
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if refuted(middle) else (low, middle)
+    return low
+
+
+def guess_probability(right: int, guesses: int, canaries: int, epsilon: float, delta: float) -> float:
+    """An upper bound on the probability that an (epsilon, delta)-DP run lets at least `right` of `guesses` be right."""
+    from scipy.stats import binom
+
+    truth = 1 / (1 + math.exp(-epsilon))
+    law = binom.pmf(np.arange(guesses + 1), guesses, truth)
+    below = np.cumsum(law[:right][::-1])  # P(right - i <= X < right), i = 1 ... right
+    worst = float(np.max(below / np.arange(1, right + 1))) if right else 0.0
+    return min(1.0, float(binom.sf(right - 1, guesses, truth)) + 2 * canaries * delta * worst)

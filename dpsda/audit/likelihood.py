@@ -1,0 +1,59 @@
+"""What a generator trained under DP, whose weights are released, tells of each canary: what it gained by training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from dpsda.audit.bounds import Array
+from dpsda.audit.canaries import Planted
+from dpsda.models import load_model, most_tokens
+from dpsda.runs import RunFolder
+from dpsda.tuning.generator import NextToken, encode, prefixes
+from dpsda.tuning.tokens import Tokens
+
+LONGEST = 512  # tokens of a text that are read
+
+
+def scores(folder: RunFolder, config: dict[str, Any], planted: Planted, weights: str, device: str) -> Array:
+    """(rows,) the loss of each canary record under the pretrained model, which lies at `weights`, less that under the
+    trained one: nats a token, by which texts that are hard for any model do not look like others (Carlini et al. 2022).
+    """
+    model, tokenizer = load_model("AutoModelForCausalLM", weights, called=config["model_type"])
+    spec = planted.corpus.spec
+    leads = prefixes(spec, conditional=bool(config["conditional"] and spec.labels))
+    most = most_tokens(model, int(config["max_length"]))
+    canaries = planted.canaries
+    tokens = encode(canaries.texts, canaries.cells, leads, tokenizer, most, tokenizer.pad_token_id)
+    before = losses(model.to(device), tokens, device)
+    if config["full"]:
+        trained = load_model("AutoModelForCausalLM", str(folder.state / "model"))[0]
+    else:
+        from peft import PeftModel
+
+        trained = PeftModel.from_pretrained(model, str(folder.state / "adapter"))
+    return before - losses(trained.to(device), tokens, device)
+
+
+def knows(name: str, weights: str, texts: Sequence[str], device: str) -> Array:
+    """(n,) how likely each text is to a pretrained model, in nats a token. One that has seen a text before knows it."""
+    model, tokenizer = load_model("AutoModelForCausalLM", weights, called=name)
+    most = most_tokens(model, LONGEST)
+    tokens = encode(texts, np.zeros(len(texts), dtype=np.int64), [""], tokenizer, most, tokenizer.pad_token_id)
+    return -losses(model.to(device), tokens, device)
+
+
+def losses(model: torch.nn.Module, tokens: Tokens, device: str) -> Array:
+    """(rows,) the mean loss of each text, in nats a token."""
+    from tqdm import tqdm
+
+    model.eval()
+    loss, found = NextToken(model), np.zeros(len(tokens))
+    with torch.inference_mode():
+        for row in tqdm(range(len(tokens)), unit="text", desc="canaries", delay=1, leave=False):
+            batch = {name: tensor.to(device) for name, tensor in tokens.batch(np.array([row])).items()}
+            found[row] = float(loss(batch))
+    return found

@@ -1,0 +1,201 @@
+"""The steps of audit.py."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dpsda.audit import bounds, canaries, mechanisms, scores, votes
+from dpsda.audit.bounds import Array
+from dpsda.audit.canaries import Planted
+from dpsda.audit.mechanisms import Finding
+from dpsda.audit.options import MechanismOptions, MembershipOptions, PlantOptions, ScoreOptions
+from dpsda.data import DatasetSpec, load
+from dpsda.devices import pick_device
+from dpsda.embedding import Embeds
+from dpsda.errors import InputError
+from dpsda.options import DataOptions, EmbeddingOptions
+from dpsda.privacy import accounting, mixture
+from dpsda.privacy.accounting import DiscreteGaussian, SubsampledGaussian, round_up
+from dpsda.privacy.ledger import Ledger, Line
+from dpsda.privacy.mechanism import GradientSum, RecordHistogram, UserHistogram
+from dpsda.runs import RunFolder, read_table, write_json
+
+FILE, MEMBERSHIP = "audit.json", "membership.json"
+PRIVATE = "keep it private, it was computed from private data without noise"
+KIND = ("mechanism", "noise_multiplier", "scale", "l2_sensitivity", "settings")  # of a ledger's line
+ANSWERS = {kind.__name__: kind for kind in (mixture.MaxDivergence, mixture.Renyi, mixture.ClippedLogits)}
+ANSWERS["Published"] = mixture.Published  # type: ignore[assignment]
+
+
+def mechanism(options: MechanismOptions) -> bool:
+    """Attack every mechanism of a run's ledger alone; whether a claim is refuted. Reads no private data."""
+    ledger = Ledger(RunFolder.existing(Path(options.result_folder)).root, read_only=True)
+    delta = float(ledger.header["delta"])
+    found: list[Finding] = []
+    for attacked in _attacks(ledger, delta, options.failure):
+        found += attacked
+    if not found:
+        raise InputError(f"{options.result_folder}: its ledger has no release with noise, there is nothing to attack")
+    print(f"{'mechanism':<16} {'delta':>9} {'claimed':>9} {'at least':>9}   attack")
+    for finding in found:
+        claimed, least = round_up(finding.claimed, 2), math.floor(finding.bound.epsilon * 100) / 100
+        how = f"REFUTED, {finding.bound.how}" if finding.caught else finding.bound.how
+        print(f"{finding.mechanism:<16} {finding.delta:>9.3g} {claimed:>9.2f} {least:>9.2f}   {how}")
+    return any(finding.caught for finding in found)
+
+
+def _attacks(ledger: Ledger, delta: float, failure: float) -> Iterator[list[Finding]]:
+    """One attack a kind of release. Releases that are equal in everything but their name are attacked together."""
+    kinds: dict[tuple[str, ...], list[Line]] = {}
+    for line in ledger.reservations():
+        kinds.setdefault(tuple(str(line.get(part)) for part in KIND), []).append(line)
+    for lines in kinds.values():
+        first, name = lines[0], str(lines[0]["mechanism"])
+        event = accounting.from_json(first["event"])
+        if name in ANSWERS:
+            answered = sum(int(stop) - int(start) for start, stop in (_span(line) for line in lines))
+            yield mechanisms.answers(ANSWERS[name](**first["settings"]), min(answered, mechanisms.QUERIES), delta)
+        elif first["noise_multiplier"] == 0:
+            continue
+        elif isinstance(event, SubsampledGaussian):
+            steps = sum(accounting.from_json(line["event"]).steps for line in lines)  # type: ignore[union-attr]
+            clip = float(first["l2_sensitivity"])
+            yield mechanisms.gradients(
+                GradientSum(event.noise_multiplier, clip, event.sampling_rate, steps), delta, failure
+            )
+        elif name == "UserHistogram":
+            yield mechanisms.histogram(UserHistogram(first["noise_multiplier"]), len(lines), delta, failure)
+        elif isinstance(event, DiscreteGaussian):
+            yield mechanisms.histogram(
+                RecordHistogram(first["noise_multiplier"], event.count), len(lines), delta, failure
+            )
+
+
+def _span(line: Line) -> tuple[str, str]:
+    start, _, stop = str(line["name"]).rpartition("/")[2].partition("-")
+    return start, stop
+
+
+def plant(data: DataOptions, options: PlantOptions) -> bool:
+    """Write a corpus with canaries, for any route to be run on."""
+    spec = DatasetSpec.read(data.dataset)
+    if options.repeats > 1 and not spec.user:
+        raise InputError(f"--repeats is for users, and {spec.folder / 'spec.yaml'} names no user column")
+    path = canaries.plant(Path(options.output), spec, data, options.canaries, options.repeats)
+    print(f"planted: give --train_data_file {path} to the commands of a route, then run audit.py score")
+    return False
+
+
+def score(options: ScoreOptions, unpacked: Callable[[str], str]) -> bool:
+    """Guess from what a run released which canaries it was made on; whether its epsilon is refuted, if shown.
+
+    `unpacked` gives the folder of a model from its name.
+    """
+    folder = RunFolder.existing(Path(options.result_folder))
+    ledger, config = Ledger(folder.root, read_only=True), folder.config()
+    spec = DatasetSpec.read(config["dataset"])
+    planted = canaries.read(Path(options.planted), spec, config["split"], config["private_share"])
+    if planted.corpus.fingerprint(folder.secret_key()) != ledger.header["facts"]["data"]:
+        raise InputError(f"{folder.root}: was not made on the records of {options.planted}; give --train_data_file")
+    found = _scores(folder, ledger, config, planted, unpacked, options.device)
+    claimed, delta = ledger.epsilon(), float(ledger.header["delta"])
+    result: dict[str, Any] = {
+        "canaries": len(planted.there),
+        "claimed": claimed if math.isfinite(claimed) else "inf",
+        "delta": delta,
+        "failure": options.failure,
+        "scores": {},
+    }
+    refuted = False
+    for name, values in found.items():
+        bound = bounds.from_guesses(values, planted.there, delta, options.failure / len(found))
+        refuted |= bound.epsilon > claimed
+        result["scores"][name] = {**asdict(bound), **asdict(scores.attack(values, planted.there))}
+    write_json(folder.private / FILE, result)
+    if options.log_private:
+        print(f"claimed: epsilon {result['claimed']} at delta {delta:.3g}; {len(planted.there)} canaries")
+        print(f"{'score':<10} {'at least':>9} {'at most':>9} {'AUC':>6} {'TPR at 1% FPR':>14}")
+        for name, row in result["scores"].items():
+            print(f"{name:<10} {row['epsilon']:>9.2f} {row['most']:>9.2f} {row['auc']:>6.3f} {row['hits']:>14.3f}")
+    print(f"{folder.private / FILE}: {PRIVATE}")
+    return refuted and options.log_private
+
+
+def membership(options: MembershipOptions, unpacked: Callable[[str], str]) -> bool:
+    """How well the records that a run was made on are told from others: from its synthetic texts; and by its generator
+    as it was before, which says whether that had seen them. `unpacked` gives the folder of a model from its name."""
+    folder = RunFolder.existing(Path(options.result_folder))
+    config = folder.config()
+    spec, rng = DatasetSpec.read(config["dataset"]), np.random.default_rng(options.seed)
+    private = load(spec, config["split"], file=config["train_data_file"], share=config["private_share"])
+    sides = [_some(corpus.texts, options.texts, rng) for corpus in (private, load(spec, options.reference_split))]
+    texts, there = [*sides[0], *sides[1]], np.repeat([True, False], [len(side) for side in sides])
+    found = _from_texts(folder, config, texts, options.device)
+    if config.get("api") != "AzureGPT" and config.get("task") != "classifier":
+        from dpsda.audit import likelihood
+
+        name = config["model_type"]
+        found["before"] = likelihood.knows(name, unpacked(name), texts, pick_device(options.device))
+    result = {name: asdict(scores.attack(values, there)) for name, values in found.items()}
+    write_json(folder.private / MEMBERSHIP, {"members": len(sides[0]), "others": len(sides[1]), "scores": result})
+    if options.log_private:
+        print(f"{len(sides[0])} private records against {len(sides[1])} of {options.reference_split}")
+        print(f"{'score':<10} {'AUC':>6} {'TPR at 1% FPR':>14}")
+        for name, row in result.items():
+            print(f"{name:<10} {row['auc']:>6.3f} {row['hits']:>14.3f}")
+    print(f"{folder.private / MEMBERSHIP}: {PRIVATE}")
+    return False
+
+
+def _some(texts: Sequence[str], number: int, rng: np.random.Generator) -> list[str]:
+    rows = rng.choice(len(texts), min(number, len(texts)), replace=False)
+    return [texts[int(row)] for row in rows]
+
+
+def _scores(
+    folder: RunFolder,
+    ledger: Ledger,
+    config: dict[str, Any],
+    planted: Planted,
+    unpacked: Callable[[str], str],
+    device: str,
+) -> dict[str, Array]:
+    """(m,) scores of the canaries by what they are read from."""
+    found = {}
+    if config.get("lookahead_degree") == 0 and (folder.step(1) / "counts.csv").is_file():
+        found["votes"] = votes.scores(folder, ledger, config, planted, _encoder(config, device))
+    if config.get("task") == "generator" and any((folder.state / name).is_dir() for name in ("adapter", "model")):
+        from dpsda.audit import likelihood
+
+        gains = likelihood.scores(folder, config, planted, unpacked(config["model_type"]), pick_device(device))
+        found["weights"] = scores.by_canary(gains, planted.number)
+    if (folder.release / "synthetic.parquet").is_file():
+        for name, values in _from_texts(folder, config, planted.canaries.texts, device).items():
+            found[name] = scores.by_canary(values, planted.number)
+    if not found:
+        raise InputError(f"{folder.root}: nothing was released that a canary could be seen in; has the run finished?")
+    return found
+
+
+def _from_texts(folder: RunFolder, config: dict[str, Any], texts: Sequence[str], device: str) -> dict[str, Array]:
+    """Scores of private texts from the synthetic ones that a run released."""
+    release = folder.release / "synthetic.parquet"
+    if not release.is_file():
+        raise InputError(f"{folder.root}: no synthetic text is released here; has the run finished?")
+    synthetic = read_table(release, lambda names: [name for name in names if name == "text"])["text"].tolist()
+    encoder = _encoder(config, device)
+    mine = encoder.embed(texts, private=True, desc="private texts")
+    theirs = encoder.embed(synthetic, private=not folder.protected, desc="synthetic texts")
+    return {"words": scores.bigrams(texts, synthetic), "embedding": scores.similarity(mine, theirs)}
+
+
+def _encoder(config: dict[str, Any], device: str) -> Embeds:
+    from dpsda.embedding import Encoder
+
+    return Encoder(config.get("feature_extractor") or EmbeddingOptions().feature_extractor, device=device)

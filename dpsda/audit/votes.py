@@ -1,0 +1,69 @@
+"""What the noisy votes of an Aug-PE run tell of each canary, to someone who knows all other records.
+
+The candidates and their noisy counts are released; what the other records vote for, and which candidates a canary would
+vote for, follow from the texts. What is left of the counts is r = A x + noise, x in {0, 1} for the canaries that are
+in. The score of a canary is its linear least-squares estimate given all iterations and the fair coins that chose x:
+with V = A A' / 4 + scale^2 I, x = 1/2 + A' V^-1 (r - A / 2) / 4, here in the form that inverts a matrix of canaries.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+
+from dpsda.audit.bounds import Array
+from dpsda.audit.canaries import Planted
+from dpsda.augpe.planning import LABEL_COUNTS, STAGE, mechanism
+from dpsda.augpe.population import Population
+from dpsda.augpe.voting import vote
+from dpsda.embedding import Embeds
+from dpsda.privacy.ledger import Ledger
+from dpsda.privacy.mechanism import Histogram, UserHistogram, Votes
+from dpsda.runs import RunFolder, read_csv, whole_csv
+
+LEAST = 0.05  # the noise scale that is taken where there is none
+
+
+def scores(folder: RunFolder, ledger: Ledger, config: dict[str, Any], planted: Planted, encoder: Embeds) -> Array:
+    """(m,) scores of the canaries, the higher the likelier in. A run whose candidates voted by a lookahead has votes
+    that do not follow from the texts alone: the caller leaves it out."""
+    spec, unit, k = planted.corpus.spec, str(ledger.header["unit"]), int(config["num_nearest_neighbor"])
+    own = [encoder.embed(corpus.texts, private=True, desc="records") for corpus in (planted.corpus, planted.canaries)]
+    others = slice(0, planted.others)
+    users = None if planted.corpus.users is None else planted.corpus.users[others]
+    m = len(planted.there)
+    precision, signal = 4 * np.eye(m), np.zeros(m)
+    for line in ledger.reservations(STAGE):
+        name = str(line["name"])
+        if name == LABEL_COUNTS or ledger.result(name) is None:
+            continue
+        t = int(name.rpartition("/")[2])
+        made = whole_csv(folder.state / f"candidates-{t}.csv", ["id", "parent_id", "text", *spec.label_columns])
+        candidates = Population.from_frame(made, spec.label_columns, spec.cells)
+        vectors = encoder.embed(candidates.texts, private=not folder.protected, desc="candidates")
+        histogram = mechanism(name, unit, float(line["noise_multiplier"]), k)
+        cast = [
+            vote(v, cells, vectors, candidates.cells, k, config["nn_mode"])
+            for v, cells in ((own[0][others], planted.corpus.cells[others]), (own[1], planted.canaries.cells))
+        ]
+        noisy = read_csv(io.BytesIO(ledger.stored(name)))["noisy"].astype(float).to_numpy()
+        left = noisy - sums(histogram, cast[0], users, len(candidates))
+        design = np.stack(
+            [
+                sums(histogram, votes, np.zeros(len(votes), dtype=np.int64), len(candidates))
+                for votes in (cast[1][planted.number == canary] for canary in range(m))
+            ],
+            axis=1,
+        )
+        scale = max(histogram.scale, LEAST)
+        precision += design.T @ design / scale**2
+        signal += design.T @ (left - design.sum(axis=1) / 2) / scale**2
+    return np.linalg.solve(precision, signal)
+
+
+def sums(histogram: Histogram, votes: Votes, users: np.ndarray | None, bins: int) -> Array:
+    """(bins,) what some records vote for, without noise, in the unit of the released counts."""
+    total = histogram.sums(votes, users if histogram.unit == "user" else None, bins)
+    return total / (histogram.grid if isinstance(histogram, UserHistogram) else 1)

@@ -1,0 +1,164 @@
+"""Mechanisms that are broken on purpose, beside sound ones, and the attack on each.
+
+python -m tests.audit.mutations      a table of what the audit shows of each, at its full size
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from unittest.mock import patch
+
+import numpy as np
+
+from dpsda.audit import mechanisms
+from dpsda.audit.mechanisms import Finding
+from dpsda.finetune.gradients import GradientSums
+from dpsda.pmixed import projection
+from dpsda.pmixed.planning import plan
+from dpsda.privacy import accounting
+from dpsda.privacy.accounting import SubsampledGaussian, Zcdp
+from dpsda.privacy.mechanism import GradientSum, RecordHistogram, UserHistogram
+from dpsda.privacy.mixture import Mixture
+from dpsda.privacy.noise import discrete_gaussian, gaussian
+
+FAILURE = 1e-6
+DELTA = 1e-5
+EPSILON = 4.0
+RELEASES = 2
+
+
+class Quarter(RecordHistogram):
+    def release(self, votes, users, bins):
+        return (self.sums(votes, users, bins) + discrete_gaussian(self.scale / 4, bins)).astype(float)
+
+
+class Silent(RecordHistogram):
+    def release(self, votes, users, bins):
+        return self.sums(votes, users, bins).astype(float)
+
+
+class Twice(RecordHistogram):
+    def sums(self, votes, users, bins):
+        return 2 * super().sums(votes, users, bins)
+
+
+class Replayed(RecordHistogram):
+    """Noise by a seed that a restart starts from again."""
+
+    def release(self, votes, users, bins):
+        noise = np.random.default_rng(0).normal(0, self.scale, bins).round()
+        return self.sums(votes, users, bins) + noise
+
+
+class Unbounded(UserHistogram):
+    def sums(self, votes, users, bins):
+        return self.grid * np.bincount(votes.ravel(), minlength=bins)
+
+
+class QuarterSteps(GradientSum):
+    def noise(self, size):
+        return gaussian(self.scale / 4, size)
+
+
+class SilentSteps(GradientSum):
+    def noise(self, size):
+        return np.zeros(size, np.float32)
+
+
+class Everybody(GradientSum):
+    def sample(self, units):
+        return np.arange(units)
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    sound: bool
+    attack: Callable[[], list[Finding]]
+
+
+def histogram(kind: type[RecordHistogram], votes: int = 1) -> list[Finding]:
+    noise = accounting.calibrate(lambda x: [kind(x, votes).event] * RELEASES, EPSILON, DELTA)
+    return mechanisms.histogram(kind(noise, votes), RELEASES, DELTA, FAILURE)
+
+
+def users(kind: type[UserHistogram]) -> list[Finding]:
+    noise = accounting.calibrate(lambda x: [Zcdp(RELEASES / (2 * x**2))], EPSILON, DELTA)
+    return mechanisms.histogram(kind(noise), RELEASES, DELTA, FAILURE)
+
+
+def training(kind: type[GradientSum] = GradientSum, rate: float = 0.5, steps: int = 2) -> list[Finding]:
+    return mechanisms.gradients(kind(step_noise(rate, steps), 0.5, rate, steps), DELTA, FAILURE)
+
+
+@functools.cache
+def step_noise(rate: float, steps: int) -> float:
+    return accounting.calibrate(lambda noise: [SubsampledGaussian(noise, rate, steps)], EPSILON, DELTA)
+
+
+def unclipped() -> list[Finding]:
+    def add(self, weights):
+        for total, parameter in zip(self.totals, self.weights, strict=True):
+            total += (weights.view(-1, 1, 1) * parameter.grad_sample).sum(0)
+            parameter.grad_sample = None
+
+    with patch.object(GradientSums, "_add_clipped", add):
+        return training()
+
+
+def answers(method: str, shards: int, inclusion: float, queries: int, epsilon: float = 8.0) -> list[Finding]:
+    return mechanisms.answers(plan(method, Mixture(shards, inclusion), queries, epsilon, DELTA), queries, DELTA)
+
+
+def larger_ball() -> list[Finding]:
+    real = projection.onto_max_divergence
+    with patch.object(projection, "onto_max_divergence", lambda p, public, bound: real(p, public, 4 * bound)):
+        return answers("max", 2, 1.0, 64, EPSILON)
+
+
+BROKEN = [
+    Case("votes: a quarter of the noise", False, lambda: histogram(Quarter)),
+    Case("votes: no noise", False, lambda: histogram(Silent)),
+    Case("votes: a record votes twice", False, lambda: histogram(Twice)),
+    Case("votes: a resume replays the noise", False, lambda: histogram(Replayed)),
+    Case("votes of users: three records, three votes", False, lambda: users(Unbounded)),
+    Case("DP-SGD: a quarter of the noise", False, lambda: training(QuarterSteps)),
+    Case("DP-SGD: no noise", False, lambda: training(SilentSteps)),
+    Case("DP-SGD: no clipping", False, unclipped),
+    Case("DP-SGD: all records in a batch, 1 in 20 accounted", False, lambda: training(Everybody, 0.05, 8)),
+    Case("PMixED as published, N = 2, p = 0.5, T = 64", False, lambda: answers("paper", 2, 0.5, 64)),
+    Case("PMixED as published, N = 16, p = 0.03, T = 512", False, lambda: answers("paper", 16, 0.03, 512)),
+    Case("PMixED: max-divergence, a ball four times as large", False, larger_ball),
+]
+
+SOUND = [
+    Case("votes", True, lambda: histogram(RecordHistogram)),
+    Case("votes: three a record", True, lambda: histogram(RecordHistogram, 3)),
+    Case("votes of users", True, lambda: users(UserHistogram)),
+    Case("DP-SGD", True, training),
+    *(
+        Case(
+            f"PMixED: {method}, N = {n}, p = {p:g}, T = {t}", True, lambda m=method, n=n, p=p, t=t: answers(m, n, p, t)
+        )
+        for method in ("max", "renyi", "dclip")
+        for n, p, t in ((2, 0.5, 64), (16, 0.03, 256))
+    ),
+]
+
+
+def worst(findings: list[Finding]) -> Finding:
+    """The finding whose bound is most above its claim, or least below."""
+    return max(findings, key=lambda finding: finding.bound.epsilon - finding.claimed)
+
+
+if __name__ == "__main__":
+    print(f"| mechanism | delta | claimed | at least | |\n|{'---|' * 5}")
+    for case in [*BROKEN, *SOUND]:
+        found = worst(case.attack())
+        verdict = "caught" if found.caught else "passes"
+        print(
+            f"| {case.name} | {found.delta:g} | {found.claimed:.2f} | {found.bound.epsilon:.2f} | {verdict} |",
+            flush=True,
+        )

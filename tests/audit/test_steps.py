@@ -1,0 +1,201 @@
+"""audit.py on whole runs, on stand-ins for the models."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import audit
+import finetune
+import main
+from dpsda.arg_utils import parse
+from dpsda.audit import canaries, mechanisms, steps
+from dpsda.data import DatasetSpec, load
+from dpsda.dry_run import EchoAPI, HashEncoder
+from dpsda.errors import InputError
+from dpsda.finetune.options import SamplingOptions, TrainingOptions, TuningOptions
+from dpsda.options import DataOptions, PrivacyOptions, RunOptions
+from dpsda.privacy.mechanism import RecordHistogram
+from tests.conftest import options as augpe_options
+from tests.conftest import write_rows
+
+
+@pytest.fixture(autouse=True)
+def stand_ins(monkeypatch):
+    monkeypatch.setattr(main, "_models", lambda *options: (EchoAPI(), HashEncoder()))
+    monkeypatch.setattr(steps, "_encoder", lambda config, device: HashEncoder())
+    monkeypatch.setattr(mechanisms, "BINS", 8_000)
+
+
+def go(step: str, *argv: str) -> bool:
+    more = [str] if step in ("score", "membership") else []
+    return getattr(steps, step)(*parse(argv, "audit.py", "", *audit.STEPS[step]), *more)
+
+
+@pytest.fixture
+def planted(tmp_path, dataset) -> Path:
+    folder = tmp_path / "audit"
+    go("plant", "--dataset", str(dataset), "--output", str(folder), "--canaries", "60")
+    return folder
+
+
+def generate(root: Path, dataset: Path, planted: Path, epsilon: float) -> Path:
+    settings = {"privacy": {"epsilon": epsilon, "delta": 1e-5}, "evolution": {"epochs": 3, "num_seed_samples": 48}}
+    main.generate(
+        root, *augpe_options(dataset, data={"train_data_file": str(planted / "private" / "corpus.parquet")}, **settings)
+    )
+    return root
+
+
+def found(root: Path) -> dict:
+    return json.loads((root / "private" / "audit.json").read_text())
+
+
+def test_what_is_planted(planted, dataset):
+    spec = DatasetSpec.read(dataset)
+    real = load(spec, "train")
+    made = canaries.read(planted, spec, "train", 1.0)
+    assert made.others == real.num_records
+    assert list(made.corpus.texts)[: made.others] == list(real.texts)
+    assert [*made.corpus.texts][made.others :] == [
+        text for text, number in zip(made.canaries.texts, made.number, strict=True) if made.there[number]
+    ]
+    assert len(made.there) == 60 == len({*made.canaries.texts})
+    assert 10 <= made.there.sum() <= 50  # a false alarm in 10^7
+    assert all(len(text.split()) > canaries.SUFFIX for text in made.canaries.texts)
+    with pytest.raises(InputError, match="planted here already"):
+        go("plant", "--dataset", str(dataset), "--output", str(planted))
+
+
+def test_two_plantings_differ(planted, dataset, tmp_path):
+    go("plant", "--dataset", str(dataset), "--output", str(tmp_path / "again"), "--canaries", "60")
+    one, other = (pd.read_parquet(folder / "private" / canaries.CANARIES) for folder in (planted, tmp_path / "again"))
+    assert not {*one["text"]} & {*other["text"]}
+    assert list(one[canaries.THERE]) != list(other[canaries.THERE])
+
+
+def test_only_what_the_split_takes_is_a_canary(dataset, tmp_path):
+    """A share of the split is a range of hashes, which a canary has to be in, or it would never be."""
+    data = DataOptions(str(dataset), private_share=0.5)
+    spec = DatasetSpec.read(dataset)
+    canaries.plant(tmp_path, spec, data, 40, 1)
+    made = canaries.read(tmp_path, spec, "train", 0.5)
+    assert made.canaries.num_records == 40
+    with pytest.raises(InputError, match="another split"):
+        canaries.read(tmp_path, spec, "train", 0.1)
+
+
+def test_a_run_without_noise_shows_who_is_in(planted, dataset, tmp_path, capsys):
+    root = generate(tmp_path / "run", dataset, planted, math.inf)
+    assert not go("score", "--result_folder", str(root), "--planted", str(planted))
+    votes = found(root)["scores"]["votes"]
+    assert votes["auc"] > 0.9
+    assert votes["epsilon"] > 0.5
+    shown = capsys.readouterr().out
+    assert "AUC" not in shown  # private, unless asked for
+    go("score", "--result_folder", str(root), "--planted", str(planted), "--log_private")
+    assert "AUC" in capsys.readouterr().out
+
+
+def test_a_run_with_noise_keeps_its_promise(planted, dataset, tmp_path):
+    """A false alarm has a probability of at most 10^-3 by theorem, and far less: noise of 7 votes hides one."""
+    root = generate(tmp_path / "run", dataset, planted, 1.0)
+    assert not go(
+        "score", "--result_folder", str(root), "--planted", str(planted), "--log_private", "--failure", "1e-3"
+    )
+    result = found(root)
+    assert {*result["scores"]} == {"votes", "words", "embedding"}
+    assert 0.99 < result["claimed"] <= 1.0
+    assert all(score["epsilon"] <= 1.0 < score["most"] for score in result["scores"].values())
+
+
+def test_a_run_whose_noise_is_left_out_is_refuted(planted, dataset, tmp_path, monkeypatch):
+    """It claims an epsilon of 0.3, and its votes are exact: a bound that 60 canaries can show."""
+    monkeypatch.setattr(
+        RecordHistogram, "release", lambda self, votes, users, bins: self.sums(votes, users, bins).astype(float)
+    )
+    root = generate(tmp_path / "run", dataset, planted, 0.3)
+    assert go("score", "--result_folder", str(root), "--planted", str(planted), "--log_private")
+
+
+def test_canaries_are_users(dataset, tmp_path):
+    argv = ["--dataset", str(dataset), "--output", str(tmp_path / "audit"), "--canaries", "20", "--repeats", "3"]
+    go("plant", *argv)
+    made = canaries.read(tmp_path / "audit", DatasetSpec.read(dataset), "train", 1.0)
+    assert np.array_equal(made.number, np.repeat(np.arange(20), 3))
+    assert len(np.unique(made.canaries.users)) == 20
+    root = tmp_path / "run"
+    data = {"train_data_file": str(tmp_path / "audit" / "private" / "corpus.parquet")}
+    main.generate(root, *augpe_options(dataset, data=data, privacy={"epsilon": 2.0, "privacy_unit": "user"}))
+    assert not go("score", "--result_folder", str(root), "--planted", str(tmp_path / "audit"), "--failure", "1e-6")
+    assert found(root)["canaries"] == 20
+
+
+def test_the_mechanisms_of_a_run(planted, dataset, tmp_path, capsys):
+    root = generate(tmp_path / "run", dataset, planted, 4.0)
+    assert not go("mechanism", "--result_folder", str(root), "--failure", "1e-6")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "RecordHistogram" in line]
+    assert len(lines) == 2  # votes and label counts have one noise and one sensitivity: a finding a delta
+
+
+def test_bad_input_is_one_line(planted, dataset, tmp_path):
+    other = generate(tmp_path / "other", dataset, planted, 1.0)
+    again = tmp_path / "again"
+    go("plant", "--dataset", str(dataset), "--output", str(again), "--canaries", "10")
+    for message, step, *argv in (
+        ("was not made on the records", "score", "--result_folder", str(other), "--planted", str(again)),
+        ("no canaries are planted here", "score", "--result_folder", str(other), "--planted", str(tmp_path / "none")),
+        ("not the folder of a run", "mechanism", "--result_folder", str(tmp_path / "none")),
+        ("at least 2", "plant", "--dataset", str(dataset), "--output", str(tmp_path / "new"), "--canaries", "1"),
+        ("between 0 and 1", "mechanism", "--result_folder", str(other), "--failure", "2"),
+    ):
+        with pytest.raises(InputError, match=message):
+            go(step, *argv)
+
+
+@pytest.mark.parametrize(("epsilon", "told"), [(math.inf, True), (1.0, False)])
+def test_a_trained_generator_tells_what_it_learned(dataset, tmp_path, llama, epsilon, told):
+    """Without noise and clipping, its weights tell who is in; under DP they do not."""
+    rng = np.random.default_rng(0)
+    rows = [{"text": text, "stars": "low", "kind": "food", "author": text} for text in sentences(rng, 60)]
+    write_rows(tmp_path / "own.csv", rows)
+    argv = ["--dataset", str(dataset), "--output", str(tmp_path / "audit"), "--canaries", "40"]
+    go("plant", *argv, "--train_data_file", str(tmp_path / "own.csv"))
+    options = (
+        DataOptions(str(dataset), train_data_file=str(tmp_path / "audit" / "private" / "corpus.parquet")),
+        PrivacyOptions(epsilon=epsilon, delta=1e-5),
+        TuningOptions(model_type=llama, full=True, max_length=32, lora_dropout=0.0),
+        TrainingOptions(learning_rate=1e-2, batch_size=40, steps=150, warmup_steps=10),
+        SamplingOptions(skip_sampling=True),
+        RunOptions(str(tmp_path / "run")),
+    )
+    finetune.finetune(tmp_path / "run", *options)
+    planted = str(tmp_path / "audit")
+    assert not go("score", "--result_folder", str(tmp_path / "run"), "--planted", planted, "--failure", "1e-3")
+    weights = found(tmp_path / "run")["scores"]["weights"]
+    assert (weights["auc"] > 0.9) == told
+
+
+def test_membership_and_what_the_generator_knew(planted, dataset, tmp_path, llama, capsys):
+    root = tmp_path / "run"
+    made = augpe_options(dataset)
+    main.generate(root, *made[:3], replace(made[3], model_type=llama), *made[4:])
+    argv = ["--result_folder", str(root), "--texts", "40"]
+    assert not go("membership", *argv)
+    result = json.loads((root / "private" / "membership.json").read_text())
+    assert result["members"] == 40 and {*result["scores"]} == {"words", "embedding", "before"}
+    assert all(0 <= row["hits"] <= 1 and 0.1 < row["auc"] < 0.9 for row in result["scores"].values())
+    assert "AUC" not in capsys.readouterr().out
+    go("membership", *argv, "--log_private")
+    assert "before" in capsys.readouterr().out
+
+
+def sentences(rng: np.random.Generator, number: int) -> list[str]:
+    """Of words that the tiny model knows."""
+    return [" ".join(f"w{word}" for word in rng.integers(35, size=10)) for _ in range(number)]
