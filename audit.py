@@ -11,7 +11,7 @@
 made-up records into a private corpus, each by the toss of a coin; any route can be run on that, with users too, and
 `score` guesses them from what it released. `membership` needs none: it tells the private records of any run from those
 of another split, by the synthetic texts and by what the generator knew before. `python audit.py STEP --help` has the
-options of a step. Exit code 1 means that a claim is refuted.
+options of a step. Exit code 1 says that a claim is refuted, of `score` only with --log_private.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def from_guesses(scores: Array, there: npt.NDArray[np.bool_], delta: float, fail
     m = len(scores)
     order = np.argsort(scores, kind="stable")
     best = Bound(0.0, 0.0, "no guess was made")
-    sizes = sorted({max(1, round(share * m)) for share in SHARES if share * m * 2 <= m}) if m > 1 else []
+    sizes = sorted({max(1, int(share * m)) for share in SHARES}) if m > 1 else []
     for size in sizes:
         right = int(there[order[-size:]].sum() + (~there[order[:size]]).sum())
         found, most = (_guessed(v, 2 * size, m, delta, failure / len(sizes)) for v in (right, 2 * size))

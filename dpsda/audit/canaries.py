@@ -65,8 +65,8 @@ def plant(folder: Path, spec: DatasetSpec, data: DataOptions, canaries: int, rep
     everything = rows(spec, data.split, file=data.train_data_file)
     number = np.repeat(np.arange(canaries), repeats)
     there = np.array([secrets.randbits(1) for _ in range(canaries)], dtype=bool)[number]
-    made = _make(spec, data, corpus, everything.schema, canaries, repeats)
     private.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made = _make(spec, data, corpus, everything.schema, canaries, repeats, private)
     _write(private / CORPUS, pa.concat_tables([everything, made.filter(there)]))
     made = made.append_column(NUMBER, pa.array(number.astype(str)))
     _write(private / CANARIES, made.append_column(THERE, pa.array(there.astype(int).astype(str))))
@@ -89,7 +89,13 @@ def read(folder: Path, spec: DatasetSpec, split: str, share: float) -> Planted:
 
 
 def _make(
-    spec: DatasetSpec, data: DataOptions, corpus: PrivateCorpus, schema: pa.Schema, canaries: int, repeats: int
+    spec: DatasetSpec,
+    data: DataOptions,
+    corpus: PrivateCorpus,
+    schema: pa.Schema,
+    canaries: int,
+    repeats: int,
+    private: Path,
 ) -> pa.Table:
     """The records of all canaries, (canaries * repeats) rows: only such as `load` takes for the split."""
     import pyarrow as pa
@@ -102,7 +108,7 @@ def _make(
         made = pa.Table.from_pylist(
             [row for _ in range(canaries) for row in _canary(spec, corpus, words, choice, repeats)], schema
         )
-        taken = _taken(spec, data, made).reshape(-1, repeats).all(axis=1)
+        taken = _taken(spec, data, made, private).reshape(-1, repeats).all(axis=1)
         kept.append(made.filter(np.repeat(taken, repeats)))
     return pa.concat_tables(kept)[: canaries * repeats]
 
@@ -117,9 +123,9 @@ def _canary(
     return [{**same, spec.text: " ".join([*start, *choice.choices(words, k=SUFFIX)])} for start in starts]
 
 
-def _taken(spec: DatasetSpec, data: DataOptions, made: pa.Table) -> np.ndarray:
+def _taken(spec: DatasetSpec, data: DataOptions, made: pa.Table, private: Path) -> np.ndarray:
     """(n,) whether `load` takes each of some records, whose texts are all different."""
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(dir=private) as scratch:
         file = Path(scratch) / CORPUS
         _write(file, made)
         try:

@@ -15,6 +15,7 @@ from dpsda.runs import RunFolder
 from dpsda.tuning.generator import NextToken, encode, prefixes
 from dpsda.tuning.tokens import Tokens
 
+BAR = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"  # how many private texts there are is private
 LONGEST = 512  # tokens of a text that are read
 
 
@@ -53,7 +54,7 @@ def losses(model: torch.nn.Module, tokens: Tokens, device: str) -> Array:
     model.eval()
     loss, found = NextToken(model), np.zeros(len(tokens))
     with torch.inference_mode():
-        for row in tqdm(range(len(tokens)), unit="text", desc="canaries", delay=1, leave=False):
+        for row in tqdm(range(len(tokens)), desc="likelihood", bar_format=BAR, delay=1, leave=False):
             batch = {name: tensor.to(device) for name, tensor in tokens.batch(np.array([row])).items()}
             found[row] = float(loss(batch))
     return found

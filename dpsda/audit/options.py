@@ -19,8 +19,8 @@ class PlantOptions:
     repeats: int = option(1, "records of a canary, for --privacy_unit user: they are one user's")
 
     def __post_init__(self) -> None:
-        if self.canaries < 2 or self.repeats < 1:
-            raise InputError("--canaries has to be at least 2, and --repeats at least 1")
+        if self.canaries < 20 or self.repeats < 1:  # so that there are some in and some out, but for one in 10^5
+            raise InputError("--canaries has to be at least 20, and --repeats at least 1")
 
 
 @dataclass(frozen=True)

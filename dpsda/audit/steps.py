@@ -29,8 +29,8 @@ from dpsda.runs import RunFolder, read_table, write_json
 FILE, MEMBERSHIP = "audit.json", "membership.json"
 PRIVATE = "keep it private, it was computed from private data without noise"
 KIND = ("mechanism", "noise_multiplier", "scale", "l2_sensitivity", "settings")  # of a ledger's line
-ANSWERS = {kind.__name__: kind for kind in (mixture.MaxDivergence, mixture.Renyi, mixture.ClippedLogits)}
-ANSWERS["Published"] = mixture.Published  # type: ignore[assignment]
+MIXTURES = {kind.__name__: kind for kind in (mixture.MaxDivergence, mixture.Renyi, mixture.ClippedLogits)}
+MIXTURES["Published"] = mixture.Published  # type: ignore[assignment]
 
 
 def mechanism(options: MechanismOptions) -> bool:
@@ -55,12 +55,13 @@ def _attacks(ledger: Ledger, delta: float, failure: float) -> Iterator[list[Find
     kinds: dict[tuple[str, ...], list[Line]] = {}
     for line in ledger.reservations():
         kinds.setdefault(tuple(str(line.get(part)) for part in KIND), []).append(line)
+    failure /= max(1, len(kinds))
     for lines in kinds.values():
         first, name = lines[0], str(lines[0]["mechanism"])
         event = accounting.from_json(first["event"])
-        if name in ANSWERS:
+        if name in MIXTURES:
             answered = sum(int(stop) - int(start) for start, stop in (_span(line) for line in lines))
-            yield mechanisms.answers(ANSWERS[name](**first["settings"]), min(answered, mechanisms.QUERIES), delta)
+            yield mechanisms.answers(MIXTURES[name](**first["settings"]), min(answered, mechanisms.QUERIES), delta)
         elif first["noise_multiplier"] == 0:
             continue
         elif isinstance(event, SubsampledGaussian):
@@ -103,6 +104,8 @@ def score(options: ScoreOptions, unpacked: Callable[[str], str]) -> bool:
     planted = canaries.read(Path(options.planted), spec, config["split"], config["private_share"])
     if planted.corpus.fingerprint(folder.secret_key()) != ledger.header["facts"]["data"]:
         raise InputError(f"{folder.root}: was not made on the records of {options.planted}; give --train_data_file")
+    if ledger.header["unit"] == "record" and len(planted.number) > len(planted.there):
+        raise InputError(f"{folder.root}: protects a record, and a canary here is several; plant with --repeats 1")
     found = _scores(folder, ledger, config, planted, unpacked, options.device)
     claimed, delta = ledger.epsilon(), float(ledger.header["delta"])
     result: dict[str, Any] = {
@@ -131,16 +134,20 @@ def membership(options: MembershipOptions, unpacked: Callable[[str], str]) -> bo
     """How well the records that a run was made on are told from others: from its synthetic texts; and by its generator
     as it was before, which says whether that had seen them. `unpacked` gives the folder of a model from its name."""
     folder = RunFolder.existing(Path(options.result_folder))
-    config = folder.config()
+    ledger, config = Ledger(folder.root, read_only=True), folder.config()
     spec, rng = DatasetSpec.read(config["dataset"]), np.random.default_rng(options.seed)
+    if options.reference_split == config["split"] and not config["train_data_file"]:
+        raise InputError(f"--reference_split {config['split']}: is what the run was made on; name another split")
     private = load(spec, config["split"], file=config["train_data_file"], share=config["private_share"])
+    if private.fingerprint(folder.secret_key()) != ledger.header["facts"]["data"]:
+        raise InputError(f"{folder.root}: the private records are not those that it was made on; restore their file")
     sides = [_some(corpus.texts, options.texts, rng) for corpus in (private, load(spec, options.reference_split))]
     texts, there = [*sides[0], *sides[1]], np.repeat([True, False], [len(side) for side in sides])
     found = _from_texts(folder, config, texts, options.device)
-    if config.get("api") != "AzureGPT" and config.get("task") != "classifier":
+    name = config.get("model_type")  # none where only texts of others were resampled
+    if name and config.get("api") != "AzureGPT" and config.get("task") != "classifier":
         from dpsda.audit import likelihood
 
-        name = config["model_type"]
         found["before"] = likelihood.knows(name, unpacked(name), texts, pick_device(options.device))
     result = {name: asdict(scores.attack(values, there)) for name, values in found.items()}
     write_json(folder.private / MEMBERSHIP, {"members": len(sides[0]), "others": len(sides[1]), "scores": result})

@@ -94,3 +94,8 @@ def test_the_probability_of_right_guesses():
     worst = max(law[9 - i : 9].sum() / i for i in range(1, 10))
     wanted = law[9:].sum() + 2 * 20 * 1e-3 * worst
     assert bounds.guess_probability(9, 10, 20, 1.0, 1e-3) == pytest.approx(wanted)
+
+
+def test_nobody_is_guessed_both_ways():
+    there = np.arange(7) % 2 == 1
+    assert bounds.from_guesses(there.astype(float), there, 0.0, 0.05).how.endswith("of 6 guesses are right")

@@ -146,13 +146,18 @@ def test_the_mechanisms_of_a_run(planted, dataset, tmp_path, capsys):
 
 def test_bad_input_is_one_line(planted, dataset, tmp_path):
     other = generate(tmp_path / "other", dataset, planted, 1.0)
-    again = tmp_path / "again"
-    go("plant", "--dataset", str(dataset), "--output", str(again), "--canaries", "10")
+    again, several = tmp_path / "again", tmp_path / "several"
+    go("plant", "--dataset", str(dataset), "--output", str(again), "--canaries", "20")
+    go("plant", "--dataset", str(dataset), "--output", str(several), "--canaries", "20", "--repeats", "2")
+    repeated, plain = generate(tmp_path / "repeated", dataset, several, 1.0), tmp_path / "plain"
+    main.generate(plain, *augpe_options(dataset))
     for message, step, *argv in (
         ("was not made on the records", "score", "--result_folder", str(other), "--planted", str(again)),
         ("no canaries are planted here", "score", "--result_folder", str(other), "--planted", str(tmp_path / "none")),
         ("not the folder of a run", "mechanism", "--result_folder", str(tmp_path / "none")),
-        ("at least 2", "plant", "--dataset", str(dataset), "--output", str(tmp_path / "new"), "--canaries", "1"),
+        ("at least 20", "plant", "--dataset", str(dataset), "--output", str(tmp_path / "new"), "--canaries", "19"),
+        ("is what the run was made on", "membership", "--result_folder", str(plain), "--reference_split", "train"),
+        ("protects a record", "score", "--result_folder", str(repeated), "--planted", str(several)),
         ("between 0 and 1", "mechanism", "--result_folder", str(other), "--failure", "2"),
     ):
         with pytest.raises(InputError, match=message):
