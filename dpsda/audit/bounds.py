@@ -45,32 +45,34 @@ def from_scores(there: Array, gone: Array, delta: float, failure: float, names: 
     one score lies above or below a threshold, and the other half bounds both probabilities: there is one test, and
     nothing to correct for (Jagielski et al. 2020, with a split in place of a grid).
     """
-    halves = [(scores[: len(scores) // 2], scores[len(scores) // 2 :]) for scores in (there, gone)]
-    (there_chooses, there_tests), (gone_chooses, gone_tests) = halves
-    best = (-math.inf, 0, 0.0, 1, False)
-    for score in range(there.shape[1]):
-        pooled = np.concatenate([there_chooses[:, score], gone_chooses[:, score]])
-        for threshold in np.unique(np.quantile(pooled, np.linspace(0, 1, THRESHOLDS), method="higher")):
-            for sign in (1, -1):
-                hits = [int((sign * x[:, score] >= sign * threshold).sum()) for x in (there_chooses, gone_chooses)]
-                for swapped in (False, True):
-                    often, seldom = reversed(hits) if swapped else hits
-                    draws = [len(gone_chooses), len(there_chooses)]
-                    found = _log_ratio(often, seldom, *(draws if swapped else draws[::-1]), delta, failure)
-                    if found > best[0]:
-                        best = (found, score, float(threshold), sign, swapped)
-    _, score, threshold, sign, swapped = best
-    often, seldom = (int((sign * x[:, score] >= sign * threshold).sum()) for x in (there_tests, gone_tests))
-    draws = len(there_tests), len(gone_tests)
-    if swapped:
-        often, seldom, draws = seldom, often, draws[::-1]
+    halves = (len(there) // 2, len(gone) // 2)
+    chooses, tests = (there[: halves[0]], gone[: halves[1]]), (there[halves[0] :], gone[halves[1] :])
+
+    def shown(event: tuple[int, float, int, bool], sides: tuple[Array, Array]) -> float:
+        score, threshold, sign, swapped = event
+        one, other = sides[::-1] if swapped else sides
+        often, seldom = (int((sign * side[:, score] >= sign * threshold).sum()) for side in (one, other))
+        return _log_ratio(often, len(one), seldom, len(other), delta, failure)
+
+    events = [
+        (score, float(threshold), sign, swapped)
+        for score in range(there.shape[1])
+        for threshold in _thresholds(np.concatenate([side[:, score] for side in chooses]))
+        for sign in (1, -1)
+        for swapped in (False, True)
+    ]
+    score, threshold, sign, swapped = event = max(events, key=lambda event: shown(event, chooses))
     how = f"{names[score]} {'>=' if sign > 0 else '<='} {threshold:.4g}, likelier {'without' if swapped else 'with'} it"
-    found = _log_ratio(often, seldom, *draws, delta, failure)
-    return Bound(max(found, 0.0), max(_log_ratio(draws[0], 0, *draws, delta, failure), 0.0), how)
+    always = _log_ratio(len(tests[0]), len(tests[0]), 0, len(tests[1]), delta, failure)
+    return Bound(max(shown(event, tests), 0.0), max(always, 0.0), how)
 
 
-def _log_ratio(often: int, seldom: int, often_draws: int, seldom_draws: int, delta: float, failure: float) -> float:
-    low, high = rate(often, often_draws, failure / 2)[0] - delta, rate(seldom, seldom_draws, failure / 2)[1]
+def _thresholds(scores: Array) -> Array:
+    return np.unique(np.quantile(scores, np.linspace(0, 1, THRESHOLDS), method="higher"))
+
+
+def _log_ratio(often: int, of: int, seldom: int, other: int, delta: float, failure: float) -> float:
+    low, high = rate(often, of, failure / 2)[0] - delta, rate(seldom, other, failure / 2)[1]
     return math.log(low / high) if low > 0 else -math.inf
 
 
