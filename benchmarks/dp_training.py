@@ -37,7 +37,7 @@ from dpsda.tuning.tokens import Tokens
 
 MODEL = "embedded:smollm2-135m-instruct"
 KINDS = ("DP", "no DP", "DP, float32", "no DP, float32", "plain opacus, float32", "plain opacus, bfloat16")
-if not multiplies_bfloat16("cpu"):  # it is emulated there, many times slower, and training is in float32
+if not multiplies_bfloat16("cpu"):  # training is in float32 there
     KINDS = tuple(kind for kind in KINDS if "float32" in kind)
 DP, WITHOUT = KINDS[:2]
 
