@@ -32,6 +32,9 @@ TOKENS = {"cpu": 512, "cuda": 1 << 16}  # tokens in a batch, filler included
 
 log = logging.getLogger(__name__)
 
+# the bar of private texts has no count and no rate: how many distinct ones there are is private
+PRIVATE_BAR = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
+
 
 class Embeds(Protocol):
     """What others need of an encoder: texts -> (N, D) float32."""
@@ -98,8 +101,7 @@ class Encoder:
         """The texts of these numbers, `GROUP` at a time: their numbers (n,), and their vectors (n, D) float32."""
         from tqdm import tqdm
 
-        # the bar of private texts has no count and no rate: how many distinct ones there are is private
-        layout = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]" if private else None
+        layout = PRIVATE_BAR if private else None
         desc, quiet = desc or "embed", not len(numbers)
         with tqdm(total=len(numbers), desc=desc, unit="text", bar_format=layout, disable=quiet, delay=1) as bar:
             for start in range(0, len(numbers), GROUP):

@@ -31,7 +31,7 @@ from dpsda.pmixed.options import AnswerOptions, HardwareOptions
 from dpsda.pmixed.shards import assign
 from dpsda.privacy import certificate
 from dpsda.privacy.errors import PrivacyError
-from dpsda.privacy.ledger import Ledger
+from dpsda.privacy.ledger import Ledger, span
 from dpsda.privacy.mixture import ClippedLogits, MaxDivergence, Mixture, Renyi
 from tests.conftest import number, write_rows
 from tests.finetune.tiny import SIZE, saved
@@ -401,7 +401,7 @@ def test_killed_at_ten_random_moments_no_answer_is_uncharged_or_replaced(tmp_pat
             book = Ledger(root, read_only=True)
             for line in book.reservations():
                 if line["name"].startswith("answers/"):
-                    start, stop = steps._span(line["name"])
+                    start, stop = span(line["name"])
                     charged += stop - start
                 if book.result(line["name"]):
                     assert stored.setdefault(line["name"], book.stored(line["name"])) == book.stored(line["name"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -116,24 +116,22 @@ def _counts(draws: int) -> tuple[Array, Array]:
 
 
 def from_guesses(scores: Array, there: npt.NDArray[np.bool_], delta: float, failure: float) -> Bound:
-    """Of one run with m canaries, each in the data by a fair coin, `there`, which looks the likelier the higher its one
-    of `scores`, (m,) (Steinke, Nasr, Jagielski 2023, Theorem 5.2, with abstentions).
+    """Of one run with m >= 2 canaries, each in the data by a fair coin, `there`, which looks the likelier the higher its
+    one of `scores`, (m,) (Steinke, Nasr, Jagielski 2023, Theorem 5.2, with abstentions).
 
     The canaries of the highest scores are guessed to be in and as many of the lowest to be out, for each of SHARES; the
     best of these is taken at `failure` divided by their number. Ties are broken by nothing that knows `there`.
     """
     m = len(scores)
     order = np.argsort(scores, kind="stable")
-    best = Bound(0.0, 0.0, "no guess was made")
-    sizes = sorted({max(1, int(share * m)) for share in SHARES}) if m > 1 else []
+    sizes = sorted({max(1, int(share * m)) for share in SHARES})
+    found = []
     for size in sizes:
         right = int(there[order[-size:]].sum() + (~there[order[:size]]).sum())
-        found, most = (_guessed(v, 2 * size, m, delta, failure / len(sizes)) for v in (right, 2 * size))
-        if found > best.epsilon or not best.most:
-            best = Bound(found, max(most, best.most), f"{right} of {2 * size} guesses are right")
-        else:
-            best = Bound(best.epsilon, max(most, best.most), best.how)
-    return best
+        shown, most = (_guessed(v, 2 * size, m, delta, failure / len(sizes)) for v in (right, 2 * size))
+        found.append(Bound(shown, most, f"{right} of {2 * size} guesses are right"))
+    best = max(found, key=lambda bound: bound.epsilon)
+    return replace(best, most=max(bound.most for bound in found))
 
 
 def _guessed(right: int, guesses: int, canaries: int, delta: float, failure: float) -> float:

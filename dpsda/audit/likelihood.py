@@ -10,12 +10,12 @@ import torch
 
 from dpsda.audit.bounds import Array
 from dpsda.audit.canaries import Planted
+from dpsda.embedding import PRIVATE_BAR
 from dpsda.models import load_model, most_tokens
 from dpsda.runs import RunFolder
 from dpsda.tuning.generator import NextToken, encode, prefixes
 from dpsda.tuning.tokens import Tokens
 
-BAR = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"  # how many private texts there are is private
 LONGEST = 512  # tokens of a text that are read
 
 
@@ -54,7 +54,7 @@ def losses(model: torch.nn.Module, tokens: Tokens, device: str) -> Array:
     model.eval()
     loss, found = NextToken(model), np.zeros(len(tokens))
     with torch.inference_mode():
-        for row in tqdm(range(len(tokens)), desc="likelihood", bar_format=BAR, delay=1, leave=False):
+        for row in tqdm(range(len(tokens)), desc="likelihood", bar_format=PRIVATE_BAR, delay=1, leave=False):
             batch = {name: tensor.to(device) for name, tensor in tokens.batch(np.array([row])).items()}
             found[row] = float(loss(batch))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -22,15 +23,13 @@ from dpsda.errors import InputError
 from dpsda.options import DataOptions, EmbeddingOptions
 from dpsda.privacy import accounting, mixture
 from dpsda.privacy.accounting import DiscreteGaussian, SubsampledGaussian, round_up
-from dpsda.privacy.ledger import Ledger, Line
+from dpsda.privacy.ledger import Ledger, Line, span
 from dpsda.privacy.mechanism import GradientSum, RecordHistogram, UserHistogram
 from dpsda.runs import RunFolder, read_table, write_json
 
 FILE, MEMBERSHIP = "audit.json", "membership.json"
 PRIVATE = "keep it private, it was computed from private data without noise"
 KIND = ("mechanism", "noise_multiplier", "scale", "l2_sensitivity", "settings")  # of a ledger's line
-MIXTURES = {kind.__name__: kind for kind in (mixture.MaxDivergence, mixture.Renyi, mixture.ClippedLogits)}
-MIXTURES["Published"] = mixture.Published  # type: ignore[assignment]
 
 
 def mechanism(options: MechanismOptions) -> bool:
@@ -59,9 +58,9 @@ def _attacks(ledger: Ledger, delta: float, failure: float) -> Iterator[list[Find
     for lines in kinds.values():
         first, name = lines[0], str(lines[0]["mechanism"])
         event = accounting.from_json(first["event"])
-        if name in MIXTURES:
-            answered = sum(int(stop) - int(start) for start, stop in (_span(line) for line in lines))
-            yield mechanisms.answers(MIXTURES[name](**first["settings"]), min(answered, mechanisms.QUERIES), delta)
+        if first.get("settings"):
+            answered = sum(stop - start for start, stop in (span(str(line["name"])) for line in lines))
+            yield mechanisms.answers(mixture.restored(first), min(answered, mechanisms.QUERIES), delta)
         elif first["noise_multiplier"] == 0:
             continue
         elif isinstance(event, SubsampledGaussian):
@@ -76,11 +75,6 @@ def _attacks(ledger: Ledger, delta: float, failure: float) -> Iterator[list[Find
             yield mechanisms.histogram(
                 RecordHistogram(first["noise_multiplier"], event.count), len(lines), delta, failure
             )
-
-
-def _span(line: Line) -> tuple[str, str]:
-    start, _, stop = str(line["name"]).rpartition("/")[2].partition("-")
-    return start, stop
 
 
 def plant(data: DataOptions, options: PlantOptions) -> bool:
@@ -176,7 +170,9 @@ def _scores(
     """(m,) scores of the canaries by what they are read from."""
     found = {}
     if config.get("lookahead_degree") == 0 and (folder.step(1) / "counts.csv").is_file():
-        found["votes"] = votes.scores(folder, ledger, config, planted, _encoder(config, device))
+        found["votes"] = votes.scores(
+            folder, ledger, config, planted, _encoder(config.get("feature_extractor"), device)
+        )
     if config.get("task") == "generator" and any((folder.state / name).is_dir() for name in ("adapter", "model")):
         from dpsda.audit import likelihood
 
@@ -196,13 +192,14 @@ def _from_texts(folder: RunFolder, config: dict[str, Any], texts: Sequence[str],
     if not release.is_file():
         raise InputError(f"{folder.root}: no synthetic text is released here; has the run finished?")
     synthetic = read_table(release, lambda names: [name for name in names if name == "text"])["text"].tolist()
-    encoder = _encoder(config, device)
+    encoder = _encoder(config.get("feature_extractor"), device)
     mine = encoder.embed(texts, private=True, desc="private texts")
     theirs = encoder.embed(synthetic, private=not folder.protected, desc="synthetic texts")
     return {"words": scores.bigrams(texts, synthetic), "embedding": scores.similarity(mine, theirs)}
 
 
-def _encoder(config: dict[str, Any], device: str) -> Embeds:
+@functools.cache
+def _encoder(name: str | None, device: str) -> Embeds:
     from dpsda.embedding import Encoder
 
-    return Encoder(config.get("feature_extractor") or EmbeddingOptions().feature_extractor, device=device)
+    return Encoder(name or EmbeddingOptions().feature_extractor, device=device)

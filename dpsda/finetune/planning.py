@@ -12,7 +12,7 @@ from dpsda.label_counts import NAME as LABEL_COUNTS
 from dpsda.options import PrivacyOptions
 from dpsda.privacy import accounting
 from dpsda.privacy.accounting import Event, round_up
-from dpsda.privacy.ledger import Ledger, Line
+from dpsda.privacy.ledger import Ledger, Line, span
 from dpsda.privacy.mechanism import GradientSum, histogram
 from dpsda.runs import RunFolder
 from dpsda.start import LATER
@@ -120,12 +120,6 @@ def _calibrate(
 def intervals(ledger: Ledger) -> list[Line]:
     """The reserved stretches of training, in order."""
     return [line for line in ledger.reservations(STAGE) if str(line["name"]).startswith(STEPS)]
-
-
-def span(name: str) -> tuple[int, int]:
-    """The first step of an interval, and the one after its last."""
-    start, _, stop = name.removeprefix(STEPS).partition("-")
-    return int(start), int(stop)
 
 
 def charged_steps(ledger: Ledger) -> int:

@@ -17,8 +17,8 @@ from torch import nn
 from dpsda.finetune.gradients import GradientSums
 from dpsda.finetune.membership import Members
 from dpsda.finetune.options import TrainingOptions
-from dpsda.finetune.planning import STAGE, Plan, intervals, open_intervals, span
-from dpsda.privacy.ledger import Ledger
+from dpsda.finetune.planning import STAGE, Plan, intervals, open_intervals
+from dpsda.privacy.ledger import Ledger, span
 from dpsda.privacy.mechanism import GradientSum, describe
 from dpsda.runs import RunFolder
 from dpsda.tuning.tokens import Tokens, cut

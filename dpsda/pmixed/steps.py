@@ -31,9 +31,9 @@ from dpsda.pmixed.options import (
 )
 from dpsda.privacy.accounting import Event, round_up
 from dpsda.privacy.files import sha256, write_atomic
-from dpsda.privacy.ledger import Ledger
+from dpsda.privacy.ledger import Ledger, span
 from dpsda.privacy.mechanism import histogram
-from dpsda.privacy.mixture import Answers, Mixture, Published, describe
+from dpsda.privacy.mixture import Answers, Mixture, Published, describe, restored
 from dpsda.runs import RunFolder, lies_in_private, read_table, whole_json, write_csv
 from dpsda.shares import sequence
 from dpsda.tuning.generator import openings, prefixes
@@ -199,7 +199,7 @@ def _answer(folder: RunFolder, ledger: Ledger, writer: Writer, queries: int, blo
     from tqdm import tqdm
 
     arm, done = writer.mechanism, 0
-    spans = [_span(str(line["name"])) for line in ledger.reservations(STAGE) if _is_answers(line["name"])]
+    spans = [span(str(line["name"])) for line in ledger.reservations(STAGE) if _is_answers(line["name"])]
     with tqdm(total=queries, unit="answer", desc="answers") as bar:
         while done < queries and (writer.unfinished or any(start == done for start, _ in spans)):
             stop = next((stop for start, stop in spans if start == done), None)
@@ -217,11 +217,6 @@ def _answer(folder: RunFolder, ledger: Ledger, writer: Writer, queries: int, blo
 
 def _is_answers(name: Any) -> bool:
     return str(name).startswith(ANSWERS)
-
-
-def _span(name: str) -> tuple[int, int]:
-    start, _, stop = name.removeprefix(ANSWERS).partition("-")
-    return int(start), int(stop)
 
 
 def _others(ledger: Ledger, options: AnswerOptions, *, counted: bool) -> list[Event]:
@@ -253,8 +248,8 @@ def _plan(
     before = folder.earlier_config(STAGE, config, free) if earlier else {}
     others = _others(ledger, options, counted=counted)
     if earlier:
-        arm = _restored(earlier[0])
-        done = max(_span(str(line["name"]))[1] for line in earlier)
+        arm = restored(earlier[0])
+        done = max(span(str(line["name"]))[1] for line in earlier)
         for name, least in (("queries", done), ("num_samples", before.get("num_samples", 0))):
             if config[name] < least:
                 raise InputError(f"--{name} {config[name]}: this run was begun with {least}; ask for no fewer")
@@ -280,13 +275,6 @@ def _plan(
         )
     ledger.set_budget(privacy.epsilon)
     folder.keep_config(STAGE, {**before, **config})
-    return arm
-
-
-def _restored(line: dict[str, Any]) -> Answers:
-    from dpsda.privacy import mixture
-
-    arm: Answers = getattr(mixture, line["mechanism"])(**line["settings"])
     return arm
 
 

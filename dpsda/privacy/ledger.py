@@ -234,6 +234,12 @@ def _drop_torn_line(path: Path) -> None:
             os.fsync(file.fileno())
 
 
+def span(name: str) -> tuple[int, int]:
+    """What a release KIND/a-b covers: its first step or answer, and the one after its last."""
+    start, _, stop = name.rpartition("/")[2].partition("-")
+    return int(start), int(stop)
+
+
 def _lock(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

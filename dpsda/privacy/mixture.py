@@ -228,3 +228,10 @@ def describe(mechanism: Answers) -> dict[str, Any]:
     """What the ledger and the certificate say of it."""
     settings = {name: getattr(mechanism, name) for name in mechanism.__dataclass_fields__}
     return {"mechanism": type(mechanism).__name__, "settings": settings}
+
+
+def restored(line: dict[str, Any]) -> Answers:
+    """The mechanism of a ledger's line that holds what `describe` says."""
+    kinds: dict[str, type[Any]] = {kind.__name__: kind for kind in (MaxDivergence, Renyi, Published, ClippedLogits)}
+    mechanism: Answers = kinds[line["mechanism"]](**line["settings"])
+    return mechanism
