@@ -16,6 +16,7 @@ from apis.api import OnAnswer, Prompt, TextAPI
 from apis.decoding import ATTENTION, Decoder, Request, Sampler
 from apis.gguf import unpacked
 from dpsda.assets import resolve
+from dpsda.devices import multiplies_bfloat16, pick_device
 from dpsda.errors import InputError, first_line
 
 EMBEDDED = "embedded:smollm2-135m-instruct"
@@ -26,7 +27,7 @@ LEAST_SHARED = 4  # a prefix is read once where at least this many prompts share
 class HFAPI(TextAPI):
     """A causal model, given as `embedded:NAME`, a folder, a .gguf file or a name on the hub.
 
-    `device` and `dtype` are torch names; "auto" takes the GPU if there is one, and bfloat16 where the processor has it.
+    `device` and `dtype` are torch names; "auto" takes the GPU if there is one, and bfloat16 where it is fast.
     `top_p` 1 and `top_k` 0 are off. `batch_size` rows are decoded at a time; None fits the batch into `CACHE_BYTES`.
     """
 
@@ -56,9 +57,7 @@ class HFAPI(TextAPI):
         }
         if do_sample and temperature <= 0:
             raise InputError(f"temperature {temperature} is not positive; for the likeliest token use do_sample=False")
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(device)
+        self.device = torch.device(pick_device(device))
         self.model, self.tokenizer = load(model, self.device, pick_dtype(dtype, self.device))
         stops = self.model.generation_config.eos_token_id
         self.stops = {self.tokenizer.eos_token_id, *(stops if isinstance(stops, list) else [stops])} - {None}
@@ -155,7 +154,7 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
         return dtype
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    return torch.bfloat16 if multiplies_bfloat16(device.type) else torch.float32
 
 
 def context_length(config) -> int:

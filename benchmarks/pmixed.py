@@ -6,7 +6,7 @@ The plain one does as the public code: every model in turn reads the context, an
 the full vocabulary finds the weight that keeps both Renyi divergences of order 3 in the ball. A token at a time, with
 the keys and values of every model kept; and, for an evaluation, also with each model reading a whole block at once.
 Ours are the same law in evaluation (`paper`: samples of the shards), and the default mechanism of `predict.py generate`
-in answers. Adapters are random: what they hold does not change the time. All in bfloat16 where the processor has it.
+in answers. Adapters are random: what they hold does not change the time. All in bfloat16 where it is fast.
 """
 
 from __future__ import annotations

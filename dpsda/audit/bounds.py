@@ -116,8 +116,8 @@ def _counts(draws: int) -> tuple[Array, Array]:
 
 
 def from_guesses(scores: Array, there: npt.NDArray[np.bool_], delta: float, failure: float) -> Bound:
-    """Of one run with m >= 2 canaries, each in the data by a fair coin, `there`, which looks the likelier the higher its
-    one of `scores`, (m,) (Steinke, Nasr, Jagielski 2023, Theorem 5.2, with abstentions).
+    """Of one run with m >= 2 canaries, each in the data by a fair coin, `there`, which looks the likelier the higher
+    its one of `scores`, (m,) (Steinke, Nasr, Jagielski 2023, Theorem 5.2, with abstentions).
 
     The canaries of the highest scores are guessed to be in and as many of the lowest to be out, for each of SHARES; the
     best of these is taken at `failure` divided by their number. Ties are broken by nothing that knows `there`.

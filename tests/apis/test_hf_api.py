@@ -18,6 +18,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from apis import hf_api
 from apis.api import Prompt
 from apis.decoding import Sampler
 from apis.hf_api import EMBEDDED, HFAPI
@@ -250,3 +251,10 @@ def test_embedded_model_in_greedy_float32():
     answers = api.generate(prompts, seed=0)
     assert "Paris" in answers[0]
     assert_like_generate(api, prompts, answers)
+
+
+def test_the_number_format_is_the_one_that_is_fast(monkeypatch):
+    for fast, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(hf_api, "multiplies_bfloat16", lambda device, fast=fast: fast)
+        assert hf_api.pick_dtype("auto", torch.device("cpu")) is dtype
+    assert hf_api.pick_dtype("bfloat16", torch.device("cpu")) is torch.bfloat16
