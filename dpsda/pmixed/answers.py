@@ -174,7 +174,7 @@ class _Tokens:
 def usable(log_p: Tensor, log_public: Tensor) -> Tensor:
     """The shards' laws, with the public one in place of one that is no law: the model of a shard whose training went to
     infinity. No bound would hold for it, and to stop because of it would tell that it is there."""
-    return torch.where(log_p.isfinite().all(dim=-1, keepdim=True), log_p, log_public)
+    return torch.where(log_p.sum(dim=-1, keepdim=True).isfinite(), log_p, log_public)
 
 
 def projected(mechanism: Mixture, log_p: Tensor, log_public: Tensor, drawn: Sequence[int]) -> Tensor:

@@ -104,11 +104,16 @@ class Ensemble:
     @torch.inference_mode()
     def laws(self, hidden: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
         """(m, V) log probabilities, float64, of the next token after hidden states (m, D)."""
-        return (self.head(hidden).double() / temperature).log_softmax(dim=-1).clamp(min=LEAST)
+        return log_laws(self.head(hidden), temperature)
 
     def public(self, number: int) -> torch.Tensor:
         """(number,) rows of the public model."""
         return torch.full((number,), NONE, device=self.device)
+
+
+def log_laws(logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """(m, V) log probabilities, float64, of logits (m, V)."""
+    return (logits.double() / temperature).log_softmax(dim=-1).clamp_(min=LEAST)
 
 
 def _check_head(parts: NextToken, called: str) -> None:

@@ -17,13 +17,14 @@ from tqdm import tqdm
 
 from dpsda.errors import InputError
 from dpsda.pmixed.answers import clipped, projected, usable
-from dpsda.pmixed.ensemble import Ensemble
+from dpsda.pmixed.ensemble import Ensemble, log_laws
 from dpsda.privacy.mixture import Answers, ClippedLogits, Published
 from dpsda.tuning.tokens import Tokens
 
-# contexts whose laws over the vocabulary are there together, for a shard at a time: what a processor's cache holds, or
-# what keeps a GPU busy
-POSITIONS, GPU_POSITIONS = 16, 256
+# contexts whose logits over the vocabulary are computed together, for a shard at a time, and of these the ones that are
+# projected together: what a processor's cache holds. A GPU is kept busy by more.
+POSITIONS, ROWS = 64, 4
+GPU_POSITIONS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +67,10 @@ def losses(ensemble: Ensemble, asked: Sequence[Queries], arms: dict[str, Answers
         everywhere = any(arm is not None and name not in draws for name, arm in arms.items())
         samples = None if everywhere else list(draws.values())
         shards = [_read(ensemble, ids, at, shard, samples) for shard in range(ensemble.shards)]
-        positions = POSITIONS if ensemble.device == "cpu" else GPU_POSITIONS
+        positions, rows = (POSITIONS, ROWS) if ensemble.device == "cpu" else (GPU_POSITIONS, GPU_POSITIONS)
         for start in range(0, len(at), positions):
             part = slice(start, start + positions)
-            chunk = _Chunk(ensemble.laws(hidden[part]), truth[part])
+            chunk = _Chunk(ensemble.laws(hidden[part]), truth[part], rows)
             for name, loss in chunk.losses(ensemble, arms, draws, shards, part).items():
                 found[name].append(loss.cpu().numpy())
     return {name: np.concatenate(parts) for name, parts in found.items()}
@@ -109,8 +110,8 @@ def _read(ensemble: Ensemble, ids: Tensor, at: np.ndarray, shard: int, samples: 
 class _Chunk:
     """Some queries of a block: the public law at each, and the token that came."""
 
-    def __init__(self, log_public: Tensor, truth: Tensor) -> None:
-        self.log_public, self.truth = log_public, truth
+    def __init__(self, log_public: Tensor, truth: Tensor, together: int) -> None:
+        self.log_public, self.truth, self.together = log_public, truth, together
         self.public = self._of(log_public).exp()
 
     def _of(self, rows: Tensor, at: Tensor | slice = slice(None)) -> Tensor:
@@ -126,21 +127,23 @@ class _Chunk:
             if shard is None:
                 continue
             there = np.flatnonzero((shard[0] >= part.start) & (shard[0] < part.stop))
-            if not len(there):
-                continue
-            rows = torch.from_numpy(shard[0][there] - part.start)
-            log_p = usable(ensemble.laws(shard[1][there]), self.log_public[rows])
-            for name, arm in arms.items():
-                if isinstance(arm, ClippedLogits):
-                    logits[name][rows] += (log_p - self.log_public[rows]).clamp(-arm.clip, arm.clip)
-                elif isinstance(arm, Published):
-                    mine = np.flatnonzero(draws[name].there[part][rows.numpy(), number])
-                    if len(mine):
-                        at, sizes = rows[mine], draws[name].sizes[part][rows.numpy()[mine]]
-                        near = projected(arm, log_p[mine], self.log_public[at], sizes.tolist())
-                        sums[name][at] += self._of(near, at) / torch.from_numpy(sizes).to(near)
-                elif arm is not None:
-                    sums[name][rows] += self._of(projected(arm, log_p, self.log_public[rows], []), rows)
+            own = ensemble.head(shard[1][there])
+            for start in range(0, len(there), self.together):
+                places = shard[0][there[start : start + self.together]] - part.start
+                rows = torch.from_numpy(places)
+                log_public = self.log_public[rows]
+                log_p = usable(log_laws(own[start : start + self.together]), log_public)
+                for name, arm in arms.items():
+                    if isinstance(arm, ClippedLogits):
+                        logits[name][rows] += (log_p - log_public).clamp_(-arm.clip, arm.clip)
+                    elif isinstance(arm, Published):
+                        mine = np.flatnonzero(draws[name].there[part][places, number])
+                        if len(mine):
+                            at, sizes = rows[mine], draws[name].sizes[part][places[mine]]
+                            near = projected(arm, log_p[mine], log_public[mine], sizes.tolist())
+                            sums[name][at] += self._of(near, at) / torch.from_numpy(sizes).to(near)
+                    elif arm is not None:
+                        sums[name][rows] += self._of(projected(arm, log_p, log_public, []), rows)
         return {
             name: -self._law(arm, sums[name], logits.get(name), draws.get(name), part).log()
             for name, arm in arms.items()

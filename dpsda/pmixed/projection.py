@@ -12,37 +12,34 @@ import torch
 from torch import Tensor
 
 SLACK = 1e-9  # relative, for what rounding adds to a sum over a vocabulary
-STEPS = 60  # of a bisection of [0, 1], which then has no bits left
+POINTS, ROUNDS = 64, 10  # of a search of [0, 1], which then has no bits left
+STEPS, LATE = 120, 12  # of a secant, and after which of them it is slow
 
 
 def onto_max_divergence(log_p: Tensor, log_public: Tensor, bound: float) -> Tensor:
     """(m, V) probabilities: of all laws q with e^-bound p_0 <= q <= e^bound p_0 the one of least KL(p || q), which is
     p_0 clip(c p / p_0, e^-bound, e^bound) with the c that makes it sum to one.
 
-    (Between the bounds a stationary point of KL(p || q) under the sum has q = p / mu.) The sum rises with c
-    and is piecewise linear: it takes Newton's method, kept inside a bracket that halves where it would leave it.
+    (Between the bounds a stationary point of KL(p || q) under the sum has q = p / mu.) The sum rises with c, and for
+    c = 1 at most as fast as log c, which gives the second point of the search. A row whose search does not end is p_0.
     """
     low, high = math.exp(-bound) * (1 + SLACK), math.exp(bound) * (1 - SLACK)
     if low >= high:
         return log_public.exp()
-    log_ratio = (log_p - log_public).clamp(-600, 600)
-    public, ratio = log_public.exp(), log_ratio.exp()
-    below = (math.log(low) - log_ratio.amax(dim=-1, keepdim=True)).exp()  # all at the lower bound: a sum below 1
-    above = (math.log(high) - log_ratio.amin(dim=-1, keepdim=True)).exp()
-    c = torch.ones_like(below)
-    for _ in range(STEPS):
-        scaled = c * ratio
-        q = public * scaled.clamp(low, high)
-        excess = q.sum(dim=-1, keepdim=True) - 1
-        done = excess.abs() < SLACK / 10
-        if done.all():
-            break
-        below, above = torch.where(excess < 0, c, below), torch.where(excess < 0, above, c)
-        slope = ((scaled > low) & (scaled < high)).to(ratio.dtype).mul_(ratio).mul_(public).sum(dim=-1, keepdim=True)
-        newton = c - excess / slope
-        inside = (newton > below) & (newton < above)
-        c = torch.where(done, c, torch.where(inside, newton, (below * above).sqrt()))
-    return q / q.sum(dim=-1, keepdim=True)
+    log_ratio = (log_p - log_public).clamp_(-600, 600)
+    below = math.log(low) - log_ratio.amax(dim=-1, keepdim=True)  # all at the lower bound: a sum below 1
+    above = math.log(high) - log_ratio.amin(dim=-1, keepdim=True)
+    public, ratio = log_public.exp(), log_ratio.exp_()
+    q = torch.empty_like(ratio)
+
+    def excess(log_c: Tensor) -> Tensor:
+        torch.mul(ratio, log_c.exp(), out=q).clamp_(low, high).mul_(public)
+        return q.sum(dim=-1, keepdim=True) - 1
+
+    first = torch.zeros_like(below)
+    second = (first - excess(first)).clamp(below, above)
+    found = excess(_zero(excess, first, second, below, above, SLACK / 10))
+    return torch.where(found.abs() <= SLACK / 10, q / (1 + found), public)
 
 
 def onto_renyi(log_p: Tensor, log_public: Tensor, order: int, cap: float, bound: float) -> Tensor:
@@ -63,13 +60,16 @@ def onto_published(log_p: Tensor, log_public: Tensor, order: int, bound: Tensor)
     moments = _log_moments(log_p, log_public, order)
     limit = (order - 1) * bound
     most = _largest(lambda weight: _log_polynomial(moments, weight, order) <= limit, torch.ones_like(bound))
-    public, gain = log_public.exp(), (log_p - log_public).clamp(max=600).expm1()
+    public, gain = log_public.exp(), (log_p - log_public).clamp_(max=600).expm1_()
+    part = torch.empty_like(gain)
 
-    def feasible(weight: Tensor) -> Tensor:
-        inverse = (1 + weight * gain).reciprocal_()
-        return (public * inverse.pow(order - 1)).sum(dim=-1, keepdim=True).log() <= limit
+    def excess(weight: Tensor) -> Tensor:  # a convex function: a secant comes from below
+        torch.mul(gain, weight, out=part).add_(1).reciprocal_().pow_(order - 1).mul_(public)
+        return part.sum(dim=-1, keepdim=True).log() - limit * (1 - SLACK)
 
-    return _largest(feasible, most, steps=30)
+    zero = torch.zeros_like(most)
+    found = _zero(excess, zero, most, zero, most, limit * SLACK)
+    return torch.where(excess(found) <= limit * SLACK, found, zero)
 
 
 def mixed(log_p: Tensor, log_public: Tensor, weight: Tensor) -> Tensor:
@@ -79,27 +79,62 @@ def mixed(log_p: Tensor, log_public: Tensor, weight: Tensor) -> Tensor:
 
 
 def _log_moments(log_p: Tensor, log_public: Tensor, order: int) -> Tensor:
-    """(m, order + 1): the logarithm of sum(p_0 (p / p_0)^k) for k = 0 ... order."""
+    """(m, order + 1): the logarithm of sum(p_0 (p / p_0)^k) for k = 0 ... order.
+
+    The powers are of the ratio over its largest, which is at most 1: what vanishes of them is nothing beside that one.
+    """
     ratio = log_p - log_public
-    known = [torch.zeros_like(log_p[:, :1]), torch.zeros_like(log_p[:, :1])]  # both laws sum to one
-    known += [torch.logsumexp(log_public + k * ratio, dim=-1, keepdim=True) for k in range(2, order + 1)]
+    largest = ratio.amax(dim=-1, keepdim=True)
+    ratio = ratio.sub_(largest).exp_()
+    known = [torch.zeros_like(largest), torch.zeros_like(largest)]  # both laws sum to one
+    power = log_public.exp().mul_(ratio)
+    for k in range(2, order + 1):
+        known.append(power.mul_(ratio).sum(dim=-1, keepdim=True).log() + k * largest)
     return torch.cat(known, dim=1)
 
 
 def _log_polynomial(moments: Tensor, weight: Tensor, order: int) -> Tensor:
-    """(m, 1): log sum(p_0 (1 - l + l p / p_0)^order) = log sum_k C(order, k) (1 - l)^(order - k) l^k moment_k."""
+    """(m, n): log sum(p_0 (1 - l + l p / p_0)^order) = log sum_k C(order, k) (1 - l)^(order - k) l^k moment_k for each
+    l of `weight`, (m, n)."""
     k = torch.arange(order + 1, dtype=moments.dtype, device=moments.device)
     binomial = torch.tensor([math.log(math.comb(order, i)) for i in range(order + 1)], dtype=k.dtype, device=k.device)
-    terms = binomial + torch.special.xlogy(order - k, 1 - weight) + torch.special.xlogy(k, weight) + moments
-    return torch.logsumexp(terms, dim=-1, keepdim=True)
+    weight = weight[..., None]
+    terms = torch.special.xlogy(order - k, 1 - weight) + torch.special.xlogy(k, weight)
+    return torch.logsumexp(terms + (binomial + moments)[:, None], dim=-1)
 
 
-def _largest(feasible, most: Tensor, steps: int = STEPS) -> Tensor:
-    """The largest weight in [0, most] that is feasible, from below; feasible at 0, and up to one point."""
+def _largest(feasible, most: Tensor) -> Tensor:
+    """The largest weight in [0, most] that is feasible, from below; feasible at 0, and up to one point. Of (m, n)
+    weights `feasible` tells the (m, n) that are."""
     low = torch.where(feasible(most), most, torch.zeros_like(most))
-    high = most.clone()
-    for _ in range(steps):  # always all of them: where to stop would depend on the other rows, which are other shards'
-        middle = (low + high) / 2
-        fits = feasible(middle)
-        low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
+    width = most - low
+    inner = torch.arange(1, POINTS, dtype=most.dtype, device=most.device) / POINTS
+    for _ in range(ROUNDS):  # always all: where to stop would depend on the other rows, which are other shards'
+        fits = feasible(low + width * inner).cumprod(dim=-1).sum(dim=-1, keepdim=True)
+        width = width / POINTS
+        low = low + width * fits
     return low
+
+
+def _zero(rising, first: Tensor, second: Tensor, low: Tensor, high: Tensor, tolerance: float | Tensor) -> Tensor:
+    """(m, 1): where `rising`, which is zero once in [low, high], is within `tolerance` of it, each row for itself.
+
+    By the secant through the last two points, first of all `first` and `second`, where that stays inside what is known,
+    else by halving it; late steps halve it every second time. A row that is found stays where it is.
+    """
+    before, at = first, second
+    past = rising(before)
+    low, high = torch.where(past < 0, before, low), torch.where(past < 0, high, before)
+    at = torch.where(past.abs() <= tolerance, before, at)
+    for step in range(STEPS):
+        value = rising(at)
+        low, high = torch.where(value < 0, at, low), torch.where(value < 0, high, at)
+        done = (value.abs() <= tolerance) | (low >= high)
+        if done.all():
+            break
+        secant = at - value * (at - before) / (value - past)
+        inside = (secant > low) & (secant < high)
+        if step > LATE and step % 2:
+            inside = torch.zeros_like(inside)
+        before, past, at = at, value, torch.where(done, at, torch.where(inside, secant, (low + high) / 2))
+    return at

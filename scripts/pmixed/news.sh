@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # PMixED on 3,046 news articles beside what it is compared with: the public model, one fine-tuned without protection, and
 # one by DP-SGD at epsilon 8 and 4. Ends in a table of perplexities, results/news/ensemble/private/perplexity.csv. Each of
-# the four trainings is a quarter of an hour on two cores or a minute on a GPU, and the evaluation an hour and a half on
-# one core; what is complete is not done again.
+# the four trainings is ten minutes on two cores or a minute on a GPU, and the evaluation half an hour on one core; what
+# is complete is not done again.
 #   bash scripts/pmixed/news.sh
 set -euo pipefail
 source "$(dirname "$0")/../common.sh"

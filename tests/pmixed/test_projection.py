@@ -52,6 +52,26 @@ def test_max_divergence_is_kept_and_the_law_is_the_nearest_in_it(bound):
     assert torch.allclose(loose, log_p.exp(), atol=1e-12)
 
 
+@pytest.mark.parametrize("bound", [1e-3, 0.8, 20.0])
+def test_the_search_ends_for_laws_that_have_nothing_in_common(bound):
+    """Sure of one token each, of rare ones, or far apart on all: what bisecting the same sum gives."""
+    log_p, log_public = laws(30, 400, seed=1, spread=20.0)
+    sure = torch.full((3, 400), -700.0, dtype=torch.float64)
+    sure[0, 0] = sure[1, log_public[29].argmin()] = sure[2, 7] = 0.0
+    log_p = torch.cat([log_p, (3 * log_p[:3].flip(-1)).log_softmax(-1), sure, sure[:1]])
+    log_public = torch.cat([log_public, log_public[:3], log_public[29:30].expand(3, -1), sure[2:]])
+    log_p, log_public = log_p.clamp(min=-700), log_public.clamp(min=-700)
+    q = onto_max_divergence(log_p, log_public, bound)
+    ratio, public = (log_p - log_public).clamp(-600, 600), log_public.exp()
+    low, high = torch.full_like(ratio[:, :1], -700.0), torch.full_like(ratio[:, :1], 700.0)
+    for _ in range(80):
+        middle = (low + high) / 2
+        law = public * (middle + ratio).clamp(-bound, bound).exp()
+        less = law.sum(-1, keepdim=True) < 1
+        low, high = torch.where(less, middle, low), torch.where(less, high, middle)
+    assert torch.allclose(q, law, rtol=1e-6, atol=0) and not torch.allclose(q, public, rtol=1e-6, atol=0)
+
+
 def test_no_law_in_the_ball_is_nearer():
     """Against a general optimiser, on six tokens."""
     log_p, log_public = laws(5, 6, seed=3, spread=1.0)
@@ -92,9 +112,17 @@ def test_the_published_projection_is_feasible_both_ways_and_largest():
     assert 0 < float(onto_published(certain, half, 3, torch.tensor([[0.1]], dtype=torch.float64))) < 1
 
 
-def test_rows_do_not_see_each_other():
+@pytest.mark.parametrize(
+    "project",
+    [
+        lambda p, public: onto_max_divergence(p, public, 0.4),
+        lambda p, public: onto_renyi(p, public, 3, 0.9, 0.2),
+        lambda p, public: onto_published(p, public, 3, torch.full_like(p[:, :1], 0.2)),
+    ],
+)
+def test_rows_do_not_see_each_other(project):
     log_p, log_public = laws(7, 200)
-    whole = onto_max_divergence(log_p, log_public, 0.4)
+    whole = project(log_p, log_public)
     for row in range(7):
-        alone = onto_max_divergence(log_p[row : row + 1], log_public[row : row + 1], 0.4)
+        alone = project(log_p[row : row + 1], log_public[row : row + 1])
         assert torch.allclose(alone[0], whole[row], rtol=1e-8)
