@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 SLACK = 1e-9  # relative, for what rounding adds to a sum over a vocabulary
+ROUNDING = 1e-12  # and to the logarithm of a moment, whose terms may be 700 nats apart
 POINTS, ROUNDS = 64, 10  # of a search of [0, 1], which then has no bits left
 STEPS, LATE = 120, 12  # of a secant, and after which of them it is slow
 
@@ -38,7 +39,7 @@ def onto_max_divergence(log_p: Tensor, log_public: Tensor, bound: float) -> Tens
 
     first = torch.zeros_like(below)
     second = (first - excess(first)).clamp(below, above)
-    found = excess(_zero(excess, first, second, below, above, SLACK / 10))
+    found = excess(_zero(excess, first, second, below, above, SLACK / 10)[0])
     return torch.where(found.abs() <= SLACK / 10, q / (1 + found), public)
 
 
@@ -49,7 +50,7 @@ def onto_renyi(log_p: Tensor, log_public: Tensor, order: int, cap: float, bound:
     vocabulary a moment, and a search over numbers.
     """
     moments = _log_moments(log_p, log_public, order)
-    limit = (order - 1) * bound * (1 - SLACK)
+    limit = (order - 1) * bound * (1 - SLACK) - ROUNDING
     most = torch.full_like(moments[:, :1], -math.expm1(-cap))
     return _largest(lambda weight: _log_polynomial(moments, weight, order) <= limit, most)
 
@@ -60,22 +61,21 @@ def onto_published(log_p: Tensor, log_public: Tensor, order: int, bound: Tensor)
     moments = _log_moments(log_p, log_public, order)
     limit = (order - 1) * bound
     most = _largest(lambda weight: _log_polynomial(moments, weight, order) <= limit, torch.ones_like(bound))
-    public, gain = log_public.exp(), (log_p - log_public).clamp_(max=600).expm1_()
-    part = torch.empty_like(gain)
+    public, ratio = log_public.exp(), (log_p - log_public).clamp_(max=600).exp_()
+    part = torch.empty_like(ratio)
 
     def excess(weight: Tensor) -> Tensor:  # a convex function: a secant comes from below
-        torch.mul(gain, weight, out=part).add_(1).reciprocal_().pow_(order - 1).mul_(public)
+        torch.mul(ratio, weight, out=part).add_(1 - weight).reciprocal_().pow_(order - 1).mul_(public)
         return part.sum(dim=-1, keepdim=True).log() - limit * (1 - SLACK)
 
     zero = torch.zeros_like(most)
-    found = _zero(excess, zero, most, zero, most, limit * SLACK)
-    return torch.where(excess(found) <= limit * SLACK, found, zero)
+    found, below = _zero(excess, zero, most, zero, most, limit * SLACK)
+    return torch.where(excess(found) <= limit * SLACK, found, below)  # near 1 a step of a float64 may be too large
 
 
 def mixed(log_p: Tensor, log_public: Tensor, weight: Tensor) -> Tensor:
     """(m, V) probabilities weight p + (1 - weight) p_0."""
-    public = log_public.exp()
-    return public + weight * (log_p.exp() - public)
+    return log_p.exp().mul_(weight).add_(log_public.exp().mul_(1 - weight))
 
 
 def _log_moments(log_p: Tensor, log_public: Tensor, order: int) -> Tensor:
@@ -116,8 +116,11 @@ def _largest(feasible, most: Tensor) -> Tensor:
     return low
 
 
-def _zero(rising, first: Tensor, second: Tensor, low: Tensor, high: Tensor, tolerance: float | Tensor) -> Tensor:
-    """(m, 1): where `rising`, which is zero once in [low, high], is within `tolerance` of it, each row for itself.
+def _zero(
+    rising, first: Tensor, second: Tensor, low: Tensor, high: Tensor, tolerance: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """(m, 1) where `rising`, which is zero once in [low, high], is within `tolerance` of it, each row for itself; and
+    (m, 1) the last points that were found to lie below.
 
     By the secant through the last two points, first of all `first` and `second`, where that stays inside what is known,
     else by halving it; late steps halve it every second time. A row that is found stays where it is.
@@ -137,4 +140,4 @@ def _zero(rising, first: Tensor, second: Tensor, low: Tensor, high: Tensor, tole
         if step > LATE and step % 2:
             inside = torch.zeros_like(inside)
         before, past, at = at, value, torch.where(done, at, torch.where(inside, secant, (low + high) / 2))
-    return at
+    return at, low

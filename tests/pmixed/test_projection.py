@@ -112,6 +112,39 @@ def test_the_published_projection_is_feasible_both_ways_and_largest():
     assert 0 < float(onto_published(certain, half, 3, torch.tensor([[0.1]], dtype=torch.float64))) < 1
 
 
+@pytest.mark.parametrize("bound", [1e-3, 0.3, 37.0])
+def test_the_published_projection_of_rare_tokens(bound):
+    """A shard that all but excludes a token of public probability x: the bound is kept, in extended precision, and the
+    weight is no less than what is known to be feasible, as q >= (1 - w) p_0."""
+    log_x = np.log(10.0) * np.array([-0.3, -3, -8, -14, -15, -16, -17, -18, -19, -20, -27, -30, -32, -45, -60])
+    log_public = torch.tensor(np.stack([np.log1p(-np.exp(log_x)), log_x], axis=1))
+    log_p = torch.tensor([[0.0, -700.0]], dtype=torch.float64).expand(len(log_x), -1)
+    weight = onto_published(log_p, log_public, 3, torch.full((len(log_x), 1), bound, dtype=torch.float64))
+    most = projection._largest(
+        lambda w: projection._log_polynomial(projection._log_moments(log_p, log_public, 3), w, 3) <= 2 * bound,
+        torch.ones_like(weight),
+    )
+    assert (weight >= torch.minimum(most, torch.full_like(most, -math.expm1(-bound))) * (1 - 1e-6)).all()
+    q, public = mixed(log_p, log_public, weight).numpy().astype(np.longdouble), np.exp(log_public.numpy(), dtype="g")
+    for a, b in ((q, public), (public, q)):
+        assert (np.log((a**3 * b**-2).sum(axis=1)) / 2 <= bound * (1 + 1e-8) + 1e-14).all()
+
+
+def test_a_tiny_bound_beside_a_token_that_is_nearly_impossible():
+    """What the logarithms of the moments lose to a ratio of 690 nats stays within the bound."""
+    draw = np.random.default_rng(0)
+    rows, bound = 100, 1e-7
+    public = draw.dirichlet(np.ones(5), rows)
+    own = public * (1 + 3 * math.sqrt(bound) * draw.choice([-1, 1], (rows, 5)))
+    rare = (-700 + (700 - draw.uniform(1, 60, rows)) / 2)[:, None]
+    log_public = torch.tensor(np.concatenate([np.log(public), np.full((rows, 1), -700.0)], axis=1)).log_softmax(-1)
+    log_p = torch.tensor(np.concatenate([np.log(own / own.sum(1, keepdims=True)), rare], axis=1)).log_softmax(-1)
+    weight = onto_renyi(log_p.clamp(min=-700), log_public.clamp(min=-700), 2, 3.0, bound)
+    p, p0 = (np.exp(x.clamp(min=-700).numpy(), dtype="g") for x in (log_p, log_public))
+    chi = ((weight.numpy().astype("g") * (p - p0)) ** 2 / p0).sum(axis=1)  # exp(D_2) - 1
+    assert (np.log1p(chi) <= bound * (1 + 1e-8)).all() and (np.log1p(chi) > bound * 0.99).sum() > 30
+
+
 @pytest.mark.parametrize(
     "project",
     [
