@@ -11,6 +11,7 @@ import argparse
 import time
 
 import numpy as np
+from figures import record
 
 from dpsda.evaluation import copies, metrics
 from dpsda.evaluation.diversity import distinct, self_similarity
@@ -112,6 +113,7 @@ def main() -> None:
     print(f"| metric.py: {parts} | {table:.1f} | |")
     print(f"| the same, the real side once a set | {uncached:.1f} | {uncached / table:.1f}x |")
     print(f"| from scratch by packages | {scratch:.1f} | {scratch / table:.1f}x |")
+    record(f"metrics of {args.sets} sets", table, scratch, "s", "packages, set by set")
     print("\nlargest difference of a metric, relative (MAUVE, KL and TV differ by the random clusters):")
     for name in metrics.NAMES:
         pairs = [(row.values[name][0], other[name]) for row, other in zip(ours, theirs, strict=True) if name in other]

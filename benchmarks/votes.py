@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from figures import record
 from neighbors import faiss_search, vectors
 
 from dpsda.augpe.voting import vote
@@ -84,6 +85,7 @@ def main() -> None:
         end = time.perf_counter()
         assert (own[found] == votes[rows]).all()
         differ = int((found != theirs).sum())
+        record("votes of one label, from a file", middle - start, end - middle, "s", "faiss IndexFlat, in memory")
         print(
             f"one label, {len(rows):,} against {len(own):,}: {middle - start:.1f} s, faiss {end - middle:.1f} s: "
             f"{(end - middle) / (middle - start):.2f}x; {differ} answers differ"
