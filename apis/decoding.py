@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, Cache, DynamicCache, PreTrainedModel
@@ -47,12 +48,14 @@ AttentionInterface.register(ATTENTION, attend)
 
 @dataclass(frozen=True)
 class Request:
-    """`ids` are the prompt's tokens, of which the first `shared` are also those of the other requests of `group`."""
+    """`ids` are the prompt's tokens, of which the first `shared` are also those of the other requests of `group`; an
+    answer has at most `cap` tokens, and its draws come from the stream of randomness `draws`."""
 
     ids: Sequence[int]
     cap: int
     group: int = -1
     shared: int = 0
+    draws: tuple[int, ...] = (0,)
 
 
 class SlotCache(Cache):
@@ -99,10 +102,10 @@ class SlotCache(Cache):
 
 
 class Sampler:
-    """Draws one token per row from logits; holds which tokens a row has seen where repetition is penalised."""
+    """Draws one token per row from its logits and its own random number."""
 
-    def __init__(self, generator, *, temperature, top_k, top_p, repetition_penalty, do_sample):
-        self.generator, self.temperature, self.top_k, self.top_p = generator, temperature, top_k, top_p
+    def __init__(self, *, temperature, top_k, top_p, repetition_penalty, do_sample):
+        self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         self.penalty, self.do_sample = repetition_penalty, do_sample
 
     def distribution(self, logits: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -122,13 +125,14 @@ class Sampler:
             probabilities = probabilities.masked_fill(before >= self.top_p, 0)
         return probabilities, ids
 
-    def __call__(self, logits: Tensor, seen: Tensor | None) -> Tensor:  # (B, V) -> (B,)
+    def __call__(self, logits: Tensor, seen: Tensor | None, uniform: Tensor) -> Tensor:  # (B, V), .., (B,) -> (B,)
+        """Tokens by the inverse of the cumulative distribution at `uniform`, which is in [0, 1)."""
         probabilities, ids = self.distribution(logits, seen)
         if not self.do_sample:
             return ids[:, 0]
-        # the first of k exponential clocks to ring, at rates p, is token i with probability p_i
-        clocks = torch.empty_like(probabilities).exponential_(generator=self.generator)
-        return ids.gather(1, (probabilities / clocks).argmax(-1, keepdim=True))[:, 0]
+        reached = probabilities.cumsum(-1, dtype=torch.float64)
+        goal = (1 - uniform[:, None]) * reached[:, -1:]  # above 0: no token of probability 0 is the first to reach it
+        return ids.gather(1, (reached < goal).sum(-1, keepdim=True))[:, 0]
 
 
 def causal_mask(length: int, past: int, like: Tensor) -> Tensor:
@@ -140,6 +144,16 @@ def causal_mask(length: int, past: int, like: Tensor) -> Tensor:
 def align(width: int) -> int:
     """`width` rounded up to a multiple of `ALIGN`."""
     return -(-width // ALIGN) * ALIGN
+
+
+def _uniform(requests: Sequence[Request], width: int) -> Tensor:
+    """(len(requests), width) numbers in [0, 1), each request's own at the positions that its tokens are drawn at: they
+    do not depend on what else is decoded, nor on when."""
+    out = np.zeros((len(requests), width), dtype=np.float32)
+    for row, request in zip(out, requests, strict=True):
+        first = len(request.ids) - 1
+        row[first : first + request.cap] = np.random.default_rng(request.draws).random(request.cap, dtype=np.float32)
+    return torch.from_numpy(out)
 
 
 class Decoder:
@@ -179,6 +193,7 @@ class Decoder:
         slots = SlotCache(batch, align(max(len(r.ids) + r.cap for r in requests)))
         tokens = torch.zeros(batch, dtype=torch.long, device=device)  # the token each slot reads next
         positions = torch.zeros(batch, dtype=torch.long, device=device)  # and where
+        uniform = torch.zeros(batch, slots.width, device=device)  # what decides the token after each position
         seen = None
         if self.sampler.penalty != 1:
             vocabulary = self.model.get_output_embeddings().out_features
@@ -198,6 +213,7 @@ class Decoder:
             slots.admit(where, self.read([requests[i].ids[first.shared : -1] for i in new], past))
             tokens[where] = torch.tensor([requests[i].ids[-1] for i in new], device=device)
             positions[where] = torch.tensor([len(requests[i].ids) - 1 for i in new], device=device)
+            uniform[where] = _uniform([requests[i] for i in new], slots.width).to(device)
             if seen is not None:
                 seen[where] = False
                 for slot, i in zip(where.tolist(), new, strict=True):
@@ -226,7 +242,8 @@ class Decoder:
                 past_key_values=slots,
                 use_cache=True,
             ).logits[:, -1]
-            tokens[:n] = self.sampler(logits, None if seen is None else seen[:n])
+            drawn = uniform[:n].gather(1, positions[:n, None])[:, 0]
+            tokens[:n] = self.sampler(logits, None if seen is None else seen[:n], drawn)
             positions[:n] += 1
             if seen is not None:
                 seen[:n].scatter_(1, tokens[:n, None], True)
@@ -245,8 +262,9 @@ class Decoder:
             if holes:
                 source, target = torch.tensor(movers, device=device), torch.tensor(holes, device=device)
                 slots.move(source, target, width)
-                for state in (tokens, positions) if seen is None else (tokens, positions, seen):
-                    state[target] = state[source]
+                for state in (tokens, positions, uniform, seen):
+                    if state is not None:
+                        state[target] = state[source]
                 for hole, slot in zip(holes, movers, strict=True):
                     active[hole] = active[slot]
             del active[len(stay) :]

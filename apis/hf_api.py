@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -66,23 +67,31 @@ class HFAPI(TextAPI):
     def generate(
         self, prompts: Sequence[Prompt], seed: int, on_answer: OnAnswer = lambda number, answer: None
     ) -> list[str | None]:
-        if not prompts:
-            return []
-        requests = self.requests(prompts)
         answers: list[str | None] = [None for _ in prompts]
-        generator = torch.Generator(self.device).manual_seed(seed)
-        decoder = Decoder(self.model, self.stops, Sampler(generator, **self.sampling))
         start, before = time.perf_counter(), self.tokens_generated
-        with tqdm(total=len(prompts), unit="text", desc="generate", disable=not self.progress) as bar:
-            for i, answer in decoder.run(requests, self.batch_size or self.fit(requests)):
-                answers[i] = self.tokenizer.decode(answer, skip_special_tokens=True)
-                on_answer(i, answers[i])
-                self.tokens_generated += min(len(answer) + 1, requests[i].cap)
+        with tqdm(total=len(prompts), unit="text", desc="generate", disable=not (self.progress and prompts)) as bar:
+            for i, answer in self.stream(prompts, [(seed, number) for number in range(len(prompts))]):
+                answers[i] = answer
+                on_answer(i, answer)
                 bar.set_postfix_str(
                     f"{(self.tokens_generated - before) / (time.perf_counter() - start):.0f} tokens/s", refresh=False
                 )
                 bar.update()
         return answers
+
+    def stream(self, prompts: Sequence[Prompt], draws: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, str]]:
+        """The place of a prompt and its answer, in the order in which the answers are complete.
+
+        `draws` are the seeds of each prompt's own randomness: but for the rounding of the model's arithmetic, an answer
+        depends on its prompt and its seeds, and neither on the other prompts nor on the size of the batch.
+        """
+        if not prompts:
+            return
+        requests = [replace(r, draws=own) for r, own in zip(self.requests(prompts), draws, strict=True)]
+        decoder = Decoder(self.model, self.stops, Sampler(**self.sampling))
+        for i, answer in decoder.run(requests, self.batch_size or self.fit(requests)):
+            self.tokens_generated += min(len(answer) + 1, requests[i].cap)
+            yield i, self.tokenizer.decode(answer, skip_special_tokens=True)
 
     def requests(self, prompts: Sequence[Prompt]) -> list[Request]:
         """Tokens of every prompt, and how many of them it shares with all prompts of the same system and shots."""

@@ -174,6 +174,28 @@ def test_seeds_and_duplicates(llama):
     assert len(set(first)) > 10  # one prompt asked twenty times gives independent samples
 
 
+def test_a_sampled_answer_is_a_matter_of_its_prompt_and_its_seeds(folder):
+    api, prompts = engine(folder, temperature=1.5, top_p=1.0, batch_size=8), mixed(40)
+    whole = api.generate(prompts, seed=5)
+    for size in (1, 7, 40):
+        other, answers = engine(folder, temperature=1.5, top_p=1.0, batch_size=size), {}
+        for part in (range(0, 40, 3), range(1, 40, 3), range(38, 0, -3)):
+            for place, answer in other.stream([prompts[i] for i in part], [(5, i) for i in part]):
+                answers[part[place]] = answer
+        assert [answers[i] for i in range(40)] == whole
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.6])
+def test_the_least_and_the_greatest_random_number_draw_a_token_that_may_be_drawn(top_p):
+    torch.manual_seed(0)
+    logits = torch.randn(200, 60) * 4
+    sampler = Sampler(temperature=1.0, top_k=50, top_p=top_p, repetition_penalty=1.0, do_sample=True)
+    probabilities, ids = sampler.distribution(logits, None)
+    last = (probabilities > 0).sum(-1, keepdim=True) - 1
+    assert torch.equal(sampler(logits, None, torch.zeros(200)), ids.gather(1, last)[:, 0])
+    assert torch.equal(sampler(logits, None, torch.full((200,), 1 - 2.0**-24)), ids[:, 0])
+
+
 def test_edges(llama):
     api = engine(llama)
     assert api.generate([], seed=0) == []
@@ -218,7 +240,7 @@ def test_distribution_is_that_of_transformers(top_k, top_p, penalty):
     wanted = TopPLogitsWarper(top_p)(ids, scores).softmax(-1)
     options = {"temperature": 1.2, "top_k": top_k, "top_p": top_p, "repetition_penalty": penalty, "do_sample": True}
     seen = torch.zeros(16, 300, dtype=torch.bool).scatter_(1, ids, True)
-    probabilities, tokens = Sampler(None, **options).distribution(logits, seen if penalty != 1 else None)
+    probabilities, tokens = Sampler(**options).distribution(logits, seen if penalty != 1 else None)
     probabilities = probabilities / probabilities.sum(-1, keepdim=True)
     torch.testing.assert_close(torch.zeros(16, 300).scatter_(1, tokens, probabilities), wanted)
 
@@ -229,11 +251,10 @@ def test_draws_follow_the_distribution():
     """
     torch.manual_seed(0)
     logits, draws = torch.randn(1, 60), 50_000
-    sampler = Sampler(
-        torch.Generator().manual_seed(1), temperature=1.2, top_k=50, top_p=1.0, repetition_penalty=1.0, do_sample=True
-    )
+    sampler = Sampler(temperature=1.2, top_k=50, top_p=1.0, repetition_penalty=1.0, do_sample=True)
     probabilities, ids = sampler.distribution(logits, None)
-    counts = sampler(logits.expand(draws, -1), None).bincount(minlength=60)
+    uniform = torch.rand(draws, generator=torch.Generator().manual_seed(1))
+    counts = sampler(logits.expand(draws, -1), None, uniform).bincount(minlength=60)
     assert counts.sum() == counts[ids[0]].sum() == draws
     expected = probabilities[0] * draws
     statistic, freedom = float(((counts[ids[0]] - expected) ** 2 / expected).sum()), 49
