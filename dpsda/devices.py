@@ -40,20 +40,25 @@ def multiplies_bfloat16(device: str) -> bool:
     cpu = torch.cpu.get_capabilities()
     if device != "cpu" or not (cpu.get("avx512_bf16") or cpu.get("amx_bf16")):
         return False
-    return bool(cpu.get("amx_bf16")) or MARGIN * _seconds(torch.bfloat16) < _seconds(torch.float32)
+    if cpu.get("amx_bf16"):
+        return True
+    low, high = _seconds(torch.bfloat16, torch.float32)
+    return MARGIN * low < high
 
 
-def _seconds(dtype: torch.dtype) -> float:
-    """The least time of a matrix product of the size of a model's, of some."""
+def _seconds(*dtypes: torch.dtype) -> list[float]:
+    """The least time of a matrix product of the size of a model's in each format, of some that take turns: whatever
+    else the machine does slows all of them."""
     import torch
 
-    a, b = torch.ones(256, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
-    times = []
+    factors = [(torch.ones(256, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)) for dtype in dtypes]
+    times: list[list[float]] = [[] for _ in dtypes]
     for _ in range(8):
-        start = time.perf_counter()
-        torch.nn.functional.linear(a, b)
-        times.append(time.perf_counter() - start)
-    return min(times)
+        for (a, b), own in zip(factors, times, strict=True):
+            start = time.perf_counter()
+            torch.nn.functional.linear(a, b)
+            own.append(time.perf_counter() - start)
+    return [min(own) for own in times]
 
 
 def is_bfloat16(dtype: str, device: str) -> bool:
