@@ -13,6 +13,7 @@ larger --num_samples, which costs no privacy, its texts.
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 from dpsda.arg_utils import parse, run
 from dpsda.errors import InputError
 from dpsda.finetune.options import SamplingOptions, TrainingOptions, TuningOptions
-from dpsda.options import DataOptions, PrivacyOptions, RunOptions
+from dpsda.options import DataOptions, EngineOptions, PrivacyOptions, RunOptions
 
 if TYPE_CHECKING:
     from apis.api import TextAPI
@@ -29,7 +30,7 @@ NO_COUNTS = {
     "classifier": "no label is counted; they are learnt as part of their records",
     "generator": "no private label is read",
 }
-GROUPS = (DataOptions, PrivacyOptions, TuningOptions, TrainingOptions, SamplingOptions, RunOptions)
+GROUPS = (DataOptions, PrivacyOptions, TuningOptions, TrainingOptions, SamplingOptions, EngineOptions, RunOptions)
 
 
 def main() -> None:
@@ -49,6 +50,7 @@ def finetune(
     tuning: TuningOptions,
     training: TrainingOptions,
     sampling: SamplingOptions,
+    engine: EngineOptions,
     run: RunOptions,
 ) -> None:
     """One run of fine-tuning in folder `root`, from its options to its release or its test."""
@@ -102,7 +104,7 @@ def finetune(
             shards = route.shards(sampling, public_counts=privacy.label_counts == "public")
             about["samples"] = f"{sampling.num_samples:,} drawn, temperature {sampling.temperature:g}"
             if not release.is_published(folder, ledger, about):
-                route.sample(shards, lambda model: _writer(model, tuning, sampling))
+                route.sample(shards, lambda model: _writer(model, tuning, sampling, engine))
             texts = shards.frames()
         if release.is_published(folder, ledger, about):
             more = "" if texts is None else ", a larger --num_samples its texts"
@@ -112,10 +114,11 @@ def finetune(
         print(f"{facts['statement']}\nrelease: {folder.release}")
 
 
-def _writer(model: Path, tuning: TuningOptions, sampling: SamplingOptions) -> TextAPI:
+def _writer(model: Path, tuning: TuningOptions, sampling: SamplingOptions, engine: EngineOptions) -> TextAPI:
     from apis.hf_api import HFAPI
 
-    return HFAPI(
+    load = functools.partial(
+        HFAPI,
         str(model),
         device=tuning.device,
         dtype=tuning.dtype,
@@ -124,6 +127,11 @@ def _writer(model: Path, tuning: TuningOptions, sampling: SamplingOptions) -> Te
         top_p=sampling.top_p,
         batch_size=sampling.sampling_batch_size,
     )
+    if engine.engine == "serial":
+        return load()
+    from dpsda import cluster
+
+    return cluster.writer(engine, load)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     python main.py --config data/rotten_tomatoes/quickstart.yaml
     python main.py --dataset my_data --epsilon 4 --result_folder runs/mine --model_type embedded:smollm2-135m-instruct
     python main.py --dataset my_data --epsilon 4 --result_folder runs/mine --dry_run
+    python main.py --config data/my_data/run.yaml --engine ray --ray_workers 2
     python main.py --config data/yelp/gpt-3.5-turbo.yaml --api_base http://localhost:8000/v1 --model_type my-model
 
 The same command continues a run that was stopped; a larger --epochs or --epsilon extends one that is complete.
@@ -10,22 +11,44 @@ The same command continues a run that was stopped; a larger --epochs or --epsilo
 
 from __future__ import annotations
 
+import functools
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpsda.arg_utils import parse, run
 from dpsda.augpe.options import AugPEOptions
-from dpsda.options import DataOptions, EmbeddingOptions, ModelOptions, PrivacyOptions, RemoteOptions, RunOptions
+from dpsda.options import (
+    DataOptions,
+    EmbeddingOptions,
+    EngineOptions,
+    ModelOptions,
+    PrivacyOptions,
+    RemoteOptions,
+    RunOptions,
+)
 
 if TYPE_CHECKING:
     from apis.api import TextAPI
+    from apis.hf_api import HFAPI
     from apis.prompting import PromptBook
+    from dpsda.augpe.voting import Voters
+    from dpsda.data import PrivateCorpus
     from dpsda.embedding import Embeds
     from dpsda.runs import RunFolder
 
-GROUPS = (DataOptions, PrivacyOptions, AugPEOptions, ModelOptions, RemoteOptions, EmbeddingOptions, RunOptions)
+GROUPS = (
+    DataOptions,
+    PrivacyOptions,
+    AugPEOptions,
+    ModelOptions,
+    RemoteOptions,
+    EmbeddingOptions,
+    EngineOptions,
+    RunOptions,
+)
 
 
 def main() -> None:
@@ -46,6 +69,7 @@ def generate(
     model: ModelOptions,
     remote: RemoteOptions,
     embedding: EmbeddingOptions,
+    engine: EngineOptions,
     run: RunOptions,
 ) -> None:
     """One run of Aug-PE in folder `root`, from its options to its release."""
@@ -53,6 +77,7 @@ def generate(
     from dpsda import release, start, summary
     from dpsda.augpe.evolution import Evolution
     from dpsda.augpe.planning import describe_plan, plan
+    from dpsda.augpe.voting import Records
     from dpsda.data import DatasetSpec, load
     from dpsda.dry_run import EchoAPI, HashEncoder, stand_in
     from dpsda.tracking import tracker
@@ -65,7 +90,7 @@ def generate(
         corpus = stand_in(corpus, privacy.privacy_unit, public_label_counts=privacy.label_counts == "public")
     book.check(evolution.variation_type, [dict(zip(spec.label_columns, cell, strict=True)) for cell in spec.cells])
     with start.open_run(root, corpus, privacy) as (folder, ledger):
-        config, free = start.configuration(spec, data, privacy, evolution, model, remote, embedding, run)
+        config, free = start.configuration(spec, data, privacy, evolution, model, remote, embedding, engine, run)
         noise = plan(folder, ledger, privacy, evolution, config, free, labelled=bool(spec.labels))
         about = {
             "method": "Aug-PE (Xie et al. 2024)",
@@ -80,11 +105,16 @@ def generate(
             print(f"{root}: this run is complete; a larger --epochs or --epsilon extends it")
         else:
             print(describe_plan(ledger, privacy, evolution, noise, labelled=bool(spec.labels)))
-            api, encoder = (EchoAPI(), HashEncoder()) if run.dry_run else _models(model, remote, embedding, folder)
+            if engine.engine == "ray" and not run.dry_run:
+                api, encoder, voters = _on_ray(data, corpus, model, remote, embedding, engine, folder)
+            else:
+                api, encoder = (EchoAPI(), HashEncoder()) if run.dry_run else _models(model, remote, embedding, folder)
+                voters = Records(corpus.texts, corpus.cells, encoder)
             distances = summary.Distances(measured, reference, public, encoder, folder.protected)
             with tracker(folder, ledger, run, distances, privacy, evolution, model, embedding) as observe:
                 texts = Evolution(
                     corpus=corpus,
+                    voters=voters,
                     options=evolution,
                     public_label_counts=privacy.label_counts == "public",
                     noise_multiplier=noise,
@@ -123,14 +153,33 @@ def _models(
 ) -> tuple[TextAPI, Embeds]:
     from dpsda.embedding import Encoder
 
-    api = _remote(model, remote, folder) if model.api == "AzureGPT" else _local(model)  # first: it may lack a key
+    api = _remote(model, remote, folder) if model.api == "AzureGPT" else _local(model)()  # first: it may lack a key
     return api, Encoder(embedding.feature_extractor, device=model.device)
 
 
-def _local(model: ModelOptions) -> TextAPI:
+def _on_ray(
+    data: DataOptions,
+    corpus: PrivateCorpus,
+    model: ModelOptions,
+    remote: RemoteOptions,
+    embedding: EmbeddingOptions,
+    engine: EngineOptions,
+    folder: RunFolder,
+) -> tuple[TextAPI, Embeds, Voters]:
+    from dpsda import cluster
+
+    served = _remote(model, remote, folder) if model.api == "AzureGPT" else None
+    workers = cluster.start(engine, data, corpus, embedding, model.device, None if served else _local(model))
+    print(workers)
+    return served or cluster.RayAPI(workers), cluster.RayEncoder(workers), cluster.RayVoters(workers, folder.private)
+
+
+def _local(model: ModelOptions) -> Callable[[], HFAPI]:
+    """What loads the model, here or in another process."""
     from apis.hf_api import HFAPI
 
-    return HFAPI(
+    return functools.partial(
+        HFAPI,
         model.model_type,
         device=model.device,
         dtype=model.dtype,

@@ -87,10 +87,14 @@ class Encoder:
             raise ValueError("an encoder without a cache has nowhere to put them")
         return self._store(cache, _keys(texts, cache.secret), texts, private, desc)
 
+    def missing(self, texts: Sequence[str], *, private: bool) -> np.ndarray:
+        """The numbers of the distinct texts whose vectors are not on disk, ascending."""
+        cache = self._cache(private)
+        return np.arange(len(texts)) if cache is None else _missing(cache, _keys(texts, cache.secret))
+
     def _store(self, cache: _Cache, keys: np.ndarray, texts: Sequence[str], private: bool, desc: str) -> int:
         """Embed the texts whose keys the cache does not know, each once, in their order."""
-        first = np.sort(np.unique(keys, return_index=True)[1])
-        missing = first[~cache.knows(keys[first])]
+        missing = _missing(cache, keys)
         for group, vectors in self._groups(texts, missing, private, desc):
             cache.add(keys[group], vectors)
         return len(missing)
@@ -287,6 +291,12 @@ class _Cache:
             sink.flush()
             os.fsync(sink.fileno())
         return temporary
+
+
+def _missing(cache: _Cache, keys: np.ndarray) -> np.ndarray:
+    """The first number of every distinct key that the cache does not know, ascending."""
+    first = np.sort(np.unique(keys, return_index=True)[1])
+    return first[~cache.knows(keys[first])]
 
 
 def _load(name: str, device: str, dtype: str):

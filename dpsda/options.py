@@ -161,6 +161,30 @@ class EmbeddingOptions:
 
 
 @dataclass(frozen=True)
+class EngineOptions:
+    """Scale (docs/scale.md)."""
+
+    engine: str = option(
+        "serial",
+        "serial: everything in this process; ray: generation, embedding and votes on the workers of a Ray cluster",
+        choices=("serial", "ray"),
+        free=True,
+    )
+    ray_address: str | None = option(
+        None, "a running cluster, such as auto or HOST:6379; default: one that is started on this machine", free=True
+    )
+    ray_workers: int | None = option(
+        None, "worker processes (ray); default: one a GPU, or without GPUs one a machine", free=True
+    )
+
+    def __post_init__(self) -> None:
+        if self.engine == "serial" and (self.ray_address or self.ray_workers):
+            raise InputError("--ray_address and --ray_workers need --engine ray")
+        if self.ray_workers is not None and self.ray_workers < 1:
+            raise InputError(f"--ray_workers has to be at least 1, not {self.ray_workers}")
+
+
+@dataclass(frozen=True)
 class RunOptions:
     """Run."""
 

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 
 from dpsda.arg_utils import option, parse, run
-from dpsda.options import DataOptions, EmbeddingOptions
+from dpsda.options import DataOptions, EmbeddingOptions, EngineOptions
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,28 @@ class DeviceOptions:
 
 
 def main() -> None:
-    data, embedding, machine = parse(
-        None, "python -m dpsda.precompute", __doc__ or "", DataOptions, EmbeddingOptions, DeviceOptions
+    data, embedding, engine, machine = parse(
+        None, "python -m dpsda.precompute", __doc__ or "", DataOptions, EmbeddingOptions, EngineOptions, DeviceOptions
     )
     from dpsda.data import DatasetSpec, load
     from dpsda.embedding import Encoder
 
     spec = DatasetSpec.read(data.dataset)
-    texts = load(spec, data.split, file=data.train_data_file).texts
-    encoder = Encoder(embedding.feature_extractor, device=machine.device)
-    start = time.monotonic()
-    made = encoder.precompute(texts, private=True, desc=f"{spec.name} {data.split}")
+    corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share)
+    start, desc = time.monotonic(), f"{spec.name} {data.split}"
+    if engine.engine == "ray":
+        from dpsda import cluster
+
+        made = cluster.start(engine, data, corpus, embedding, machine.device).embed_records(desc)
+    else:
+        encoder = Encoder(embedding.feature_extractor, device=machine.device)
+        made = encoder.precompute(corpus.texts, private=True, desc=desc)
     seconds = time.monotonic() - start
     figures = ""
     if machine.log_private:  # the number of distinct texts is private
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        figures = f" ({made:,} of {len(texts):,} texts new, {made / seconds:,.0f} a second, at most {memory:.1f} GiB)"
+        texts, rate = f"{made:,} of {corpus.num_records:,} texts new", f"{made / seconds:,.0f} a second"
+        figures = f" ({texts}, {rate}, at most {memory:.1f} GiB in this process)"
     print(f"{spec.name}, split {data.split}: embedded by {embedding.feature_extractor} in {seconds:,.0f} s{figures}")
 
 

@@ -12,7 +12,15 @@ import pytest
 import main
 from dpsda.augpe.options import AugPEOptions
 from dpsda.dry_run import EchoAPI, HashEncoder
-from dpsda.options import DataOptions, EmbeddingOptions, ModelOptions, PrivacyOptions, RemoteOptions, RunOptions
+from dpsda.options import (
+    DataOptions,
+    EmbeddingOptions,
+    EngineOptions,
+    ModelOptions,
+    PrivacyOptions,
+    RemoteOptions,
+    RunOptions,
+)
 
 SPEC = """
 text: text
@@ -100,7 +108,7 @@ def stand_ins(monkeypatch):
     monkeypatch.setattr(main, "_models", lambda *options: (EchoAPI(), HashEncoder()))
 
 
-def options(dataset: Path, *, data=None, privacy=None, evolution=None, **run):
+def options(dataset: Path, *, data=None, privacy=None, evolution=None, engine=None, **run):
     """Options for `main.generate(root, *options(dataset))`."""
     return (
         DataOptions(str(dataset), reference_split="test", **(data or {})),
@@ -109,5 +117,6 @@ def options(dataset: Path, *, data=None, privacy=None, evolution=None, **run):
         ModelOptions(),
         RemoteOptions(),
         EmbeddingOptions(),
+        EngineOptions(**(engine or {})),
         RunOptions(**{"result_folder": "unused", **run}),
     )

@@ -440,9 +440,7 @@ main.generate(Path({str(root)!r}), *options(Path({str(dataset)!r}), **settings))
     for path in files:
         if "private" not in path.relative_to(tmp_path).parts:
             assert not pattern.search(path.read_bytes()) and b"f" * 32 not in path.read_bytes(), path
-    broken = code.replace(
-        "main.generate", "import dpsda.augpe.voting\ndpsda.augpe.evolution.vote = None\nmain.generate"
-    )
+    broken = code.replace("main.generate", "import dpsda.augpe.voting\ndpsda.augpe.voting.vote = None\nmain.generate")
     done = subprocess.run([sys.executable, "-c", broken.replace(str(root), str(tmp_path / "two"))], capture_output=True)
     assert done.returncode and not pattern.search(done.stdout + done.stderr)  # a traceback quotes no text either
 

@@ -18,7 +18,7 @@ from dpsda.arg_utils import parse
 from dpsda.data import DatasetSpec
 from dpsda.errors import InputError
 from dpsda.evaluation.options import DownstreamOptions, MetricOptions, SubjectOptions
-from dpsda.options import DataOptions, EmbeddingOptions
+from dpsda.options import DataOptions, EmbeddingOptions, EngineOptions
 from dpsda.precompute import DeviceOptions
 
 ROOT = Path(main.__file__).parent
@@ -111,7 +111,7 @@ def test_every_yaml_is_what_its_command_takes():
         "ensemble.yaml": lambda path: parse(["--config", str(path)], "", "", *predict.STEPS["train"]),
         "resample.yaml": lambda path: parse(["--config", str(path)], "", "", *resample.GROUPS),
         "embeddings.yaml": lambda path: parse(
-            ["--config", str(path)], "", "", DataOptions, EmbeddingOptions, DeviceOptions
+            ["--config", str(path)], "", "", DataOptions, EmbeddingOptions, EngineOptions, DeviceOptions
         ),
         **{
             f"{step}.yaml": lambda path, groups=groups: parse(["--config", str(path)], "", "", *groups)

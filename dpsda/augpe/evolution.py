@@ -6,7 +6,6 @@ finished run goes on where `epochs` was raised. Private data enter `_release` al
 
 from __future__ import annotations
 
-import functools
 import io
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from dpsda.augpe import planning
 from dpsda.augpe.options import AugPEOptions
 from dpsda.augpe.population import Population, from_nothing, prompt_lines, variations
 from dpsda.augpe.selection import select
-from dpsda.augpe.voting import vote
+from dpsda.augpe.voting import Voters
 from dpsda.errors import InputError
 from dpsda.privacy.accounting import round_up
 from dpsda.privacy.files import write_atomic
@@ -52,9 +51,11 @@ class Prompts(Protocol):
 
 @dataclass
 class Evolution:
-    """One Aug-PE run over `corpus`. Calling `run` twice is harmless: the second time everything is there."""
+    """One Aug-PE run over `corpus`, whose records vote as `voters`. Calling `run` twice is harmless: the second time
+    everything is there."""
 
     corpus: PrivateCorpus
+    voters: Voters
     options: AugPEOptions
     public_label_counts: bool
     noise_multiplier: float
@@ -122,9 +123,8 @@ class Evolution:
         votes = None
         name, file = planning.votes_name(t), self.folder.relative(self.folder.step(t) / "counts.csv")
         if self.ledger.result(name) is None:
-            public, private = self._lookahead(t, candidates), self._private
             k, metric = self.options.num_nearest_neighbor, self.options.nn_mode
-            votes = vote(private, self.corpus.cells, public, candidates.cells, k, metric)
+            votes = self.voters.vote(self._lookahead(t, candidates), candidates.cells, k, metric)
         return self._release(name, file, votes, len(candidates), frame)
 
     def _release(
@@ -220,11 +220,6 @@ class Evolution:
         )
 
     # small things
-
-    @functools.cached_property
-    def _private(self) -> np.ndarray:
-        """(n, D) the private records, embedded once (Algorithm 1, line 1)."""
-        return self.encoder.embed(self.corpus.texts, private=True, desc="private records")
 
     def _embed(self, texts: list[str]) -> np.ndarray:
         return self.encoder.embed(texts, private=not self.folder.protected, desc="candidates")

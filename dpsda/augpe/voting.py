@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
 import numpy as np
 
 from dpsda.neighbors import nearest
 from dpsda.privacy.mechanism import NO_VOTE
+
+if TYPE_CHECKING:
+    from dpsda.embedding import Embeds
+
+
+class Voters(Protocol):
+    """The private records, wherever they are: (n, k) votes, as `vote` gives them."""
+
+    def vote(self, candidates: np.ndarray, candidate_cells: np.ndarray, k: int, metric: str) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """The private records in this process: n texts, and the label cell of each."""
+
+    texts: Sequence[str]
+    cells: np.ndarray
+    encoder: Embeds
+
+    def vote(self, candidates: np.ndarray, candidate_cells: np.ndarray, k: int, metric: str) -> np.ndarray:
+        return vote(self._vectors, self.cells, candidates, candidate_cells, k, metric)
+
+    @functools.cached_property
+    def _vectors(self) -> np.ndarray:
+        """(n, D), embedded once (Xie et al. 2024, Algorithm 1, line 1)."""
+        return self.encoder.embed(self.texts, private=True, desc="private records")
 
 
 def vote(

@@ -20,7 +20,7 @@ from dpsda.data import DatasetSpec, load
 from dpsda.dry_run import EchoAPI, HashEncoder
 from dpsda.errors import InputError
 from dpsda.finetune.options import SamplingOptions, TrainingOptions, TuningOptions
-from dpsda.options import DataOptions, PrivacyOptions, RunOptions
+from dpsda.options import DataOptions, EngineOptions, PrivacyOptions, RunOptions
 from dpsda.privacy.mechanism import RecordHistogram
 from tests.conftest import options as augpe_options
 from tests.conftest import write_rows
@@ -178,6 +178,7 @@ def test_a_trained_generator_tells_what_it_learned(dataset, tmp_path, llama, eps
         TuningOptions(model_type=llama, full=True, max_length=32, lora_dropout=0.0),
         TrainingOptions(learning_rate=1e-2, batch_size=40, steps=150, warmup_steps=10),
         SamplingOptions(skip_sampling=True),
+        EngineOptions(),
         RunOptions(str(tmp_path / "run")),
     )
     finetune.finetune(tmp_path / "run", *options)

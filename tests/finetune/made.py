@@ -5,11 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from dpsda.finetune.options import SamplingOptions, TrainingOptions, TuningOptions
-from dpsda.options import DataOptions, PrivacyOptions, RunOptions
+from dpsda.options import DataOptions, EngineOptions, PrivacyOptions, RunOptions
 
 
 def options(
-    dataset: Path | str, model: str, *, data=None, privacy=None, tuning=None, training=None, sampling=None, **run
+    dataset: Path | str,
+    model: str,
+    *,
+    data=None,
+    privacy=None,
+    tuning=None,
+    training=None,
+    sampling=None,
+    engine=None,
+    **run,
 ):
     """Options for `finetune.finetune(root, *options(dataset, model))`: 6 steps of 30 of 120 records, 3 checkpoints. The
     noise is large because its accounting is quick."""
@@ -21,5 +30,6 @@ def options(
         TuningOptions(model_type=str(model), device="cpu", **(tuning or {})),
         TrainingOptions(**{**small, **(training or {})}),
         SamplingOptions(**{**drawn, **(sampling or {})}),
+        EngineOptions(**(engine or {})),
         RunOptions(**{"result_folder": "unused", **run}),
     )

@@ -1,0 +1,267 @@
+"""Runs on Ray workers: they give what one process gives, and a killed worker or driver loses nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import gc
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import ray
+
+import main
+from apis.api import Prompt
+from apis.hf_api import HFAPI
+from dpsda import cluster
+from dpsda.augpe.voting import vote
+from dpsda.data import DatasetSpec, load
+from dpsda.embedding import Encoder
+from dpsda.errors import InputError
+from dpsda.options import DataOptions, EmbeddingOptions, EngineOptions
+from dpsda.privacy import certificate
+from dpsda.privacy.ledger import Ledger
+from tests.conftest import options
+from tests.finetune import made
+
+ROOT = Path(main.__file__).parent
+ENGINE = EngineOptions("ray", ray_workers=2)
+ENCODER = EmbeddingOptions()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def started():
+    """A Ray cluster on this machine with places for four workers."""
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_home(tmp_path_factory):
+    """An empty cache of embeddings, with the assets that are there."""
+    from dpsda.assets import home
+
+    assets, folder = home() / "assets", tmp_path_factory.mktemp("home")
+    (folder / "assets").symlink_to(assets)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DPSDA_HOME", str(folder))
+        yield folder
+
+
+def writes(model: str, **settings):
+    return functools.partial(HFAPI, model, device="cpu", dtype="float32", temperature=1.5, progress=False, **settings)
+
+
+def start(dataset, corpus, model=None, **settings):
+    return cluster.start(ENGINE, DataOptions(str(dataset)), corpus, ENCODER, "cpu", model and writes(model, **settings))
+
+
+@pytest.fixture(autouse=True)
+def no_workers_left():
+    yield
+    gc.collect()  # workers end with what holds them
+
+
+@pytest.fixture
+def corpus(dataset):
+    return load(DatasetSpec.read(str(dataset)), "train")
+
+
+def pids() -> list[int]:
+    """The processes of this cluster's workers that have begun to work."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if (folder / "cmdline").read_bytes().startswith(b"ray::Worker"):
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def kill_one(draw: random.Random) -> int:
+    """SIGKILL of one of the workers; how many were killed."""
+    for pid in draw.sample(there := pids(), min(1, len(there))):
+        os.kill(pid, signal.SIGKILL)
+        return 1
+    return 0
+
+
+def test_a_run_is_the_one_of_a_single_process(tmp_path, dataset, llama, capsys, own_home):
+    """Without noise, which has no seed: the same prompts, answers, votes and texts."""
+    done = {}
+    for name, engine in (("serial", {}), ("ray", {"engine": "ray", "ray_workers": 2})):
+        made = list(options(dataset, privacy={"epsilon": float("inf")}, evolution={"epochs": 2}, engine=engine))
+        made[3] = dataclasses.replace(made[3], model_type=llama, device="cpu", dtype="float32", length=12)
+        main.generate(tmp_path / name, *made)
+        done[name] = {
+            p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*.csv") if p.is_file()
+        }
+    assert done["serial"] == done["ray"] and len(done["ray"]) >= 7
+    assert "ray: 2 workers, each with 2 CPU cores" in capsys.readouterr().out
+    assert not list((tmp_path / "ray" / "private" / "votes").iterdir())
+
+
+def test_public_texts_are_embedded_by_the_workers_and_private_ones_are_not(dataset, corpus, monkeypatch):
+    encoder = cluster.RayEncoder(start(dataset, corpus))
+    local, here = Encoder(ENCODER.feature_extractor, device="cpu", dtype=encoder.encoder.dtype, cache=False), []
+    embed = encoder.encoder._embed
+    monkeypatch.setattr(encoder.encoder, "_embed", lambda texts, progress: here.extend(texts) or embed(texts, progress))
+    for private in (False, True):
+        texts = [f"{'private' if private else 'public'} text {i % 90}" for i in range(100)]
+        assert (encoder.embed(texts, private=private) == local.embed(texts, private=private)).all()
+        assert here == (texts[:90] if private else [])
+
+
+def test_what_goes_through_ray_is_public(tmp_path, dataset, corpus, monkeypatch):
+    """Every argument and every result of a vote: no private text, no vector, no vote."""
+    workers, seen = start(dataset, corpus), []
+    workers_map = workers.map
+
+    def watched(method, tasks, *, owned=False):
+        for task in tasks:
+            seen.append(task())
+        for number, item in workers_map(method, tasks, owned=owned):
+            seen.append((item,))
+            yield number, item
+
+    monkeypatch.setattr(workers, "map", watched)
+    voters = cluster.RayVoters(workers, tmp_path)
+    candidates = workers.encoder().embed(["a film", "a book"], private=False)
+    votes = voters.vote(candidates, np.array([0, 0]), 1, "L2")
+    assert votes.shape == (corpus.num_records, 1) and not list((tmp_path / "votes").iterdir())
+    flat = [value for values in seen for value in (values if isinstance(values, tuple) else (values,))]
+    flat = [value for item in flat for value in (item if isinstance(item, tuple) else (item,))]
+    assert {type(value) for value in flat} <= {int, str, type(None), type(Path()), ray.ObjectRef}
+    assert {value for value in flat if isinstance(value, str)} <= {"L2", "float32", "bfloat16"}
+
+
+def test_killed_workers_lose_no_answer_and_ask_for_none_twice(llama):
+    """At two random moments; what comes back is what one process gives."""
+    prompts = [Prompt(f"w{i % 40} w{i % 7}", max_new_tokens=40) for i in range(1000)]
+    alone = writes(llama, batch_size=8)().generate(prompts, 7)
+    api, draw, heard, killed = cluster.writer(ENGINE, writes(llama, batch_size=8)), random.Random(), [], 0
+    moments = sorted(draw.sample(range(1, 900), 2))
+
+    def hear(number, answer):
+        nonlocal killed
+        heard.append((number, answer))
+        if moments and len(heard) >= moments[0]:
+            moments.pop(0)
+            killed += kill_one(draw)
+
+    assert api.generate(prompts, 7, hear) == alone and killed == 2
+    assert sorted(heard) == list(enumerate(alone))
+
+
+def test_a_worker_killed_at_a_vote_is_replaced(tmp_path, dataset, corpus):
+    workers, draw = start(dataset, corpus), random.Random()
+    encoder = workers.encoder()
+    candidates = encoder.embed([f"a film number {i}" for i in range(40)], private=False)
+    cells = np.arange(40) % 3
+    wanted = vote(encoder.embed(corpus.texts, private=True), corpus.cells, candidates, cells, 2, "L2")
+    voters = cluster.RayVoters(workers, tmp_path)
+    assert (voters.vote(candidates, cells, 2, "L2") == wanted).all()
+    for _ in range(2):
+        assert kill_one(draw)
+        assert (voters.vote(candidates, cells, 2, "L2") == wanted).all()
+
+
+def test_a_killed_driver_goes_on(tmp_path, dataset, llama):
+    """Each vote is drawn once, each answer that was there stays, and the certificate holds."""
+    code = f"""
+import sys
+sys.path[:0] = [{str(ROOT)!r}]
+import dataclasses, ray
+from pathlib import Path
+import main
+from tests.conftest import options
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, address="local")
+made = list(options(Path({str(dataset)!r}), evolution={{"epochs": 2}}, engine={{"engine": "ray", "ray_workers": 2}}))
+made[3] = dataclasses.replace(made[3], model_type={llama!r}, device="cpu", dtype="float32", length=12)
+main.generate(Path({str(tmp_path / "run")!r}), *made)
+"""
+    answers, ledger, draw = tmp_path / "run" / "state" / "answers", [], random.Random()
+    for kill in (True, False):
+        before = {path.name: path.read_bytes() for path in answers.glob("*.jsonl")}
+        driver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        if kill:
+            seen = sum(map(len, before.values()))
+            while driver.poll() is None and sum(p.stat().st_size for p in answers.glob("*.jsonl")) == seen:
+                time.sleep(0.02)
+            time.sleep(draw.uniform(0, 2))
+            driver.kill()
+        error = driver.communicate()[1].decode()
+        assert kill or driver.returncode == 0, error[-2000:]
+        after = {path.name: path.read_bytes() for path in answers.glob("*.jsonl")}
+        assert all(after[name].startswith(lines[: lines.rfind(b"\n") + 1]) for name, lines in before.items())
+        lines, ledger = ledger, Ledger(tmp_path / "run", read_only=True).lines
+        assert ledger[: len(lines)] == lines
+    names = [line["name"] for line in ledger if line["type"] == "reserve"]
+    assert names and len(names) == len(set(names))
+    assert certificate.verify(tmp_path / "run")["epsilon"] <= 4
+    assert len(pd.read_csv(tmp_path / "run" / "release" / "synthetic.csv")) == 24
+
+
+def test_samples_of_a_trained_generator_are_the_same(tmp_path, dataset, llama):
+    import finetune
+
+    noise = {"epsilon": float("inf")}
+    one = made.options(dataset, llama, privacy=noise, sampling={"skip_sampling": True})
+    finetune.finetune(tmp_path / "serial", *one)
+    shutil.copytree(tmp_path / "serial", tmp_path / "ray")
+    for name, engine in (("serial", {}), ("ray", {"engine": "ray", "ray_workers": 2})):
+        drawn = made.options(dataset, llama, privacy=noise, sampling={"num_samples": 90}, engine=engine)
+        finetune.finetune(tmp_path / name, *drawn)
+    serial, on_ray = (tmp_path / name / "private" / "release" / "synthetic.csv" for name in ("serial", "ray"))
+    assert serial.read_bytes() == on_ray.read_bytes() and len(pd.read_csv(serial)) > 10
+
+
+def broken(*_, **__):
+    raise InputError("this model is not there")
+
+
+def deadly(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_is_wrong_in_a_worker_is_one_line(monkeypatch, dataset, corpus, tmp_path):
+    one = EngineOptions("ray", ray_workers=1)
+    with pytest.raises(InputError, match=r"^this model is not there$"):
+        cluster.writer(one, broken).generate([Prompt("a")], 0)
+    monkeypatch.setattr(cluster, "TRIES", 2)
+    with pytest.raises(InputError, match="2 Ray workers died one after the other") as caught:
+        cluster.writer(one, deadly).generate([Prompt("a")], 0)
+    assert "\n" not in str(caught.value)
+    other = dataclasses.replace(corpus, cells=corpus.cells[::-1])
+    with pytest.raises(InputError, match="other private records than the driver"):
+        start(dataset, other).embed_records("")
+
+
+def test_options_that_cannot_be(monkeypatch, llama):
+    with pytest.raises(InputError, match="need --engine ray"):
+        EngineOptions(ray_workers=2)
+    with pytest.raises(InputError, match="at least 1"):
+        EngineOptions("ray", ray_workers=0)
+    with pytest.raises(InputError, match="the cluster has fewer CPU cores"):
+        cluster.writer(EngineOptions("ray", ray_workers=5), writes(llama))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"pip install 'dpsda\[ray\]'"):
+        cluster.writer(ENGINE, writes(llama))
+
+
+def test_an_address_where_nothing_answers_is_one_line(tmp_path, dataset):
+    words = f"--dataset {dataset} --epsilon 4 --result_folder {tmp_path / 'run'} --engine ray --ray_address 127.0.0.1:1"
+    command = [sys.executable, str(ROOT / "main.py"), *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 2 and done.stderr.strip().splitlines()[-1].startswith("error: no Ray cluster answers")
