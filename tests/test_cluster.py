@@ -41,7 +41,7 @@ ENCODER = EmbeddingOptions()
 @pytest.fixture(scope="module", autouse=True)
 def started():
     """A Ray cluster on this machine with places for four workers."""
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 
@@ -77,13 +77,18 @@ def corpus(dataset):
     return load(DatasetSpec.read(str(dataset)), "train")
 
 
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def pids() -> list[int]:
     """The processes of this cluster's workers that have begun to work."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if (folder / "cmdline").read_bytes().startswith(b"ray::Worker"):
-                found.append(int(folder.name))
+                pid = int(folder.name)
+                found += [pid] if parent(parent(pid)) == os.getpid() else []  # between them is Ray's own process
         except OSError:
             continue
     return found
@@ -186,7 +191,7 @@ import dataclasses, ray
 from pathlib import Path
 import main
 from tests.conftest import options
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, address="local")
+ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
 made = list(options(Path({str(dataset)!r}), evolution={{"epochs": 2}}, engine={{"engine": "ray", "ray_workers": 2}}))
 made[3] = dataclasses.replace(made[3], model_type={llama!r}, device="cpu", dtype="float32", length=12)
 main.generate(Path({str(tmp_path / "run")!r}), *made)
