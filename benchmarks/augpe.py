@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dpsda.assets import home
+
 CONFIG = "data/rotten_tomatoes/quickstart.yaml"
 ARITHMETIC = ("the generator's layers", "the encoder's layers")
 
@@ -60,10 +62,9 @@ class Clock:
 
 def main() -> None:
     clock = Clock("imports")
-    home = Path(os.environ.get("DPSDA_HOME", Path.home() / ".cache/dpsda"))
     with tempfile.TemporaryDirectory() as scratch:
         for known in ("assets", "models"):
-            (Path(scratch) / known).symlink_to(home / known)
+            (Path(scratch) / known).symlink_to(home() / known)
         os.environ["DPSDA_HOME"] = scratch
         run(clock, Path(scratch) / "run", sys.argv[1:] or ["--config", CONFIG])
     report(clock)
@@ -79,7 +80,7 @@ def run(clock: Clock, folder: Path, options: list[str]) -> None:
     from apis.decoding import Sampler
     from apis.journal import Journal
     from dpsda import data, release, summary
-    from dpsda.augpe import evolution
+    from dpsda.augpe import evolution, voting
     from dpsda.embedding import Encoder
 
     clock.within(hf_api, "load", "models are loaded")
@@ -90,7 +91,7 @@ def run(clock: Clock, folder: Path, options: list[str]) -> None:
     clock.within(Sampler, "__call__", "tokens are drawn")
     clock.within(Encoder, "_tokenise", "texts are tokenised")
     clock.within(Encoder, "embed", "the encoder's batches, vectors kept")
-    clock.within(evolution, "vote", "votes")
+    clock.within(voting, "vote", "votes")
     clock.within(evolution.Evolution, "_release", "noise and the ledger")
     clock.within(evolution, "select", "selection")
     clock.within(summary.Distances, "note", "distances to the reference")

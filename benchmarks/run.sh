@@ -2,7 +2,7 @@
 # Every benchmark in one run, and one table of all of them against what a user would take instead, with the machine and the
 # versions; at last where a whole Aug-PE run spends its time. What each of them prints is in results/benchmarks.
 #
-#   bash benchmarks/run.sh             about two hours on two cores, and 6 GB of disk for votes.py
+#   bash benchmarks/run.sh             hours on two cores, and 6 GB of disk for votes.py
 #   bash benchmarks/run.sh --quick     small sizes: that it runs, not what it finds
 #   bash benchmarks/run.sh pmixed      these alone
 set -euo pipefail
@@ -23,6 +23,7 @@ small() {
     finetuning) echo "--texts 48" ;;
     dp_training) echo "--rounds 1 --rows 16" ;;
     pmixed) echo "--shards 8 --queries 32 --plain 1" ;;
+    cluster) echo "--texts 24" ;;
     augpe) echo "--config data/rotten_tomatoes/quickstart.yaml --epochs 1 --num_seed_samples 24 --private_share 0.05" ;;
     *) return 1 ;;
     esac
@@ -31,7 +32,7 @@ small() {
 quick=
 [ "${1:-}" != --quick ] || { quick=1 && shift; }
 names=("$@")
-[ $# -gt 0 ] || names=(generation embedding neighbors votes loading remote metrics finetuning dp_training pmixed augpe)
+[ $# -gt 0 ] || names=(generation embedding neighbors votes loading remote metrics finetuning dp_training pmixed cluster augpe)
 mkdir -p "$out"
 rm -f "$FIGURES"
 for name in "${names[@]}"; do
