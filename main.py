@@ -169,7 +169,8 @@ def _on_ray(
     from dpsda import cluster
 
     served = _remote(model, remote, folder) if model.api == "AzureGPT" else None
-    workers = cluster.start(engine, data, corpus, embedding, model.device, None if served else _local(model))
+    local = None if served else _local(model)
+    workers = cluster.start(engine, data, corpus, folder.key_file, embedding, model.device, local)
     print(workers)
     return served or cluster.RayAPI(workers), cluster.RayEncoder(workers), cluster.RayVoters(workers, folder.private)
 

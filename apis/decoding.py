@@ -149,10 +149,10 @@ def align(width: int) -> int:
 def _uniform(requests: Sequence[Request], width: int) -> Tensor:
     """(len(requests), width) numbers in [0, 1), each request's own at the positions that its tokens are drawn at: they
     do not depend on what else is decoded, nor on when."""
-    out = np.zeros((len(requests), width), dtype=np.float32)
+    out = np.zeros((len(requests), width))
     for row, request in zip(out, requests, strict=True):
         first = len(request.ids) - 1
-        row[first : first + request.cap] = np.random.default_rng(request.draws).random(request.cap, dtype=np.float32)
+        row[first : first + request.cap] = np.random.default_rng(request.draws).random(request.cap)
     return torch.from_numpy(out)
 
 
@@ -193,7 +193,9 @@ class Decoder:
         slots = SlotCache(batch, align(max(len(r.ids) + r.cap for r in requests)))
         tokens = torch.zeros(batch, dtype=torch.long, device=device)  # the token each slot reads next
         positions = torch.zeros(batch, dtype=torch.long, device=device)  # and where
-        uniform = torch.zeros(batch, slots.width, device=device)  # what decides the token after each position
+        uniform = torch.zeros(
+            batch, slots.width, dtype=torch.float64, device=device
+        )  # what decides the token after each position
         seen = None
         if self.sampler.penalty != 1:
             vocabulary = self.model.get_output_embeddings().out_features

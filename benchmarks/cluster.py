@@ -57,11 +57,17 @@ def results(run: Path) -> dict[str, bytes]:
     return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*.csv"))}
 
 
-def workers() -> list[int]:
+def workers(driver: int) -> list[int]:
+    """The processes of the workers of this driver; between them is Ray's own."""
+
+    def parent(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if (folder / "cmdline").read_bytes().startswith(b"ray::Worker"):
+            worker = (folder / "cmdline").read_bytes().startswith(b"ray::Worker")
+            if worker and parent(parent(int(folder.name))) == driver:
                 found.append(int(folder.name))
     return found
 
@@ -71,7 +77,7 @@ def kill_workers(process: subprocess.Popen, times: int, seconds: float, draw: ra
     killed, began = 0, time.monotonic()
     for moment in sorted(draw.uniform(0.1, 0.9) * seconds for _ in range(times)):
         time.sleep(max(0, began + moment - time.monotonic()))
-        while not (there := workers()) and process.poll() is None:
+        while not (there := workers(process.pid)) and process.poll() is None:
             time.sleep(0.1)
         if there:
             os.kill(draw.choice(there), signal.SIGKILL)

@@ -26,9 +26,9 @@ from dpsda.data import PrivateCorpus
 from dpsda.data.loading import Texts
 from dpsda.neighbors import search
 from dpsda.options import EngineOptions
+from dpsda.runs import secret_key
 
 CHUNK = 20_000  # records made at a time
-KEY = bytes(32)
 
 
 class Peak:
@@ -76,8 +76,11 @@ def made_up(folder: Path, records: int, dim: int) -> np.ndarray:
 class Rows:
     """An encoder whose text is the number of its row in a file."""
 
-    def __init__(self, path: Path, dtype: str = "float32") -> None:
+    def __init__(self, path: Path, dtype: str) -> None:
         self.path, self.dtype = path, dtype
+
+    def probe(self) -> str:
+        return "rows"
 
     def embed(self, texts: list[str], *, private: bool) -> np.ndarray:
         return np.load(self.path, mmap_mode="r")[int(texts[0]) : int(texts[-1]) + 1]
@@ -95,8 +98,9 @@ def made_up_corpus(cells: Path) -> PrivateCorpus:
 def on_ray(workers: int, folder: Path, *election) -> tuple[np.ndarray, float, float, float]:
     """The votes of Ray workers, the seconds of a first vote and of a second one, and the most memory of a worker."""
     load = functools.partial(made_up_corpus, folder / "cells.npy")
-    corpus = load()
-    job = Job(None, functools.partial(Rows, folder / "embeddings.npy"), load, KEY, corpus.fingerprint(KEY))
+    corpus, key = load(), folder / "fingerprint.key"
+    fingerprint = corpus.fingerprint(secret_key(key))
+    job = Job(None, functools.partial(Rows, folder / "embeddings.npy"), load, key, fingerprint)
     voters = RayVoters(Workers(EngineOptions("ray", ray_workers=workers), job, corpus.num_records), folder)
     times = [time.perf_counter()]
     with Peak(of_workers=True) as peak:

@@ -2,19 +2,22 @@
 
 A worker is a process with a language model, an encoder and a range of the private records, each loaded when it is first
 needed; `map` gives the tasks to the workers and starts another one for one that dies. What goes through Ray is public:
-prompts and answers, candidates and their cells, row ranges and counts. Private texts are read by the worker that owns
+prompts and answers, candidates and their cells, row ranges. Private texts are read by the worker that owns
 their range, from the data set's own file; their vectors lie in the private cache of embeddings, and votes in the
-private folder of the run. Noise is drawn on the driver alone, after the votes are there.
+private folder of the run. Noise is drawn on the driver alone, after the votes are there. (A run without noise protects
+nothing: its candidates go through Ray as well.)
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import os
-import secrets
+import pickle
 import socket
+import traceback
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +30,14 @@ from dpsda.assets import home
 from dpsda.embedding import PRIVATE_BAR, Encoder
 from dpsda.errors import InputError, first_line
 from dpsda.privacy.files import appearing
+from dpsda.runs import secret_key
 
 if TYPE_CHECKING:
     from dpsda.data import PrivateCorpus
     from dpsda.options import DataOptions, EmbeddingOptions, EngineOptions
 
 TRIES = 6  # workers that may die at one task before anything comes back of it
+PATIENCE = 600  # seconds to wait for a place in the cluster
 PIECE = 1 << 16  # private texts that a worker embeds between two signs of life
 FEW = 64  # texts that are embedded where they are
 PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME")  # what a worker on another machine takes over from the driver's environment
@@ -46,73 +51,123 @@ class Streams(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker loads when it is asked for it: functions of its own process, which pickle by their names."""
+    """What a worker loads when it is asked for it, by functions that it calls in its own process."""
 
     api: Callable[[], Streams] | None = None
     encoder: Callable[..., Encoder] | None = None
     corpus: Callable[[], PrivateCorpus] | None = None
-    key: bytes = b""  # of the fingerprint
+    key: Path = Path()  # where the key of the fingerprint is
     fingerprint: str = ""  # by which a worker knows that its file holds the driver's records
+
+
+@dataclass(frozen=True)
+class Format:
+    """How the encoder of all workers computes: its number format, and what it makes of some texts."""
+
+    dtype: str
+    probe: str
+
+
+class End:
+    """The last thing of a task that was done to its end: the stream of a worker that dies may just end."""
+
+
+def quiet(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """A method that meets private texts, whose errors quote none of them: others' exceptions may."""
+
+    @functools.wraps(method)
+    def guarded(*args: Any) -> Iterator[Any]:
+        try:
+            yield from method(*args)
+        except (InputError, OSError):
+            raise
+        except Exception as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            raise RuntimeError(f"{type(error).__name__} in {last.filename}, line {last.lineno}") from None
+
+    return guarded
 
 
 class Worker:
     """One process; `begin` and `end` are the private rows that it owns. Its methods yield what the driver waits for."""
 
-    def __init__(self, job: Job, begin: int, end: int, threads: int, folder: str, environment: dict[str, str]) -> None:
-        self.job, self.begin, self.end, self.threads, self.folder = job, begin, end, threads, folder
+    def __init__(
+        self, job: bytes, begin: int, end: int, threads: int, folder: str, environment: dict[str, str]
+    ) -> None:
+        self.begin, self.end, self.threads, self.folder = begin, end, threads, folder
         self.loaded: dict[str, Any] = {}
-        os.environ.update(environment)
+        os.environ.update(environment)  # before the libraries are imported that read it
+        self.job: Job = pickle.loads(job)
 
-    def dtype(self) -> Iterator[str]:
-        """The number format that the encoder has here."""
-        yield self._encoder().dtype
+    def work(self, method: str, *arguments: Any) -> Iterator[Any]:
+        yield from getattr(self, method)(*arguments)
+        yield End()
+
+    def format(self) -> Iterator[Format]:
+        """How the encoder computes here."""
+        encoder = self._encoder(None)
+        yield Format(encoder.dtype, encoder.probe())
 
     def answer(self, prompts: list[Prompt], draws: list[tuple[int, ...]]) -> Iterator[tuple[int, str]]:
         assert self.job.api is not None
         yield from self._part("api", self.job.api).stream(prompts, draws)
 
-    def embed(self, dtype: str, texts: list[str]) -> Iterator[int]:
+    def embed(self, how: Format, texts: list[str]) -> Iterator[int]:
         """Put the vectors of public texts into the cache."""
-        yield self._encoder(dtype).precompute(texts, private=False)
+        yield self._encoder(how).precompute(texts, private=False)
 
-    def embed_records(self, dtype: str, start: int) -> Iterator[tuple[int, int]]:
-        """Put those of the worker's own private records from `start` there; how many are done, and how many texts of
-        them had no vector, each time some are."""
-        encoder, texts = self._encoder(dtype), self._part("corpus", self._corpus).texts
+    @quiet
+    def embed_records(self, how: Format, start: int) -> Iterator[int]:
+        """Put those of the worker's own private records from `start` there; how many are done, each time some are."""
+        encoder, texts = self._encoder(how), self._part("corpus", self._corpus).texts
         for first in range(self.begin + start, self.end, PIECE):
             piece = texts[first : min(first + PIECE, self.end)]
-            yield len(piece), encoder.precompute(piece, private=True)
+            encoder.precompute(piece, private=True)
+            yield len(piece)
 
+    @quiet
     def vote(
-        self, dtype: str, path: Path, candidates: np.ndarray, candidate_cells: np.ndarray, k: int, metric: str
+        self, how: Format, path: Path, candidates: np.ndarray, candidate_cells: np.ndarray, k: int, metric: str
     ) -> Iterator[None]:
         """Write the votes of the worker's own records, (end - begin, k), into a file of the run's private folder."""
         from dpsda.augpe.voting import vote
 
-        vectors, cells = self._part("records", lambda: self._records(dtype))
+        vectors, cells = self._part("records", lambda: self._records(how))
         votes = vote(vectors, cells, candidates, candidate_cells, k, metric)
         with appearing(path) as scratch, open(scratch, "wb") as file:
             np.save(file, votes, allow_pickle=False)
         yield None
 
-    def _encoder(self, dtype: str = "auto") -> Encoder:
-        assert self.job.encoder is not None
-        return self._part("encoder", functools.partial(self.job.encoder, dtype=dtype))
+    def _encoder(self, how: Format | None) -> Encoder:
+        """The encoder; InputError where it computes in another way than the first worker's, as a record's vote would
+        then depend on which worker the record falls to."""
+
+        def load() -> Encoder:
+            assert self.job.encoder is not None
+            encoder = self.job.encoder(dtype=how.dtype if how else "auto")
+            if how and encoder.probe() != how.probe:
+                raise InputError(
+                    "the nodes of this Ray cluster do not give a text the same vector, bit for bit, so a vote could "
+                    "depend on other records: use nodes of one kind"
+                )
+            return encoder
+
+        return self._part("encoder", load)
 
     def _corpus(self) -> PrivateCorpus:
         assert self.job.corpus is not None
         corpus = self.job.corpus()
-        if corpus.fingerprint(self.job.key) != self.job.fingerprint:
+        if corpus.fingerprint(self.job.key.read_bytes()) != self.job.fingerprint:
             raise InputError(
                 "a Ray worker reads other private records than the driver: every node needs the same file under the "
                 "same path"
             )
         return corpus
 
-    def _records(self, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    def _records(self, how: Format) -> tuple[np.ndarray, np.ndarray]:
         """(end - begin, D) vectors of the worker's own records, and their cells; the texts are not kept beside them."""
         corpus, own = self._part("corpus", self._corpus), slice(self.begin, self.end)
-        vectors = self._encoder(dtype).embed(corpus.texts[own], private=True)
+        vectors = self._encoder(how).embed(corpus.texts[own], private=True)
         del self.loaded["corpus"]
         return vectors, corpus.cells[own].copy()
 
@@ -135,36 +190,37 @@ class Workers:
         self.size, self.cpus, self.gpus = _shape(self._ray, options.ray_workers, records if job.corpus else None)
         self._job = job
         self._bounds = np.linspace(0, records, self.size + 1).astype(int).tolist()
-        self._actors = [self._start(number) for number in range(self.size)]
         self.records = records
+        self._actors: dict[int, Any] = {}
+        self._starting: dict[Any, int] = {}  # what comes when a worker is up
+        for number in range(self.size):
+            self._start(number)
 
     def __str__(self) -> str:
-        share = f"{self.gpus:g} GPU and " if self.gpus else ""
+        share = "a GPU and " if self.gpus else ""
         return f"ray: {self.size} workers, each with {share}{self.cpus} CPU cores"
 
     @functools.cached_property
-    def dtype(self) -> str:
-        """The number format of the encoder: what is best where one of the workers is, for all of them."""
-        [(_, dtype)] = self.map("dtype", [tuple])
-        return dtype
+    def format(self) -> Format:
+        """How the encoder computes that fits the workers best: the first of them that answers has chosen."""
+        [(_, how)] = self.map("format", [tuple])
+        return how
 
     def encoder(self) -> Encoder:
         """The encoder in this process: it finds in the cache what the workers put there."""
         assert self._job.encoder is not None
-        return self._job.encoder(dtype=self.dtype)
+        return self._job.encoder(dtype=self.format.dtype)
 
-    def embed_records(self, desc: str) -> int:
-        """Put the vectors of all private records into the private cache; how many were not there yet."""
+    def embed_records(self, desc: str) -> None:
+        """Put the vectors of all private records into the private cache."""
         from tqdm import tqdm
 
-        done, made = [0] * self.size, 0
+        done, how = [0] * self.size, self.format
         with tqdm(total=self.records, desc=desc, bar_format=PRIVATE_BAR, delay=1) as bar:
-            tasks = [lambda number=number: (self.dtype, done[number]) for number in range(self.size)]
-            for number, (some, new) in self.map("embed_records", tasks, owned=True):
+            tasks = [lambda number=number: (how, done[number]) for number in range(self.size)]
+            for number, some in self.map("embed_records", tasks, owned=True):
                 done[number] += some
-                made += new
                 bar.update(some)
-        return made
 
     def share(self, data: Any) -> Any:
         """`data`, which is public, once for every node: an argument for many tasks."""
@@ -179,9 +235,9 @@ class Workers:
         that is to come once. An `owned` task goes to the worker of its number, any other one to one that is free.
         """
         ray = self._ray
-        waiting, idle = deque(range(len(tasks))), set(range(self.size))
+        waiting, idle = deque(range(len(tasks))), set(range(self.size)) - set(self._starting.values())
         running: dict[Any, tuple[int, int]] = {}
-        deaths = dict.fromkeys(waiting, 0)
+        deaths: Counter[int | None] = Counter()  # by task, and of workers that did not come up
         while waiting or running:
             for _ in range(len(waiting)):
                 task = waiting.popleft()
@@ -190,39 +246,68 @@ class Workers:
                     waiting.append(task)
                     continue
                 idle.remove(worker)
-                stream = getattr(self._actors[worker], method).options(num_returns="streaming")
-                running[stream.remote(*tasks[task]())] = worker, task
-            ready, _ = ray.wait(list(running), num_returns=1)
-            for items in ready:
-                worker, task = running[items]
+                stream = self._actors[worker].work.options(num_returns="streaming")
+                running[stream.remote(method, *tasks[task]())] = worker, task
+            awaited = [*running, *self._starting]
+            ready, _ = ray.wait(awaited, num_returns=1, timeout=None if running else PATIENCE)
+            if not ready:
+                raise InputError(
+                    f"the Ray cluster had no place for a worker with {self.cpus} CPU cores and {self.gpus} GPUs for "
+                    f"{PATIENCE / 60:g} minutes; give a smaller --ray_workers, or try again when it is free"
+                )
+            for what in ready:
+                worker, task = (self._starting[what], None) if what in self._starting else running[what]
                 try:
-                    item = ray.get(next(items))
-                except StopIteration:
-                    del running[items]
-                    idle.add(worker)
+                    item = ray.get(what if task is None else next(what))
                 except ray.exceptions.RayTaskError as error:
-                    raise error.cause from None
-                except ray.exceptions.RayError as error:  # the worker or its node is gone
+                    if isinstance(error.cause, InputError | OSError):
+                        raise error.cause from None
+                    raise
+                except (ray.exceptions.RayError, StopIteration) as error:
+                    self._bury(worker, error)
+                    if task is not None:
+                        del running[what]
+                        waiting.append(task)
                     deaths[task] += 1
                     if deaths[task] == TRIES:
                         raise InputError(
                             f"{TRIES} Ray workers died one after the other at the same task ({method}; "
                             f"{first_line(error)}): is there memory for {self.size} workers? See --ray_workers"
                         ) from None
-                    ray.kill(self._actors[worker])
-                    self._actors[worker] = self._start(worker)
-                    del running[items]
-                    idle.add(worker)
-                    waiting.append(task)
                 else:
-                    deaths[task] = 0
-                    yield task, item
+                    if task is None:
+                        del self._starting[what]
+                        idle.add(worker)
+                    elif isinstance(item, End):
+                        del running[what]
+                        idle.add(worker)
+                    else:
+                        deaths.clear()
+                        yield task, item
 
-    def _start(self, number: int) -> Any:
-        remote = self._ray.remote(num_cpus=self.cpus, num_gpus=self.gpus)(Worker)
+    def _bury(self, number: int, error: Exception) -> None:
+        """Another worker in the place of one that is gone, with its process or its node. Any other error is raised."""
+        gone = self._ray.exceptions
+        dead = (StopIteration, gone.RayActorError, gone.NodeDiedError, gone.WorkerCrashedError, gone.ObjectLostError)
+        if not isinstance(error, (*dead, gone.OutOfMemoryError)):
+            raise error
+        if getattr(error, "actor_init_failed", False):
+            reason = [line for line in str(error).splitlines() if line.strip()][-1]
+            raise InputError(
+                f"a Ray worker cannot start ({reason.strip()}); is dpsda installed on every node?"
+            ) from None
+        self._ray.kill(self._actors[number])
+        self._start(number)
+
+    def _start(self, number: int) -> None:
+        """Ask for worker `number`; until it has a place and is up, it counts as starting."""
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         environment["DPSDA_HOME"] = str(home().resolve())
-        return remote.remote(self._job, *self._bounds[number : number + 2], self.cpus, str(Path.cwd()), environment)
+        job, own = self._ray.cloudpickle.dumps(self._job), self._bounds[number : number + 2]
+        remote = self._ray.remote(num_cpus=self.cpus, num_gpus=self.gpus)(Worker)
+        self._actors[number] = remote.remote(job, *own, self.cpus, str(Path.cwd()), environment)
+        self._starting = {ref: other for ref, other in self._starting.items() if other != number}
+        self._starting[self._actors[number].__ray_ready__.remote()] = number
 
 
 class RayAPI(TextAPI):
@@ -266,7 +351,8 @@ class RayEncoder:
         missing = np.empty(0, dtype=int) if private else self.encoder.missing(texts, private=False)
         if len(missing) > FEW:
             parts = [missing[number :: self.workers.size] for number in range(self.workers.size)]
-            tasks = [lambda part=part: (self.workers.dtype, [texts[i] for i in part]) for part in parts]
+            how = self.workers.format
+            tasks = [lambda part=part: (how, [texts[i] for i in part]) for part in parts]
             for _ in self.workers.map("embed", tasks):
                 pass
         return self.encoder.embed(texts, private=private, desc=desc)
@@ -283,38 +369,41 @@ class RayVoters:
         if not self._embedded:
             self.workers.embed_records("private records")
             self._embedded = True
-        for left in self.folder.glob("*"):  # by a driver that died
-            left.unlink()
-        shared, cells = self.workers.share(candidates), self.workers.share(candidate_cells)
+        self._clear()  # of what a driver left that died
+        how, shared, cells = self.workers.format, self.workers.share(candidates), self.workers.share(candidate_cells)
         # under names that a worker of a driver that died does not write to
         paths = [self.folder.resolve() / f"{uuid.uuid4().hex}.npy" for _ in range(self.workers.size)]
-        tasks = [lambda p=path: (self.workers.dtype, p, shared, cells, k, metric) for path in paths]
+        tasks = [lambda p=path: (how, p, shared, cells, k, metric) for path in paths]
         for _ in self.workers.map("vote", tasks, owned=True):
             pass
         votes = np.concatenate([np.load(path, allow_pickle=False) for path in paths])
-        for path in paths:
-            path.unlink()
+        self._clear()
         return votes
+
+    def _clear(self) -> None:
+        for path in self.folder.glob("*"):
+            path.unlink(missing_ok=True)
 
 
 def start(
     options: EngineOptions,
     data: DataOptions,
     corpus: PrivateCorpus,
+    key: Path,
     embedding: EmbeddingOptions,
     device: str,
     api: Callable[[], Streams] | None = None,
 ) -> Workers:
-    """The workers of a run on `corpus`, which is what `data` names; with `api`, they write texts, too."""
+    """The workers of a run on `corpus`, which is what `data` names; with `api`, they write texts, too. `key` is the
+    private file of the fingerprint's key."""
     from dpsda.data import load
 
-    key = secrets.token_bytes(32)
     job = Job(
         api,
         functools.partial(Encoder, embedding.feature_extractor, device=device),
         functools.partial(load, corpus.spec, data.split, file=data.train_data_file, share=data.private_share),
-        key,
-        corpus.fingerprint(key),
+        key.resolve(),
+        corpus.fingerprint(secret_key(key)),
     )
     return Workers(options, job, corpus.num_records)
 
@@ -346,16 +435,21 @@ def _connect(address: str | None) -> Any:
     return ray
 
 
-def _shape(ray: Any, workers: int | None, records: int | None) -> tuple[int, int, float]:
+def _shape(ray: Any, workers: int | None, records: int | None) -> tuple[int, int, int]:
     """How many workers, and the CPU cores and GPUs of each: one a GPU, or without GPUs one a node; none without a
     record where there are some to own."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = sum(node.get("GPU", 0) for node in nodes)
-    nodes = [node for node in nodes if node.get("GPU" if gpus else "CPU", 0)]
-    size = workers or int(gpus) or len(nodes)
+    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+    size = workers or gpus or max(1, len(nodes))
     size = size if records is None else min(size, records)
-    per_node = -(-size // max(1, len(nodes)))
-    cpus = int(min((node.get("CPU", 0) for node in nodes), default=0)) // per_node
+
+    def places(cpus: int) -> int:
+        """How many workers of so many cores the nodes hold."""
+        return sum(int(min(n.get("CPU", 0) // cpus, n.get("GPU", 0) if gpus else math.inf)) for n in nodes)
+
+    most = int(max((node.get("CPU", 0) for node in nodes), default=0))
+    cpus = next((cpus for cpus in range(most, 0, -1) if places(cpus) >= size), 0)
     if not cpus:
-        raise InputError(f"--ray_workers {size}: the cluster has fewer CPU cores than that; give a smaller number")
-    return size, cpus, min(1.0, gpus / size)
+        there = f"{gpus} GPUs, and a worker takes one" if gpus else f"places for {places(1)}, each with a CPU core"
+        raise InputError(f"--ray_workers {size}: the cluster has {there}; give a smaller number")
+    return size, cpus, min(1, gpus)

@@ -47,17 +47,22 @@ def multiplies_bfloat16(device: str) -> bool:
 
 
 def _seconds(*dtypes: torch.dtype) -> list[float]:
-    """The least time of a matrix product of the size of a model's in each format, of some that take turns: whatever
-    else the machine does slows all of them."""
+    """The least time of a matrix product of the size of a model's in each format, of some that take turns: processor
+    time of one thread, which other processes do not add to."""
     import torch
 
     factors = [(torch.ones(256, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)) for dtype in dtypes]
     times: list[list[float]] = [[] for _ in dtypes]
-    for _ in range(8):
-        for (a, b), own in zip(factors, times, strict=True):
-            start = time.perf_counter()
-            torch.nn.functional.linear(a, b)
-            own.append(time.perf_counter() - start)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(8):
+            for (a, b), own in zip(factors, times, strict=True):
+                start = time.thread_time()
+                torch.nn.functional.linear(a, b)
+                own.append(time.thread_time() - start)
+    finally:
+        torch.set_num_threads(threads)
     return [min(own) for own in times]
 
 

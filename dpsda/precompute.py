@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 
 from dpsda.arg_utils import option, parse, run
+from dpsda.assets import home
 from dpsda.options import DataOptions, EmbeddingOptions, EngineOptions
 
 
@@ -38,7 +39,10 @@ def main() -> None:
     if engine.engine == "ray":
         from dpsda import cluster
 
-        made = cluster.start(engine, data, corpus, embedding, machine.device).embed_records(desc)
+        key = home() / "private" / "fingerprint.key"
+        workers = cluster.start(engine, data, corpus, key, embedding, machine.device)
+        made = len(workers.encoder().missing(corpus.texts, private=True)) if machine.log_private else 0
+        workers.embed_records(desc)
     else:
         encoder = Encoder(embedding.feature_extractor, device=machine.device)
         made = encoder.precompute(corpus.texts, private=True, desc=desc)

@@ -80,10 +80,11 @@ class RunFolder:
 
     def secret_key(self) -> bytes:
         """A random key of this run, for fingerprints; it never leaves `private/`."""
-        path = self.private / "fingerprint.key"
-        if not path.exists():
-            write_atomic(path, secrets.token_bytes(32))
-        return path.read_bytes()
+        return secret_key(self.key_file)
+
+    @property
+    def key_file(self) -> Path:
+        return self.private / "fingerprint.key"
 
     def earlier_config(self, stage: str, config: dict[str, Any], may_change: set[str]) -> dict[str, Any]:
         """The stage's configuration in this folder, {} if there is none; InputError if it is not `config`, but for the
@@ -114,6 +115,13 @@ class RunFolder:
 
     def keep_config(self, stage: str, config: dict[str, Any]) -> None:
         write_json(self.state / f"{stage}.json", config)
+
+
+def secret_key(path: Path) -> bytes:
+    """The random key in this file, which is made where it is not there."""
+    if not path.exists():
+        write_atomic(path, secrets.token_bytes(32))
+    return path.read_bytes()
 
 
 def lies_in_private(path: Path) -> bool:

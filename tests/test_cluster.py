@@ -62,8 +62,8 @@ def writes(model: str, **settings):
     return functools.partial(HFAPI, model, device="cpu", dtype="float32", temperature=1.5, progress=False, **settings)
 
 
-def start(dataset, corpus, model=None, **settings):
-    return cluster.start(ENGINE, DataOptions(str(dataset)), corpus, ENCODER, "cpu", model and writes(model, **settings))
+def start(dataset, corpus):
+    return cluster.start(ENGINE, DataOptions(str(dataset)), corpus, dataset / "fingerprint.key", ENCODER, "cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -147,8 +147,8 @@ def test_what_goes_through_ray_is_public(tmp_path, dataset, corpus, monkeypatch)
     assert votes.shape == (corpus.num_records, 1) and not list((tmp_path / "votes").iterdir())
     flat = [value for values in seen for value in (values if isinstance(values, tuple) else (values,))]
     flat = [value for item in flat for value in (item if isinstance(item, tuple) else (item,))]
-    assert {type(value) for value in flat} <= {int, str, type(None), type(Path()), ray.ObjectRef}
-    assert {value for value in flat if isinstance(value, str)} <= {"L2", "float32", "bfloat16"}
+    assert {type(value) for value in flat} <= {int, str, type(None), type(Path()), ray.ObjectRef, cluster.Format}
+    assert {value for value in flat if isinstance(value, str)} <= {"L2"}
 
 
 def test_killed_workers_lose_no_answer_and_ask_for_none_twice(llama):
@@ -236,21 +236,76 @@ def broken(*_, **__):
     raise InputError("this model is not there")
 
 
+def faulty(*_, **__):
+    return 1 / 0
+
+
 def deadly(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_what_is_wrong_in_a_worker_is_one_line(monkeypatch, dataset, corpus, tmp_path):
-    one = EngineOptions("ray", ray_workers=1)
-    with pytest.raises(InputError, match=r"^this model is not there$"):
-        cluster.writer(one, broken).generate([Prompt("a")], 0)
+@pytest.mark.parametrize(
+    ("model", "error", "message"),
+    [
+        (broken, InputError, r"^this model is not there$"),
+        (deadly, InputError, r"^2 Ray workers died one after the other[^\n]*$"),
+        (faulty, ZeroDivisionError, r"line \d+, in faulty"),  # a fault of the code says where it is
+    ],
+)
+def test_what_is_wrong_in_a_worker_is_said(monkeypatch, model, error, message):
     monkeypatch.setattr(cluster, "TRIES", 2)
-    with pytest.raises(InputError, match="2 Ray workers died one after the other") as caught:
-        cluster.writer(one, deadly).generate([Prompt("a")], 0)
-    assert "\n" not in str(caught.value)
+    with pytest.raises(error, match=message):
+        cluster.writer(EngineOptions("ray", ray_workers=1), model).generate([Prompt("a")], 0)
+
+
+def test_a_worker_that_reads_other_records_is_refused(dataset, corpus):
     other = dataclasses.replace(corpus, cells=corpus.cells[::-1])
     with pytest.raises(InputError, match="other private records than the driver"):
         start(dataset, other).embed_records("")
+
+
+def test_errors_where_private_texts_are_quote_none(dataset, corpus, monkeypatch):
+    def method(worker):
+        yield "secret text".encode("ascii")[0]
+        yield "secret t\xe9xt".encode("ascii")
+
+    with pytest.raises(RuntimeError, match=r"^UnicodeEncodeError in .*test_cluster.py, line \d+$") as caught:
+        list(cluster.quiet(method)(None))
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__
+
+
+def test_a_cluster_without_a_place_is_one_line(monkeypatch, llama):
+    taken = cluster.writer(EngineOptions("ray", ray_workers=1), writes(llama))
+    assert len(taken.generate([Prompt("w1")], 0)) == 1
+    monkeypatch.setattr(cluster, "PATIENCE", 3)
+    with pytest.raises(InputError, match="had no place for a worker with 4 CPU cores"):
+        cluster.writer(EngineOptions("ray", ray_workers=1), writes(llama)).generate([Prompt("w1")], 0)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "wanted"),
+    [
+        ([(16, 0)], None, (1, 16, 0)),
+        ([(16, 0), (4, 0)], None, (2, 8, 0)),
+        ([(16, 0), (4, 0)], 5, (5, 4, 0)),
+        ([(32, 8)], None, (8, 4, 1)),
+        ([(16, 8), (16, 1), (64, 0)], None, (9, 2, 1)),
+        ([(16, 2)], 3, None),
+        ([(2, 0)], 3, None),
+        ([], None, None),
+    ],
+)
+def test_every_worker_has_a_place(nodes, workers, wanted):
+    class Ray:
+        @staticmethod
+        def nodes():
+            return [{"Alive": True, "Resources": {"CPU": cpus, "GPU": gpus}} for cpus, gpus in nodes]
+
+    if wanted:
+        assert cluster._shape(Ray, workers, None) == wanted
+    else:
+        with pytest.raises(InputError, match="give a smaller number"):
+            cluster._shape(Ray, workers, None)
 
 
 def test_options_that_cannot_be(monkeypatch, llama):
@@ -258,7 +313,7 @@ def test_options_that_cannot_be(monkeypatch, llama):
         EngineOptions(ray_workers=2)
     with pytest.raises(InputError, match="at least 1"):
         EngineOptions("ray", ray_workers=0)
-    with pytest.raises(InputError, match="the cluster has fewer CPU cores"):
+    with pytest.raises(InputError, match="the cluster has places for 4, each with a CPU core"):
         cluster.writer(EngineOptions("ray", ray_workers=5), writes(llama))
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install 'dpsda\[ray\]'"):

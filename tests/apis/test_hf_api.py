@@ -193,7 +193,7 @@ def test_the_least_and_the_greatest_random_number_draw_a_token_that_may_be_drawn
     probabilities, ids = sampler.distribution(logits, None)
     last = (probabilities > 0).sum(-1, keepdim=True) - 1
     assert torch.equal(sampler(logits, None, torch.zeros(200)), ids.gather(1, last)[:, 0])
-    assert torch.equal(sampler(logits, None, torch.full((200,), 1 - 2.0**-24)), ids[:, 0])
+    assert torch.equal(sampler(logits, None, torch.full((200,), 1 - 2.0**-53, dtype=torch.float64)), ids[:, 0])
 
 
 def test_edges(llama):
