@@ -1,7 +1,7 @@
 """A whole Aug-PE run on Ray workers beside the same run in one process; and one whose workers and drivers are killed.
 
-    python benchmarks/cluster.py                two runs without noise, a few minutes each: the same texts and votes?
-    python benchmarks/cluster.py --kills 5      and two more, with as many kills of a worker and of a driver
+    PYTHONPATH=. python benchmarks/cluster.py              two runs of minutes without noise: the same texts and votes?
+    PYTHONPATH=. python benchmarks/cluster.py --kills 5    and two more, with as many kills of a worker and of a driver
 
 The runs are the quickstart's with fewer iterations, from an empty cache of embeddings. A run without noise has a seed
 for everything, so the two have to be the same file by file. The run whose drivers die has a budget: what it drew has to
@@ -11,7 +11,6 @@ be drawn once, and what was answered to stay.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import random
 import signal
@@ -27,6 +26,7 @@ from figures import record
 from dpsda.assets import home
 from dpsda.privacy import certificate
 from dpsda.privacy.ledger import Ledger
+from tests.kills import ray_workers
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,27 +57,12 @@ def results(run: Path) -> dict[str, bytes]:
     return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*.csv"))}
 
 
-def workers(driver: int) -> list[int]:
-    """The processes of the workers of this driver; between them is Ray's own."""
-
-    def parent(pid: int) -> int:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            worker = (folder / "cmdline").read_bytes().startswith(b"ray::Worker")
-            if worker and parent(parent(int(folder.name))) == driver:
-                found.append(int(folder.name))
-    return found
-
-
 def kill_workers(process: subprocess.Popen, times: int, seconds: float, draw: random.Random) -> int:
     """SIGKILL of a worker at so many random moments of a run that takes `seconds` without them; how many died."""
     killed, began = 0, time.monotonic()
     for moment in sorted(draw.uniform(0.1, 0.9) * seconds for _ in range(times)):
         time.sleep(max(0, began + moment - time.monotonic()))
-        while not (there := workers(process.pid)) and process.poll() is None:
+        while not (there := ray_workers(process.pid)) and process.poll() is None:
             time.sleep(0.1)
         if there:
             os.kill(draw.choice(there), signal.SIGKILL)
@@ -90,7 +75,7 @@ def kill_drivers(again: Callable[[], subprocess.Popen], run: Path, times: int, s
     killed, kept, ledger, answers = 0, {}, [], {}
     for _ in range(times):
         process = again()
-        time.sleep(draw.uniform(0.05, 0.8) * seconds)
+        time.sleep(draw.uniform(0.05, 0.3) * seconds)
         killed += process.poll() is None
         process.kill()
         process.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,21 @@ for line in sys.stdin:  # one kill a line
     os.kill(child, signal.SIGKILL)
     print(os.waitpid(child, 0)[1], flush=True)
 """
+
+
+def ray_workers(driver: int) -> list[int]:
+    """The processes of the workers of a Ray cluster that the process `driver` started: between them is Ray's own."""
+
+    def parent(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            named = (folder / "cmdline").read_bytes().startswith(b"ray::Worker")
+            if named and parent(parent(int(folder.name))) == driver:
+                found.append(int(folder.name))
+    return found
 
 
 class Killer:

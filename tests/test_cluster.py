@@ -32,6 +32,7 @@ from dpsda.privacy import certificate
 from dpsda.privacy.ledger import Ledger
 from tests.conftest import options
 from tests.finetune import made
+from tests.kills import ray_workers
 
 ROOT = Path(main.__file__).parent
 ENGINE = EngineOptions("ray", ray_workers=2)
@@ -77,26 +78,9 @@ def corpus(dataset):
     return load(DatasetSpec.read(str(dataset)), "train")
 
 
-def parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def pids() -> list[int]:
-    """The processes of this cluster's workers that have begun to work."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if (folder / "cmdline").read_bytes().startswith(b"ray::Worker"):
-                pid = int(folder.name)
-                found += [pid] if parent(parent(pid)) == os.getpid() else []  # between them is Ray's own process
-        except OSError:
-            continue
-    return found
-
-
 def kill_one(draw: random.Random) -> int:
     """SIGKILL of one of the workers; how many were killed."""
-    for pid in draw.sample(there := pids(), min(1, len(there))):
+    for pid in draw.sample(there := ray_workers(os.getpid()), min(1, len(there))):
         os.kill(pid, signal.SIGKILL)
         return 1
     return 0

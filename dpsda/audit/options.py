@@ -43,6 +43,10 @@ class ScoreOptions:
     failure: float = option(0.05, "the probability that the guesses from a sound run refute it")
     device: str = option("auto", "cpu, cuda, cuda:1, ...; auto takes the GPU if there is one")
     log_private: bool = option(False, "show what was found, which nothing protects")
+    certify: bool = option(
+        False,
+        "add what was found to the run's certificate and card, which are shared: on your word, nothing protects it",
+    )
 
     def __post_init__(self) -> None:
         _check(self.failure)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dpsda import release
 from dpsda.audit import bounds, canaries, mechanisms, scores, votes
 from dpsda.audit.bounds import Array
 from dpsda.audit.canaries import Planted
@@ -115,6 +116,8 @@ def score(options: ScoreOptions, unpacked: Callable[[str], str]) -> bool:
         refuted |= bound.epsilon > claimed
         result["scores"][name] = {**asdict(bound), **asdict(scores.attack(values, planted.there))}
     write_json(folder.private / FILE, result)
+    if options.certify:
+        release.add_audit(folder, _certified(result))
     if options.log_private:
         print(f"claimed: epsilon {result['claimed']} at delta {delta:.3g}; {len(planted.there)} canaries")
         print(f"{'score':<10} {'at least':>9} {'at most':>9} {'AUC':>6} {'TPR at 1% FPR':>14}")
@@ -122,6 +125,17 @@ def score(options: ScoreOptions, unpacked: Callable[[str], str]) -> bool:
             print(f"{name:<10} {row['epsilon']:>9.2f} {row['most']:>9.2f} {row['auc']:>6.3f} {row['hits']:>14.3f}")
     print(f"{folder.private / FILE}: {PRIVATE}")
     return refuted and options.log_private
+
+
+def _certified(result: dict[str, Any]) -> str:
+    """What an audit found, for a certificate. No ledger covers it: the guesses know the other records' votes."""
+    name, best = max(result["scores"].items(), key=lambda item: item[1]["epsilon"])
+    return (
+        f"{result['canaries']:,} made-up records were in the data or not by coin flips, and guessed from what was "
+        f"released ({', '.join(result['scores'])}): epsilon is at least {math.floor(best['epsilon'] * 100) / 100:g} "
+        f"(by {name}, confidence {1 - result['failure']:g}); perfect guesses would have shown {best['most']:.2f}. "
+        "This was computed from private data without noise, and is told on the owner's word."
+    )
 
 
 def membership(options: MembershipOptions, unpacked: Callable[[str], str]) -> bool:
@@ -188,10 +202,10 @@ def _scores(
 
 def _from_texts(folder: RunFolder, config: dict[str, Any], texts: Sequence[str], device: str) -> dict[str, Array]:
     """Scores of private texts from the synthetic ones that a run released."""
-    release = folder.release / "synthetic.parquet"
-    if not release.is_file():
+    path = folder.release / "synthetic.parquet"
+    if not path.is_file():
         raise InputError(f"{folder.root}: no synthetic text is released here; has the run finished?")
-    synthetic = read_table(release, lambda names: [name for name in names if name == "text"])["text"].tolist()
+    synthetic = read_table(path, lambda names: [name for name in names if name == "text"])["text"].tolist()
     encoder = _encoder(config.get("feature_extractor"), device)
     mine = encoder.embed(texts, private=True, desc="private texts")
     theirs = encoder.embed(synthetic, private=not folder.protected, desc="synthetic texts")

@@ -6,7 +6,7 @@
 #   bash scripts/compare/rotten_tomatoes.sh 4 8
 #
 # Runs go to results/compare; what is complete is not done again. Most of the time is the training of the generator, one a
-# budget: 22 minutes on two cores with bfloat16, 2 on a GPU.
+# budget: some 20 minutes on two cores, 40 on one, 2 on a GPU.
 set -euo pipefail
 source "$(dirname "$0")/../common.sh"
 data=data/rotten_tomatoes out=results/compare

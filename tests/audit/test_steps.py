@@ -21,6 +21,7 @@ from dpsda.dry_run import EchoAPI, HashEncoder
 from dpsda.errors import InputError
 from dpsda.finetune.options import SamplingOptions, TrainingOptions, TuningOptions
 from dpsda.options import DataOptions, EngineOptions, PrivacyOptions, RunOptions
+from dpsda.privacy import certificate
 from dpsda.privacy.mechanism import RecordHistogram
 from tests.conftest import options as augpe_options
 from tests.conftest import write_rows
@@ -113,6 +114,14 @@ def test_a_run_with_noise_keeps_its_promise(planted, dataset, tmp_path):
     assert {*result["scores"]} == {"votes", "words", "embedding"}
     assert 0.99 < result["claimed"] <= 1.0
     assert all(score["epsilon"] <= 1.0 < score["most"] for score in result["scores"].values())
+    before = certificate.verify(root)
+    for failure in ("0.05", "0.01"):  # where the owner says so, a line of the certificate, and one only
+        go("score", "--result_folder", str(root), "--planted", str(planted), "--certify", "--failure", failure)
+    line = json.loads((root / certificate.FILE).read_text())["audit"]
+    assert line.startswith("60 made-up records") and "confidence 0.99)" in line
+    card = (root / "release" / "README.md").read_text()
+    assert card.count("## An attack on this run") == 1 and card.endswith(f"{line}\n")
+    assert certificate.verify(root) == before
 
 
 def test_a_run_whose_noise_is_left_out_is_refuted(planted, dataset, tmp_path, monkeypatch):
