@@ -40,6 +40,7 @@ TRIES = 6  # workers that may die at one task before anything comes back of it
 PATIENCE = 600  # seconds to wait for a place in the cluster
 PIECE = 1 << 16  # private texts that a worker embeds between two signs of life
 FEW = 64  # texts that are embedded where they are
+RESUMED = ("answer", "embed_records")  # of which a second try has less to do
 PASSED_ON = ("HF_HUB_OFFLINE", "HF_HOME")  # what a worker on another machine takes over from the driver's environment
 
 
@@ -203,8 +204,7 @@ class Workers:
     @functools.cached_property
     def format(self) -> Format:
         """How the encoder computes that fits the workers best: the first of them that answers has chosen."""
-        [(_, how)] = self.map("format", [tuple])
-        return how
+        return [how for _, how in self.map("format", [tuple])][-1]  # twice, where it answered and died
 
     def encoder(self) -> Encoder:
         """The encoder in this process: it finds in the cache what the workers put there."""
@@ -278,11 +278,13 @@ class Workers:
                     if task is None:
                         del self._starting[what]
                         idle.add(worker)
+                        deaths[None] = 0
                     elif isinstance(item, End):
                         del running[what]
                         idle.add(worker)
                     else:
-                        deaths.clear()
+                        if method in RESUMED:
+                            deaths[task] = 0
                         yield task, item
 
     def _bury(self, number: int, error: Exception) -> None:
@@ -304,7 +306,7 @@ class Workers:
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         environment["DPSDA_HOME"] = str(home().resolve())
         job, own = self._ray.cloudpickle.dumps(self._job), self._bounds[number : number + 2]
-        remote = self._ray.remote(num_cpus=self.cpus, num_gpus=self.gpus)(Worker)
+        remote = self._ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, scheduling_strategy="SPREAD")(Worker)
         self._actors[number] = remote.remote(job, *own, self.cpus, str(Path.cwd()), environment)
         self._starting = {ref: other for ref, other in self._starting.items() if other != number}
         self._starting[self._actors[number].__ray_ready__.remote()] = number
@@ -427,10 +429,10 @@ def _connect(address: str | None) -> Any:
                 host, _, port = address.rpartition(":")
                 socket.create_connection((host, int(port)), timeout=10).close()
             ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **here)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise InputError(
-                f"no Ray cluster answers at --ray_address {address} ({first_line(error)}); start one with `ray start "
-                "--head`, or leave it out for workers on this machine"
+                f"no Ray cluster answers at --ray_address {address} ({first_line(error)}); docs/scale.md has how to "
+                "start one, and without an address the workers are on this machine"
             ) from None
     return ray
 
@@ -438,18 +440,18 @@ def _connect(address: str | None) -> Any:
 def _shape(ray: Any, workers: int | None, records: int | None) -> tuple[int, int, int]:
     """How many workers, and the CPU cores and GPUs of each: one a GPU, or without GPUs one a node; none without a
     record where there are some to own."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = int(sum(node.get("GPU", 0) for node in nodes))
-    size = workers or gpus or max(1, len(nodes))
-    size = size if records is None else min(size, records)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    gpus = any(node.get("GPU", 0) >= 1 for node in nodes)
 
     def places(cpus: int) -> int:
         """How many workers of so many cores the nodes hold."""
-        return sum(int(min(n.get("CPU", 0) // cpus, n.get("GPU", 0) if gpus else math.inf)) for n in nodes)
+        return sum(int(min(node["CPU"] // cpus, node.get("GPU", 0) if gpus else math.inf)) for node in nodes)
 
-    most = int(max((node.get("CPU", 0) for node in nodes), default=0))
-    cpus = next((cpus for cpus in range(most, 0, -1) if places(cpus) >= size), 0)
-    if not cpus:
-        there = f"{gpus} GPUs, and a worker takes one" if gpus else f"places for {places(1)}, each with a CPU core"
-        raise InputError(f"--ray_workers {size}: the cluster has {there}; give a smaller number")
-    return size, cpus, min(1, gpus)
+    room = places(1)
+    size = workers or (room if gpus else len(nodes))
+    if not 1 <= size <= room:
+        takes = "a GPU and a CPU core" if gpus else "a CPU core"
+        raise InputError(f"the cluster has room for {room} workers, each of which takes {takes}, and not for {size}")
+    size = size if records is None else min(size, records)
+    most = int(max(node["CPU"] for node in nodes) if workers or gpus else min(node["CPU"] for node in nodes))
+    return size, next(cpus for cpus in range(most, 0, -1) if places(cpus) >= size), int(gpus)

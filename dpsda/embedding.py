@@ -22,7 +22,7 @@ from typing import Protocol
 
 import numpy as np
 
-from dpsda.assets import home, resolve
+from dpsda.assets import home, private_home, resolve
 from dpsda.devices import multiplies_bfloat16, pick_device
 from dpsda.errors import InputError, first_line
 
@@ -186,10 +186,7 @@ class Encoder:
         if self._caches is None:
             return None
         if private not in self._caches:
-            if private:
-                (home() / "private").mkdir(parents=True, exist_ok=True)
-                (home() / "private").chmod(0o700)
-            root = home() / "private" if private else home()
+            root = private_home() if private else home()
             self._caches[private] = _Cache(root / "embeddings" / self.identity, self.dim)
         return self._caches[private]
 

@@ -10,11 +10,13 @@ it was, and a run with the same encoder finds them by their texts. main.py does 
 from __future__ import annotations
 
 import resource
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from dpsda.arg_utils import option, parse, run
-from dpsda.assets import home
+from dpsda.assets import private_home
 from dpsda.options import DataOptions, EmbeddingOptions, EngineOptions
 
 
@@ -39,10 +41,11 @@ def main() -> None:
     if engine.engine == "ray":
         from dpsda import cluster
 
-        key = home() / "private" / "fingerprint.key"
-        workers = cluster.start(engine, data, corpus, key, embedding, machine.device)
-        made = len(workers.encoder().missing(corpus.texts, private=True)) if machine.log_private else 0
-        workers.embed_records(desc)
+        with tempfile.TemporaryDirectory(dir=private_home()) as scratch:
+            key = Path(scratch) / "fingerprint.key"
+            workers = cluster.start(engine, data, corpus, key, embedding, machine.device)
+            made = len(workers.encoder().missing(corpus.texts, private=True)) if machine.log_private else 0
+            workers.embed_records(desc)
     else:
         encoder = Encoder(embedding.feature_extractor, device=machine.device)
         made = encoder.precompute(corpus.texts, private=True, desc=desc)

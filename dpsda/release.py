@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from dpsda.errors import InputError
 from dpsda.privacy import certificate
 from dpsda.privacy.accounting import round_up
 from dpsda.privacy.files import appearing, drop_unfinished, sha256, write_atomic
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas as pd
-
-AUDIT = "\n## An attack on this run\n\n"
 
 
 def publish(
@@ -77,17 +74,16 @@ def _write_tables(texts: Path, parquet: Path, frames: pd.DataFrame | Iterable[pd
 
 def add_audit(folder: RunFolder, line: str) -> None:
     """Add what an audit found, one line, to the certificate and the card of a release; a later audit's takes its place,
-    and a release that is made again has none. InputError where there is no release."""
-    path = folder.shared / certificate.FILE
-    if not path.exists():
-        raise InputError(f"{path}: there is no certificate that an audit could be added to; has the run finished?")
-    facts, card = read_json(path), folder.release / certificate.CARD
-    path.unlink()
-    body = card.read_text(encoding="utf-8").partition(AUDIT)[0]
-    write_atomic(card, f"{body}{AUDIT}{line}\n".encode())
-    facts["audit"] = line
-    facts["files"][certificate.CARD] = sha256(card)
-    write_json(path, facts)
+    and a release that is made again has none. Raises PrivacyError where `certificate.verify` would."""
+    with contextlib.closing(Ledger(folder.root, protected=folder.protected)):  # locked: nobody publishes meanwhile
+        certificate.verify(folder.root)
+        path, card = folder.shared / certificate.FILE, folder.release / certificate.CARD
+        facts, body = read_json(path), card.read_text(encoding="utf-8").partition(certificate.AUDIT)[0]
+        path.unlink()
+        write_atomic(card, f"{body}{certificate.AUDIT}{line}\n".encode())
+        facts["audit"] = line
+        facts["files"][certificate.CARD] = sha256(card)
+        write_json(path, facts)
 
 
 def is_published(folder: RunFolder, ledger: Ledger, about: dict[str, str]) -> bool:

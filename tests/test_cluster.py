@@ -270,7 +270,9 @@ def test_a_cluster_without_a_place_is_one_line(monkeypatch, llama):
     ("nodes", "workers", "wanted"),
     [
         ([(16, 0)], None, (1, 16, 0)),
-        ([(16, 0), (4, 0)], None, (2, 8, 0)),
+        ([(16, 0), (4, 0)], None, (2, 4, 0)),
+        ([(0, 0), (8, 0), (8, 0)], None, (2, 8, 0)),
+        ([(2, 8)], None, (2, 1, 1)),
         ([(16, 0), (4, 0)], 5, (5, 4, 0)),
         ([(32, 8)], None, (8, 4, 1)),
         ([(16, 8), (16, 1), (64, 0)], None, (9, 2, 1)),
@@ -288,7 +290,7 @@ def test_every_worker_has_a_place(nodes, workers, wanted):
     if wanted:
         assert cluster._shape(Ray, workers, None) == wanted
     else:
-        with pytest.raises(InputError, match="give a smaller number"):
+        with pytest.raises(InputError, match=r"the cluster has room for \d+ workers"):
             cluster._shape(Ray, workers, None)
 
 
@@ -297,7 +299,7 @@ def test_options_that_cannot_be(monkeypatch, llama):
         EngineOptions(ray_workers=2)
     with pytest.raises(InputError, match="at least 1"):
         EngineOptions("ray", ray_workers=0)
-    with pytest.raises(InputError, match="the cluster has places for 4, each with a CPU core"):
+    with pytest.raises(InputError, match="room for 4 workers, each of which takes a CPU core, and not for 5"):
         cluster.writer(EngineOptions("ray", ray_workers=5), writes(llama))
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install 'dpsda\[ray\]'"):

@@ -22,7 +22,7 @@ from dpsda.devices import pick_device
 from dpsda.embedding import Embeds
 from dpsda.errors import InputError
 from dpsda.options import DataOptions, EmbeddingOptions
-from dpsda.privacy import accounting, mixture
+from dpsda.privacy import accounting, certificate, mixture
 from dpsda.privacy.accounting import DiscreteGaussian, SubsampledGaussian, round_up
 from dpsda.privacy.ledger import Ledger, Line, span
 from dpsda.privacy.mechanism import GradientSum, RecordHistogram, UserHistogram
@@ -95,6 +95,8 @@ def score(options: ScoreOptions, unpacked: Callable[[str], str]) -> bool:
     """
     folder = RunFolder.existing(Path(options.result_folder))
     ledger, config = Ledger(folder.root, read_only=True), folder.config()
+    if options.certify:
+        certificate.verify(folder.root)  # before an hour of scores
     spec = DatasetSpec.read(config["dataset"])
     planted = canaries.read(Path(options.planted), spec, config["split"], config["private_share"])
     if planted.corpus.fingerprint(folder.secret_key()) != ledger.header["facts"]["data"]:
@@ -116,14 +118,15 @@ def score(options: ScoreOptions, unpacked: Callable[[str], str]) -> bool:
         refuted |= bound.epsilon > claimed
         result["scores"][name] = {**asdict(bound), **asdict(scores.attack(values, planted.there))}
     write_json(folder.private / FILE, result)
-    if options.certify:
-        release.add_audit(folder, _certified(result))
     if options.log_private:
         print(f"claimed: epsilon {result['claimed']} at delta {delta:.3g}; {len(planted.there)} canaries")
         print(f"{'score':<10} {'at least':>9} {'at most':>9} {'AUC':>6} {'TPR at 1% FPR':>14}")
         for name, row in result["scores"].items():
             print(f"{name:<10} {row['epsilon']:>9.2f} {row['most']:>9.2f} {row['auc']:>6.3f} {row['hits']:>14.3f}")
     print(f"{folder.private / FILE}: {PRIVATE}")
+    if options.certify:
+        release.add_audit(folder, _certified(result))
+        print(f"{folder.shared / certificate.FILE}: says what was found")
     return refuted and options.log_private
 
 

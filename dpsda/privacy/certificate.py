@@ -17,6 +17,7 @@ FILE = "release/certificate.json"
 TEXTS = ("synthetic.csv", "synthetic.parquet")
 CARD = "README.md"
 RELEASED = (*TEXTS, CARD)  # beside it, each with its hash in it; a run whose result is a model has the card alone
+AUDIT = "\n## An attack on this run\n\n"  # what stands in the card before the line of an audit
 _LIBRARIES = ("dp-accounting", "prv-accountant", "opendp", "numpy")
 _TRAINING = ("torch", "opacus")
 
@@ -148,6 +149,9 @@ def verify(run: Path) -> dict[str, Any]:
         file = path.parent / name
         if not file.is_file() or sha256(file) != files.get(name):
             raise PrivacyError(f"{file}: not the file that was certified")
+    told = (path.parent / CARD).read_text(encoding="utf-8").partition(AUDIT)[2]
+    if told != (f"{claimed['audit']}\n" if "audit" in claimed else ""):
+        raise PrivacyError(f"{path}: what it says of an audit is not what {CARD} says; it was edited")
     return actual
 
 

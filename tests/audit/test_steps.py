@@ -14,6 +14,7 @@ import pytest
 import audit
 import finetune
 import main
+from dpsda import release
 from dpsda.arg_utils import parse
 from dpsda.audit import canaries, mechanisms, steps
 from dpsda.data import DatasetSpec, load
@@ -22,7 +23,9 @@ from dpsda.errors import InputError
 from dpsda.finetune.options import SamplingOptions, TrainingOptions, TuningOptions
 from dpsda.options import DataOptions, EngineOptions, PrivacyOptions, RunOptions
 from dpsda.privacy import certificate
+from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.mechanism import RecordHistogram
+from dpsda.runs import RunFolder
 from tests.conftest import options as augpe_options
 from tests.conftest import write_rows
 
@@ -122,6 +125,11 @@ def test_a_run_with_noise_keeps_its_promise(planted, dataset, tmp_path):
     card = (root / "release" / "README.md").read_text()
     assert card.count("## An attack on this run") == 1 and card.endswith(f"{line}\n")
     assert certificate.verify(root) == before
+    edited = json.loads((root / certificate.FILE).read_text()) | {"audit": line.replace("at least", "at most")}
+    (root / certificate.FILE).write_text(json.dumps(edited))
+    for step in (lambda: certificate.verify(root), lambda: release.add_audit(RunFolder.existing(root), "better")):
+        with pytest.raises(PrivacyError, match=r"what it says of an audit is not what README\.md says"):
+            step()
 
 
 def test_a_run_whose_noise_is_left_out_is_refuted(planted, dataset, tmp_path, monkeypatch):
