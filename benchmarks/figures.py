@@ -14,7 +14,7 @@ import platform
 import sys
 from pathlib import Path
 
-PACKAGES = ("torch", "transformers", "sentence-transformers", "opacus", "faiss-cpu", "openai", "numpy")
+PACKAGES = ("torch", "transformers", "sentence-transformers", "opacus", "faiss-cpu", "openai", "ray", "numpy")
 
 
 def record(what: str, ours: float, theirs: float, unit: str, instead: str) -> None:

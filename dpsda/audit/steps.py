@@ -44,7 +44,7 @@ def mechanism(options: MechanismOptions) -> bool:
         raise InputError(f"{options.result_folder}: its ledger has no release with noise, there is nothing to attack")
     print(f"{'mechanism':<16} {'delta':>9} {'claimed':>9} {'at least':>9}   attack")
     for finding in found:
-        claimed, least = round_up(finding.claimed, 2), math.floor(finding.bound.epsilon * 100) / 100
+        claimed, least = round_up(finding.claimed, 2), _least(finding.bound.epsilon)
         how = f"REFUTED, {finding.bound.how}" if finding.caught else finding.bound.how
         print(f"{finding.mechanism:<16} {finding.delta:>9.3g} {claimed:>9.2f} {least:>9.2f}   {how}")
     return any(finding.caught for finding in found)
@@ -122,7 +122,9 @@ def score(options: ScoreOptions, unpacked: Callable[[str], str]) -> bool:
         print(f"claimed: epsilon {result['claimed']} at delta {delta:.3g}; {len(planted.there)} canaries")
         print(f"{'score':<10} {'at least':>9} {'at most':>9} {'AUC':>6} {'TPR at 1% FPR':>14}")
         for name, row in result["scores"].items():
-            print(f"{name:<10} {row['epsilon']:>9.2f} {row['most']:>9.2f} {row['auc']:>6.3f} {row['hits']:>14.3f}")
+            print(
+                f"{name:<10} {_least(row['epsilon']):>9.2f} {row['most']:>9.2f} {row['auc']:>6.3f} {row['hits']:>14.3f}"
+            )
     print(f"{folder.private / FILE}: {PRIVATE}")
     if options.certify:
         release.add_audit(folder, _certified(result))
@@ -130,12 +132,17 @@ def score(options: ScoreOptions, unpacked: Callable[[str], str]) -> bool:
     return refuted and options.log_private
 
 
+def _least(bound: float) -> float:
+    """A lower bound as it is shown: rounded down."""
+    return math.floor(bound * 100) / 100
+
+
 def _certified(result: dict[str, Any]) -> str:
     """What an audit found, for a certificate. No ledger covers it: the guesses know the other records' votes."""
     name, best = max(result["scores"].items(), key=lambda item: item[1]["epsilon"])
     return (
         f"{result['canaries']:,} made-up records were in the data or not by coin flips, and guessed from what was "
-        f"released ({', '.join(result['scores'])}): epsilon is at least {math.floor(best['epsilon'] * 100) / 100:g} "
+        f"released ({', '.join(result['scores'])}): epsilon is at least {_least(best['epsilon']):g} "
         f"(by {name}, confidence {1 - result['failure']:g}); perfect guesses would have shown {best['most']:.2f}. "
         "This was computed from private data without noise, and is told on the owner's word."
     )
