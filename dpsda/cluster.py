@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import math
 import os
-import pickle
 import socket
 import traceback
 import uuid
@@ -93,12 +92,14 @@ class Worker:
     """One process; `begin` and `end` are the private rows that it owns. Its methods yield what the driver waits for."""
 
     def __init__(
-        self, job: bytes, begin: int, end: int, threads: int, folder: str, environment: dict[str, str]
+        self, job: list[Any], begin: int, end: int, threads: int, folder: str, environment: dict[str, str]
     ) -> None:
+        import ray
+
         self.begin, self.end, self.threads, self.folder = begin, end, threads, folder
         self.loaded: dict[str, Any] = {}
-        os.environ.update(environment)  # before the libraries are imported that read it
-        self.job: Job = pickle.loads(job)
+        os.environ.update(environment)  # before the job, with which the libraries are imported that read it
+        self.job: Job = ray.get(job[0])  # in a list: Ray itself would have fetched it first
 
     def work(self, method: str, *arguments: Any) -> Iterator[Any]:
         yield from getattr(self, method)(*arguments)
@@ -189,7 +190,7 @@ class Workers:
     def __init__(self, options: EngineOptions, job: Job, records: int = 0) -> None:
         self._ray = _connect(options.ray_address)
         self.size, self.cpus, self.gpus = _shape(self._ray, options.ray_workers, records if job.corpus else None)
-        self._job = job
+        self._job, self._shared_job = job, self._ray.put(job)
         self._bounds = np.linspace(0, records, self.size + 1).astype(int).tolist()
         self.records = records
         self._actors: dict[int, Any] = {}
@@ -255,37 +256,37 @@ class Workers:
                     f"the Ray cluster had no place for a worker with {self.cpus} CPU cores and {self.gpus} GPUs for "
                     f"{PATIENCE / 60:g} minutes; give a smaller --ray_workers, or try again when it is free"
                 )
-            for what in ready:
-                worker, task = (self._starting[what], None) if what in self._starting else running[what]
-                try:
-                    item = ray.get(what if task is None else next(what))
-                except ray.exceptions.RayTaskError as error:
-                    if isinstance(error.cause, InputError | OSError):
-                        raise error.cause from None
-                    raise
-                except (ray.exceptions.RayError, StopIteration) as error:
-                    self._bury(worker, error)
-                    if task is not None:
-                        del running[what]
-                        waiting.append(task)
-                    deaths[task] += 1
-                    if deaths[task] == TRIES:
-                        raise InputError(
-                            f"{TRIES} Ray workers died one after the other at the same task ({method}; "
-                            f"{first_line(error)}): is there memory for {self.size} workers? See --ray_workers"
-                        ) from None
+            [what] = ready
+            worker, task = (self._starting[what], None) if what in self._starting else running[what]
+            try:
+                item = ray.get(what if task is None else next(what))
+            except ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, InputError | OSError):
+                    raise error.cause from None
+                raise
+            except (ray.exceptions.RayError, StopIteration) as error:
+                self._bury(worker, error)
+                if task is not None:
+                    del running[what]
+                    waiting.append(task)
+                deaths[task] += 1
+                if deaths[task] == TRIES:
+                    raise InputError(
+                        f"{TRIES} Ray workers died one after the other at the same task ({method}; "
+                        f"{first_line(error)}): is there memory for {self.size} workers? See --ray_workers"
+                    ) from None
+            else:
+                if task is None:
+                    del self._starting[what]
+                    idle.add(worker)
+                    deaths[None] = 0
+                elif isinstance(item, End):
+                    del running[what]
+                    idle.add(worker)
                 else:
-                    if task is None:
-                        del self._starting[what]
-                        idle.add(worker)
-                        deaths[None] = 0
-                    elif isinstance(item, End):
-                        del running[what]
-                        idle.add(worker)
-                    else:
-                        if method in RESUMED:
-                            deaths[task] = 0
-                        yield task, item
+                    if method in RESUMED:
+                        deaths[task] = 0
+                    yield task, item
 
     def _bury(self, number: int, error: Exception) -> None:
         """Another worker in the place of one that is gone, with its process or its node. Any other error is raised."""
@@ -305,7 +306,7 @@ class Workers:
         """Ask for worker `number`; until it has a place and is up, it counts as starting."""
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         environment["DPSDA_HOME"] = str(home().resolve())
-        job, own = self._ray.cloudpickle.dumps(self._job), self._bounds[number : number + 2]
+        job, own = [self._shared_job], self._bounds[number : number + 2]
         remote = self._ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, scheduling_strategy="SPREAD")(Worker)
         self._actors[number] = remote.remote(job, *own, self.cpus, str(Path.cwd()), environment)
         self._starting = {ref: other for ref, other in self._starting.items() if other != number}
