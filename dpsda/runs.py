@@ -131,6 +131,12 @@ def lies_in_private(path: Path) -> bool:
     return place.exists() and any(RunFolder.is_run(p) or (p / "state" / "ensemble.json").is_file() for p in inside)
 
 
+def run_of(path: Path) -> Path | None:
+    """The folder of the run that a file or folder belongs to; None where it is not there, or is of none."""
+    place = path.expanduser().resolve()
+    return next((p for p in place.parents if RunFolder.is_run(p)), None) if place.exists() else None
+
+
 def write_json(path: Path, data: Any) -> None:
     write_atomic(path, (json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
 

@@ -14,7 +14,7 @@ from dpsda.options import PrivacyOptions
 from dpsda.privacy.accounting import default_delta
 from dpsda.privacy.files import sha256
 from dpsda.privacy.ledger import Ledger
-from dpsda.runs import RunFolder, lies_in_private, write_csv
+from dpsda.runs import RunFolder, lies_in_private, run_of, write_csv
 
 if TYPE_CHECKING:
     from dpsda.data import DatasetSpec, PrivateCorpus
@@ -74,15 +74,31 @@ def _labels(corpus: PrivateCorpus, privacy: PrivacyOptions) -> str:
 
 
 def configuration(spec: DatasetSpec, *options: Any) -> tuple[dict[str, Any], set[str]]:
-    """All options as plain data, with the digests of the data set's two files, and the names that may change."""
+    """All options as plain data, with the digests of the data set's two files, and the names that may change.
+
+    Raises InputError for a model that cost privacy which no ledger here knows of.
+    """
     config: dict[str, Any] = {}
     for group in options:
         config.update(asdict(group))
-    model = config.get("model_type")
-    if config.get("epsilon") != math.inf and model and lies_in_private(Path(model)):
-        raise InputError(
-            f"--model_type {model}: was trained on private data without noise, and no certificate could cover its texts"
-        )
+    if config.get("epsilon") != math.inf:
+        for name in ("model_type", "feature_extractor"):
+            if config.get(name):
+                _check_model(f"--{name} {config[name]}", Path(config[name]), Path(config["result_folder"]))
     for name in ("spec.yaml", PROMPTS):
         config[name] = sha256(spec.folder / name) if (spec.folder / name).is_file() else None
     return config, {f.name for group in options for f in fields(group) if f.metadata["free"]}
+
+
+def _check_model(option: str, model: Path, root: Path) -> None:
+    """InputError for a model that was trained on private data at a price that the ledger of `root` does not hold."""
+    if lies_in_private(model):
+        raise InputError(
+            f"{option}: was trained on private data without noise, and no certificate could cover what it makes"
+        )
+    other = run_of(model)
+    if other is not None and other != root.resolve():
+        raise InputError(
+            f"{option}: belongs to another run, and what that spent is not in the ledger of this one; if it never saw "
+            f"these private records, copy the model out of {other}"
+        )

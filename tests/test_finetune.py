@@ -18,11 +18,15 @@ import pytest
 import torch
 
 import finetune
+from dpsda import start
 from dpsda.arg_utils import parse
+from dpsda.data import DatasetSpec
 from dpsda.dry_run import HashEncoder
 from dpsda.errors import InputError
 from dpsda.evaluation.distances import measure
 from dpsda.evaluation.options import MetricOptions, SubjectOptions
+from dpsda.finetune.route import Route
+from dpsda.options import EmbeddingOptions, PrivacyOptions, RunOptions
 from dpsda.privacy import certificate
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.ledger import Ledger
@@ -202,12 +206,38 @@ def test_what_comes_after_does_not_break_what_is_certified(tmp_path, dataset, ll
     run(tmp_path, dataset, llama)
     assert "its texts were resampled" in capsys.readouterr().out
     assert (tmp_path / "release" / "synthetic.csv").stat().st_mtime_ns == before
-    refused(tmp_path, dataset, llama, "more steps would replace them", training={"steps": 8})
+    head = ledger(tmp_path).head
+    refused(tmp_path, dataset, llama, "more steps would replace", training={"steps": 8}, privacy={"epsilon": 9.0})
+    run(tmp_path, dataset, llama, privacy={"epsilon": 9.0})
+    assert ledger(tmp_path).head == head  # neither a refused command nor one with nothing to do
+
+
+def test_an_extension_that_fails_at_its_start_costs_nothing(tmp_path, dataset, llama, monkeypatch):
+    run(tmp_path, dataset, llama)
+
+    def missing(self, kind, **config):
+        raise InputError("cannot load the model")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Route, "_load_model", missing)
+        refused(tmp_path, dataset, llama, "cannot load", training={"steps": 8}, privacy={"epsilon": 9.0})
+    assert (tmp_path / "state" / "adapter").is_dir() and any((tmp_path / "state" / "samples").glob("*.parquet"))
 
 
 def test_a_model_that_nothing_protects_makes_no_certified_text(tmp_path, dataset, llama):
     run(tmp_path / "a", dataset, llama, privacy={"epsilon": float("inf")}, tuning={"full": True})
     refused(tmp_path / "b", dataset, tmp_path / "a" / "private" / "state" / "model", "no certificate could cover")
+
+
+def test_a_model_of_another_run_is_not_free(tmp_path, dataset, llama):
+    """What it spent on these records may not be missing in a certificate; elsewhere it is its owner's word."""
+    run(tmp_path / "a", dataset, llama, tuning={"full": True})
+    model = tmp_path / "a" / "state" / "model"
+    refused(tmp_path / "b", dataset, str(model), "belongs to another run")
+    run_options = (PrivacyOptions(epsilon=1.0), RunOptions(str(tmp_path / "b")))
+    with pytest.raises(InputError, match=r"--feature_extractor .* belongs to another run"):
+        start.configuration(DatasetSpec.read(dataset), *run_options, EmbeddingOptions(feature_extractor=str(model)))
+    run(tmp_path / "b", dataset, str(shutil.copytree(model, tmp_path / "copy")))
 
 
 def test_pages_and_figures_of_what_was_trained(tmp_path, dataset, llama, bert, monkeypatch, capsys):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dpsda.errors import InputError
@@ -75,9 +75,16 @@ def plan(
         noise = privacy.noise
     else:
         noise = _calibrate(ledger, made, training, privacy, label_counts=label_counts) if privacy.protected else 0.0
-    ledger.set_budget(privacy.epsilon)  # after everything that may refuse the command
-    folder.keep_config(STAGE, {**config, "noise_multiplier": noise})
-    return Plan(steps, rate, training.batch_size, noise, label_noise, training.histogram_noise)
+    made = replace(made, noise_multiplier=noise)
+    if not ledger.reservations(LATER):
+        ledger.set_budget(privacy.epsilon)  # after everything that may refuse the command
+        folder.keep_config(STAGE, {**config, "noise_multiplier": noise})
+    elif any(open_intervals(ledger, made, training)):
+        raise InputError(
+            f"{folder.root}: its texts were resampled, and more steps would replace them; train further in another "
+            "--result_folder"
+        )
+    return made
 
 
 def others(ledger: Ledger, made: Plan, *, label_counts: bool) -> list[Event]:

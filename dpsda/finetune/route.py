@@ -53,15 +53,10 @@ class Route:
         left = next(planning.open_intervals(self.ledger, self.plan, self.training), None)
         if left is None and self.trained.exists():
             return
-        if left is not None and self.ledger.reservations(planning.LATER):
-            raise InputError(
-                f"{self.folder.root}: its texts were resampled, and more steps would replace them; train further in "
-                "another --result_folder"
-            )
-        if left is not None:  # what was made of an earlier state of the model goes
+        trainer, tokenizer = self._trainer()
+        if left is not None:  # what was made of an earlier state of the model goes, as nothing refuses the command now
             for old in (self.trained, self._merged, self._samples):
                 shutil.rmtree(old, ignore_errors=True)
-        trainer, tokenizer = self._trainer()
         trainer.run(self.folder, self.ledger)
         from dpsda.tuning.adapter import export_adapter, export_model
 
