@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from dpsda.alignment.judge import QUESTION, SYSTEM, Comparison, Verdict
+from dpsda.embedding import PRIVATE_BAR
 from dpsda.errors import InputError
+from dpsda.models import most_tokens
 
 LETTERS = ("A", "B")
 TOKENS = 2048  # of a forward pass
@@ -24,7 +26,7 @@ class LikelihoodJudge:
     """
 
     def __init__(self, model, tokenizer, max_length: int = 2048) -> None:
-        self.model, self.tokenizer, self.max_length = model.eval(), tokenizer, max_length
+        self.model, self.tokenizer, self.max_length = model.eval(), tokenizer, most_tokens(model, max_length)
         self.first_share = math.nan
         # after white space, as the letter comes in a sentence; a tokenizer by whole words has no such pieces
         self.letters = [tokenizer(" " + letter, add_special_tokens=False)["input_ids"][-1] for letter in LETTERS]
@@ -46,7 +48,10 @@ class LikelihoodJudge:
         order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
         odds = np.zeros(len(rows))
         pad = self.tokenizer.pad_token_id or 0
-        with torch.inference_mode(), tqdm(total=len(rows), unit="verdict", desc="judge", delay=1, leave=False) as bar:
+        with (
+            torch.inference_mode(),
+            tqdm(total=len(rows), desc="judge", bar_format=PRIVATE_BAR, delay=1, leave=False) as bar,
+        ):
             while order:
                 batch = order[: max(1, TOKENS // len(rows[order[0]]))]
                 del order[: len(batch)]

@@ -82,7 +82,10 @@ class Step:
                     "another --name, or remove the folder"
                 )
         done = self.folder / "done.json"
-        return read_json(done) if done.exists() else None
+        if not done.exists():
+            return None
+        self._tidy()
+        return dict(read_json(done))
 
     def begin(self) -> None:
         """Make the folder, and say there what the step is to do."""
@@ -98,10 +101,13 @@ class Step:
             write_json(self.folder / "settings.json", self.settings)
 
     def finish(self, facts: dict[str, Any]) -> None:
-        """Remove what only a restart needs, and mark the step as complete."""
+        """Mark the step as complete, and remove what only a restart would have needed."""
+        write_json(self.folder / "done.json", facts)
+        self._tidy()
+
+    def _tidy(self) -> None:
         for scratch in ("training", "journal"):
             shutil.rmtree(self.folder / scratch, ignore_errors=True)
-        write_json(self.folder / "done.json", facts)
 
 
 def refuse_to_send(inputs: dict[str, Path], allowed: bool) -> None:

@@ -13,6 +13,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from dpsda.alignment.models import check_targets
 from dpsda.alignment.options import TrainingOptions
 from dpsda.devices import is_bfloat16, pick_device
+from dpsda.embedding import PRIVATE_BAR
 from dpsda.privacy.files import write_atomic
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 MARK = "complete"  # written into a checkpoint last
-BAR = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"  # how many steps there are tells how many pairs
 
 
 def arguments(options: TrainingOptions, seed: int, folder: Path) -> dict[str, Any]:
@@ -72,7 +72,9 @@ class _Watch(TrainerCallback):
         self.desc, self.bar = desc, None
 
     def on_train_begin(self, args, state, control, **_):
-        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.desc, bar_format=BAR, delay=1)
+        self.bar = tqdm(
+            total=state.max_steps, initial=state.global_step, desc=self.desc, bar_format=PRIVATE_BAR, delay=1
+        )
 
     def on_step_end(self, args, state, control, **_):
         self.bar.update(state.global_step - self.bar.n)

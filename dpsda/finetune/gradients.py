@@ -63,9 +63,7 @@ class GradientSums:
         for parameter in self.weights:
             parameter.grad_sample = None
         norms = norms_of([sample for sample in samples if sample is not None])
-        shrink = (self.clip_norm * (1 - 1e-6) / norms).clamp(
-            max=1
-        )  # what is rounded from here on stays below the bound
+        shrink = (self.clip_norm * (1 - 1e-6) / norms).clamp(max=1)  # the rounding that follows stays below the bound
         finite = norms.isfinite()
         factors = torch.where(finite, weights * shrink.float(), 0.0)
         for total, sample in zip(self.totals, samples, strict=True):

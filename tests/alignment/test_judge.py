@@ -190,3 +190,6 @@ def test_a_long_answer_is_cut_and_the_question_kept(likelihood):
     ids = likelihood._tokens(Comparison("w7", "w1 " * 400, "w2"))
     text = likelihood.tokenizer.decode(ids)
     assert len(ids) <= 256 and "w7" in text and "w2" in text
+    model = likelihood.model  # which has no positions for more
+    long = LikelihoodJudge(model, likelihood.tokenizer, max_length=10**6)._tokens(Comparison("w7", "w1 " * 9000, "w2"))
+    assert len(long) <= model.config.max_position_embeddings
