@@ -11,7 +11,7 @@
 made-up records into a private corpus, each by the toss of a coin; any route can be run on that, with users too, and
 `score` guesses them from what it released. `membership` needs none: it tells the private records of any run from those
 of another split, by the synthetic texts and by what the generator knew before. `python audit.py STEP --help` has the
-options of a step. Exit code 1 says that a claim is refuted, of `score` only with --log_private.
+options of a step. Exit code 3 says that a claim is refuted, of `score` only with --log_private.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dpsda.arg_utils import parse_step, run
 from dpsda.audit import options as kinds
 from dpsda.options import DataOptions
 
+REFUTED = 3  # an exit code that no failure has
 STEPS = {
     "mechanism": (kinds.MechanismOptions,),
     "plant": (DataOptions, kinds.PlantOptions),
@@ -35,7 +36,8 @@ def main() -> None:
     from apis.gguf import unpacked
     from dpsda.audit import steps
 
-    sys.exit(int(getattr(steps, name)(*options, *((unpacked,) if name in ("score", "membership") else ()))))
+    refuted = getattr(steps, name)(*options, *((unpacked,) if name in ("score", "membership") else ()))
+    sys.exit(REFUTED if refuted else 0)
 
 
 if __name__ == "__main__":

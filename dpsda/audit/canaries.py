@@ -1,23 +1,26 @@
 """Canaries: made-up records, each in the private data by the toss of a coin, so that whoever tells which are in has
 learned it from what was released (Steinke, Nasr, Jagielski 2023).
 
-A canary begins like a record and goes on with words drawn at random (Meeus et al. 2025, The Canary's Echo): it looks
-like the data to an encoder, and like nothing else to a language model. Its label is drawn from the domain. With users,
-a canary is a user of several such records. The tosses come from the operating system's entropy.
+A canary begins like a record and goes on with that record's words in random order (after Meeus et al. 2025, The
+Canary's Echo): it looks like the data to an encoder, and like nothing else to a language model. Its label is drawn from
+the domain. With users, a canary is a user of several such records. All chance is the operating system's entropy.
+
+Privacy: a canary is made of one record (or one user's) alone and takes its place, and which records these are is
+decided for each by itself. So whoever is in the original data is in one record (or user) of what a run is made on, or
+in none, and the run's guarantee is theirs.
 """
 
 from __future__ import annotations
 
 import io
 import secrets
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dpsda.data import DatasetSpec, PrivateCorpus, load, rows
+from dpsda.data import DatasetSpec, PrivateCorpus, load, rows, taken
 from dpsda.errors import InputError
 from dpsda.options import DataOptions
 from dpsda.privacy.files import write_atomic
@@ -26,8 +29,8 @@ from dpsda.runs import read_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PREFIX, SUFFIX = 8, 12  # words of a canary that are a record's first ones, and that are drawn
-VOCABULARY = 5000  # records whose words these are
+PREFIX, SUFFIX = 8, 12  # words of a canary that are its record's first ones, and that are drawn from all of it
+DIFFERENT = 4  # words that a record has to have for a canary
 CORPUS = "corpus.parquet"
 CANARIES = "canaries.parquet"
 NUMBER, THERE = "canary", "there"  # of that file, beside the columns of the data set: whose record it is, "1" if in
@@ -53,21 +56,37 @@ class Planted:
 
 
 def plant(folder: Path, spec: DatasetSpec, data: DataOptions, canaries: int, repeats: int) -> Path:
-    """Write FOLDER/private/corpus.parquet, which is returned: the private records and, of `canaries` of `repeats`
-    records each, those whose coin says so. All of them go to canaries.parquet beside it. InputError where it is there.
+    """Write FOLDER/private/corpus.parquet, which is returned: the private records, of which some, about `canaries`, are
+    replaced by canaries that are there if their coin says so. All canaries go to canaries.parquet beside it. With
+    `repeats` above 1, it is users that are replaced, each by one of so many records.
+
+    Raises InputError where canaries are planted already, or there are too few records or users for so many.
     """
     import pyarrow as pa
 
     private = folder / "private"
     if (private / CANARIES).exists():
         raise InputError(f"{folder}: canaries are planted here already; give another --output")
-    corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share)
-    everything = rows(spec, data.split, file=data.train_data_file)
-    number = np.repeat(np.arange(canaries), repeats)
-    there = np.array([secrets.randbits(1) for _ in range(canaries)], dtype=bool)[number]
+    table = rows(spec, data.split, file=data.train_data_file)
+    own = np.flatnonzero(taken(table, spec, data.split, data.private_share))
+    unit = np.arange(len(table)) if repeats == 1 else _codes(table[spec.user])
+    units, choice = np.unique(unit[own]), secrets.SystemRandom()
+    if 2 * canaries > len(units):
+        what = "records" if repeats == 1 else "users"
+        raise InputError(f"--canaries {canaries}: would replace more than half of the {what}; ask for fewer")
+    chosen = units[[choice.random() < canaries / len(units) for _ in units]]
+    own = own[np.isin(unit[own], chosen)]
+    sources: dict[int, list[str]] = {}  # of each canary, the texts that it is made of
+    for code, text in zip(unit[own].tolist(), table[spec.text].take(own).to_pylist(), strict=True):
+        if len({*text.split()}) >= DIFFERENT:
+            sources.setdefault(code, []).append(text)
+    made = _make(spec, data, [*sources.values()], table.schema, repeats, choice)
+    number = np.repeat(np.arange(len(sources)), repeats)
+    there = np.array([secrets.randbits(1) for _ in sources], dtype=bool)[number]
+
     private.mkdir(mode=0o700, parents=True, exist_ok=True)
-    made = _make(spec, data, corpus, everything.schema, canaries, repeats, private)
-    _write(private / CORPUS, pa.concat_tables([everything, made.filter(there)]))
+    others = table.filter(pa.array(~np.isin(unit, [*sources])))
+    _write(private / CORPUS, pa.concat_tables([others, made.filter(there)]))
     made = made.append_column(NUMBER, pa.array(number.astype(str)))
     _write(private / CANARIES, made.append_column(THERE, pa.array(there.astype(int).astype(str))))
     return private / CORPUS
@@ -88,51 +107,38 @@ def read(folder: Path, spec: DatasetSpec, split: str, share: float) -> Planted:
     return Planted(load(spec, split, file=corpus, share=share), known, number, there)
 
 
+def _codes(users: pa.ChunkedArray) -> np.ndarray:
+    """(n,) a number for each user; -1 for none."""
+    return users.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy()
+
+
 def _make(
     spec: DatasetSpec,
     data: DataOptions,
-    corpus: PrivateCorpus,
+    sources: list[list[str]],
     schema: pa.Schema,
-    canaries: int,
     repeats: int,
-    private: Path,
+    choice: secrets.SystemRandom,
 ) -> pa.Table:
-    """The records of all canaries, (canaries * repeats) rows: only such as `load` takes for the split."""
+    """(len(sources) * repeats) rows, a canary of each source's texts: only such as `load` takes for the split."""
     import pyarrow as pa
 
-    choice = secrets.SystemRandom()
-    some = choice.choices(range(corpus.num_records), k=VOCABULARY)
-    words = sorted({word for row in some for word in corpus.texts[row].split()})
-    kept: list[pa.Table] = []
-    while sum(map(len, kept)) < canaries * repeats:
-        made = pa.Table.from_pylist(
-            [row for _ in range(canaries) for row in _canary(spec, corpus, words, choice, repeats)], schema
-        )
-        taken = _taken(spec, data, made, private).reshape(-1, repeats).all(axis=1)
-        kept.append(made.filter(np.repeat(taken, repeats)))
-    return pa.concat_tables(kept)[: canaries * repeats]
+    made: list[pa.Table | None] = [None] * len(sources)
+    while missing := [number for number, table in enumerate(made) if table is None]:
+        drawn = [row for number in missing for row in _canary(spec, sources[number], choice, repeats)]
+        table = pa.Table.from_pylist(drawn, schema)
+        fit = taken(table, spec, data.split, data.private_share).reshape(-1, repeats).all(axis=1)
+        for place in np.flatnonzero(fit):
+            made[missing[place]] = table.slice(place * repeats, repeats)
+    return pa.concat_tables(made)
 
 
-def _canary(
-    spec: DatasetSpec, corpus: PrivateCorpus, words: list[str], choice: secrets.SystemRandom, repeats: int
-) -> list[dict[str, str]]:
+def _canary(spec: DatasetSpec, texts: list[str], choice: secrets.SystemRandom, repeats: int) -> list[dict[str, str]]:
     same = {column: values[0] for column, values in spec.filter.items()}
     same |= dict(zip(spec.label_columns, choice.choice(spec.cells), strict=True))
     same |= {spec.user: f"canary {secrets.token_hex(8)}"} if spec.user else {}
-    starts = [corpus.texts[choice.randrange(corpus.num_records)].split()[:PREFIX] for _ in range(repeats)]
-    return [{**same, spec.text: " ".join([*start, *choice.choices(words, k=SUFFIX)])} for start in starts]
-
-
-def _taken(spec: DatasetSpec, data: DataOptions, made: pa.Table, private: Path) -> np.ndarray:
-    """(n,) whether `load` takes each of some records, whose texts are all different."""
-    with tempfile.TemporaryDirectory(dir=private) as scratch:
-        file = Path(scratch) / CORPUS
-        _write(file, made)
-        try:
-            taken = {*load(spec, data.split, file=file, share=data.private_share).texts}
-        except InputError:  # none of them
-            taken = set()
-    return np.array([text in taken for text in made[spec.text].to_pylist()])
+    words = [choice.choice(texts).split() for _ in range(repeats)]
+    return [{**same, spec.text: " ".join([*own[:PREFIX], *choice.choices(own, k=SUFFIX)])} for own in words]
 
 
 def _write(path: Path, table: pa.Table) -> None:

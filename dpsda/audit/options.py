@@ -14,13 +14,14 @@ class PlantOptions:
 
     output: str = option(MISSING, "a folder for what is made; it goes to its private/, and nothing of it may be shared")
     canaries: int = option(
-        1000, "made-up records (or users), each in by a coin; n can show no epsilon above about ln(n / 6)"
+        1000,
+        "about how many records (or users) are replaced by made-up ones, each in by a coin; n show at most ln(n / 6)",
     )
-    repeats: int = option(1, "records of a canary, for --privacy_unit user: they are one user's")
+    repeats: int = option(1, "records of a canary; 2 or more for --privacy_unit user: they are one user's")
 
     def __post_init__(self) -> None:
-        if self.canaries < 20 or self.repeats < 1:  # so that there are some in and some out, but for one in 10^5
-            raise InputError("--canaries has to be at least 20, and --repeats at least 1")
+        if self.canaries < 40 or self.repeats < 1:  # so that there are some in and some out, but for one in 10^8
+            raise InputError("--canaries has to be at least 40, and --repeats at least 1")
 
 
 @dataclass(frozen=True)

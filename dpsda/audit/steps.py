@@ -101,8 +101,12 @@ def score(options: ScoreOptions, unpacked: Callable[[str], str]) -> bool:
     planted = canaries.read(Path(options.planted), spec, config["split"], config["private_share"])
     if planted.corpus.fingerprint(folder.secret_key()) != ledger.header["facts"]["data"]:
         raise InputError(f"{folder.root}: was not made on the records of {options.planted}; give --train_data_file")
-    if ledger.header["unit"] == "record" and len(planted.number) > len(planted.there):
-        raise InputError(f"{folder.root}: protects a record, and a canary here is several; plant with --repeats 1")
+    one = len(planted.number) == len(planted.there)
+    if one != (ledger.header["unit"] == "record"):
+        unit, here, repeats = ("user", "one record", "2 or more") if one else ("record", "a user's several", "1")
+        raise InputError(
+            f"{folder.root}: protects a {unit}, and a canary here is {here}; plant with --repeats {repeats}"
+        )
     found = _scores(folder, ledger, config, planted, unpacked, options.device)
     claimed, delta = ledger.epsilon(), float(ledger.header["delta"])
     result: dict[str, Any] = {

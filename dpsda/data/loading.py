@@ -115,9 +115,7 @@ def load(spec: DatasetSpec, split: str, *, file: str | Path | None = None, share
     import pandas as pd
     import pyarrow as pa
 
-    where, path = spec.split(split), _file(spec, split, file)
-    low, high = where.hash
-    bounds = (low, low + share * (high - low)) if share < 1 else where.hash
+    bounds, path = _bounds(spec, split, share), _file(spec, split, file)
     texts, cells, users, rows, reasons, start = [], [], [], [], [], 0
     for table in _tables(path, spec.columns):
         selected, cell, reason = _judge(table, spec, bounds)
@@ -153,11 +151,10 @@ def load_columns(
     answers of a conversation. An empty field is ''. Raises InputError as `load` does."""
     import pyarrow as pa
 
-    bounds, path = spec.split(split).hash, _file(spec, split, file)
+    path = _file(spec, split, file)
     found: list[list[str]] = [[] for _ in columns]
     for table in _tables(path, list(dict.fromkeys([*spec.columns, *columns]))):
-        selected, _, reason = _judge(table, spec, bounds)
-        kept = table.filter(pa.array(selected & (reason == 0)))
+        kept = table.filter(pa.array(taken(table, spec, split)))
         for values, column in zip(found, columns, strict=True):
             values += [value or "" for value in kept[column].to_pylist()]
     if not found[0]:
@@ -173,6 +170,18 @@ def rows(spec: DatasetSpec, split: str, *, file: str | Path | None = None) -> pa
     return pa.concat_tables(
         table.select(spec.columns).cast(schema) for table in _tables(_file(spec, split, file), spec.columns)
     )
+
+
+def taken(table: pa.Table, spec: DatasetSpec, split: str, share: float = 1.0) -> np.ndarray:
+    """(n,) whether `load` takes each row of such a table."""
+    selected, _, reason = _judge(table, spec, _bounds(spec, split, share))
+    return selected & (reason == 0)
+
+
+def _bounds(spec: DatasetSpec, split: str, share: float) -> tuple[float, float]:
+    """The hash range of a split, or the first `share` of it."""
+    low, high = spec.split(split).hash
+    return (low, low + share * (high - low)) if share < 1 else (low, high)
 
 
 def _file(spec: DatasetSpec, split: str, file: str | Path | None) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,19 +63,33 @@ def found(root: Path) -> dict:
 
 
 def test_what_is_planted(planted, dataset):
+    """A canary takes the place of the one record that it is made of; whoever makes none is in the corpus as before."""
     spec = DatasetSpec.read(dataset)
-    real = load(spec, "train")
-    made = canaries.read(planted, spec, "train", 1.0)
-    assert made.others == real.num_records
-    assert list(made.corpus.texts)[: made.others] == list(real.texts)
-    assert [*made.corpus.texts][made.others :] == [
-        text for text, number in zip(made.canaries.texts, made.number, strict=True) if made.there[number]
-    ]
-    assert len(made.there) == 60 == len({*made.canaries.texts})
-    assert 10 <= made.there.sum() <= 50  # a false alarm in 10^7
-    assert all(len(text.split()) > canaries.SUFFIX for text in made.canaries.texts)
+    real, made = [*load(spec, "train").texts], canaries.read(planted, spec, "train", 1.0)
+    m = len(made.there)
+    assert 30 <= m <= 90 and 0.2 < made.there.mean() < 0.8  # 60 and a half; a false alarm in 10^7
+    corpus, texts = [*made.corpus.texts], [*made.canaries.texts]
+    assert corpus[made.others :] == [text for text, there in zip(texts, made.there, strict=True) if there]
+    begun = [text.split()[: -canaries.SUFFIX] for text in texts]
+    replaced = [next(text for text in real if text.split()[: canaries.PREFIX] == start) for start in begun]
+    assert len({*replaced}) == m  # the numbers in the texts tell them apart
+    assert corpus[: made.others] == [text for text in real if text not in replaced]
+    for text, own in zip(texts, replaced, strict=True):
+        assert {*text.split()} == {*own.split()}  # and nobody else's words
     with pytest.raises(InputError, match="planted here already"):
         go("plant", "--dataset", str(dataset), "--output", str(planted))
+
+
+def test_a_short_record_makes_no_canary(dataset, tmp_path):
+    rows = [{"text": "Yes " * i, "stars": "low", "kind": "food", "author": f"{i}"} for i in range(1, 400)]
+    good = [{**row, "text": f"{i} is quite fine"} for i, row in enumerate(rows)]
+    write_rows(tmp_path / "own.csv", rows + good)
+    data = DataOptions(str(dataset), train_data_file=str(tmp_path / "own.csv"))
+    spec = DatasetSpec.read(dataset)
+    canaries.plant(tmp_path, spec, data, 100, 1)
+    made = canaries.read(tmp_path, spec, "train", 1.0)
+    assert all(text.split()[1:4] == ["is", "quite", "fine"] for text in made.canaries.texts)
+    assert [*made.corpus.texts][: len(rows)] == [row["text"] for row in rows]
 
 
 def test_two_plantings_differ(planted, dataset, tmp_path):
@@ -88,9 +103,10 @@ def test_only_what_the_split_takes_is_a_canary(dataset, tmp_path):
     """A share of the split is a range of hashes, which a canary has to be in, or it would never be."""
     data = DataOptions(str(dataset), private_share=0.5)
     spec = DatasetSpec.read(dataset)
-    canaries.plant(tmp_path, spec, data, 40, 1)
+    canaries.plant(tmp_path, spec, data, 25, 1)
     made = canaries.read(tmp_path, spec, "train", 0.5)
-    assert made.canaries.num_records == 40
+    assert 5 < made.canaries.num_records < 50
+    assert made.corpus.num_records == load(spec, "train", share=0.5).num_records - len(made.there) + made.there.sum()
     with pytest.raises(InputError, match="another split"):
         canaries.read(tmp_path, spec, "train", 0.1)
 
@@ -121,7 +137,7 @@ def test_a_run_with_noise_keeps_its_promise(planted, dataset, tmp_path):
     for failure in ("0.05", "0.01"):  # where the owner says so, a line of the certificate, and one only
         go("score", "--result_folder", str(root), "--planted", str(planted), "--certify", "--failure", failure)
     line = json.loads((root / certificate.FILE).read_text())["audit"]
-    assert line.startswith("60 made-up records") and "confidence 0.99)" in line
+    assert line.startswith(f"{result['canaries']} made-up records") and "confidence 0.99)" in line
     card = (root / "release" / "README.md").read_text()
     assert card.count("## An attack on this run") == 1 and card.endswith(f"{line}\n")
     assert certificate.verify(root) == before
@@ -141,17 +157,42 @@ def test_a_run_whose_noise_is_left_out_is_refuted(planted, dataset, tmp_path, mo
     assert go("score", "--result_folder", str(root), "--planted", str(planted), "--log_private")
 
 
-def test_canaries_are_users(dataset, tmp_path):
-    argv = ["--dataset", str(dataset), "--output", str(tmp_path / "audit"), "--canaries", "20", "--repeats", "3"]
-    go("plant", *argv)
-    made = canaries.read(tmp_path / "audit", DatasetSpec.read(dataset), "train", 1.0)
-    assert np.array_equal(made.number, np.repeat(np.arange(20), 3))
-    assert len(np.unique(made.canaries.users)) == 20
+@pytest.fixture
+def users(dataset, tmp_path) -> list[str]:
+    """Options of a private set of 150 users with two records each."""
+    rows = [
+        {"text": f"A {word} thing of number {i}.", "stars": "low", "kind": "food", "author": f"author {i}"}
+        for word in ("cold", "loud")
+        for i in range(150)
+    ]
+    write_rows(tmp_path / "users.csv", rows)
+    return ["--dataset", str(dataset), "--train_data_file", str(tmp_path / "users.csv")]
+
+
+def test_canaries_are_users(dataset, users, tmp_path):
+    planted = tmp_path / "audit"
+    go("plant", *users, "--output", str(planted), "--canaries", "60", "--repeats", "3")
+    made = canaries.read(planted, DatasetSpec.read(dataset), "train", 1.0)
+    m = len(made.there)
+    assert 30 <= m <= 95 and np.array_equal(made.number, np.repeat(np.arange(m), 3))
+    assert len(np.unique(made.canaries.users)) == m
+    assert made.others == 300 - 2 * m  # a user's records go together
+    numbers = np.array([text.split()[5] for text in made.canaries.texts]).reshape(m, 3)
+    assert (numbers == numbers[:, :1]).all() and len({*numbers[:, 0]}) == m  # a canary is made of one user's records
     root = tmp_path / "run"
-    data = {"train_data_file": str(tmp_path / "audit" / "private" / "corpus.parquet")}
+    data = {"train_data_file": str(planted / "private" / "corpus.parquet")}
     main.generate(root, *augpe_options(dataset, data=data, privacy={"epsilon": 2.0, "privacy_unit": "user"}))
-    assert not go("score", "--result_folder", str(root), "--planted", str(tmp_path / "audit"), "--failure", "1e-6")
-    assert found(root)["canaries"] == 20
+    assert not go("score", "--result_folder", str(root), "--planted", str(planted), "--failure", "1e-6")
+    assert found(root)["canaries"] == m
+
+
+@pytest.mark.parametrize(("refuted", "code"), [(True, 3), (False, 0)])
+def test_a_refuted_claim_has_an_exit_code_of_its_own(monkeypatch, refuted, code):
+    monkeypatch.setattr(steps, "mechanism", lambda options: refuted)
+    monkeypatch.setattr(sys, "argv", ["audit.py", "mechanism", "--result_folder", "run"])
+    with pytest.raises(SystemExit) as done:
+        audit.main()
+    assert done.value.code == code
 
 
 def test_the_mechanisms_of_a_run(planted, dataset, tmp_path, capsys):
@@ -161,18 +202,20 @@ def test_the_mechanisms_of_a_run(planted, dataset, tmp_path, capsys):
     assert len(lines) == 2  # votes and label counts have one noise and one sensitivity: a finding a delta
 
 
-def test_bad_input_is_one_line(planted, dataset, tmp_path):
+def test_bad_input_is_one_line(planted, users, dataset, tmp_path):
     other = generate(tmp_path / "other", dataset, planted, 1.0)
     again, several = tmp_path / "again", tmp_path / "several"
-    go("plant", "--dataset", str(dataset), "--output", str(again), "--canaries", "20")
-    go("plant", "--dataset", str(dataset), "--output", str(several), "--canaries", "20", "--repeats", "2")
+    go("plant", "--dataset", str(dataset), "--output", str(again), "--canaries", "40")
+    go("plant", *users, "--output", str(several), "--canaries", "40", "--repeats", "2")
     repeated, plain = generate(tmp_path / "repeated", dataset, several, 1.0), tmp_path / "plain"
     main.generate(plain, *augpe_options(dataset))
     for message, step, *argv in (
         ("was not made on the records", "score", "--result_folder", str(other), "--planted", str(again)),
         ("no canaries are planted here", "score", "--result_folder", str(other), "--planted", str(tmp_path / "none")),
         ("not the folder of a run", "mechanism", "--result_folder", str(tmp_path / "none")),
-        ("at least 20", "plant", "--dataset", str(dataset), "--output", str(tmp_path / "new"), "--canaries", "19"),
+        ("at least 40", "plant", "--dataset", str(dataset), "--output", str(tmp_path / "new"), "--canaries", "39"),
+        ("than half of the records", "plant", "--dataset", str(dataset), "--output", str(tmp_path / "new")),
+        ("than half of the users", "plant", *users, "--output", str(tmp_path / "new"), "--repeats", "2"),
         ("is what the run was made on", "membership", "--result_folder", str(plain), "--reference_split", "train"),
         ("protects a record", "score", "--result_folder", str(repeated), "--planted", str(several)),
         ("between 0 and 1", "mechanism", "--result_folder", str(other), "--failure", "2"),
@@ -185,7 +228,7 @@ def test_bad_input_is_one_line(planted, dataset, tmp_path):
 def test_a_trained_generator_tells_what_it_learned(dataset, tmp_path, llama, epsilon, told):
     """Without noise and clipping, its weights tell who is in; under DP they do not."""
     rng = np.random.default_rng(0)
-    rows = [{"text": text, "stars": "low", "kind": "food", "author": text} for text in sentences(rng, 60)]
+    rows = [{"text": text, "stars": "low", "kind": "food", "author": text} for text in sentences(rng, 100)]
     write_rows(tmp_path / "own.csv", rows)
     argv = ["--dataset", str(dataset), "--output", str(tmp_path / "audit"), "--canaries", "40"]
     go("plant", *argv, "--train_data_file", str(tmp_path / "own.csv"))
