@@ -422,14 +422,18 @@ def _connect(address: str | None) -> Any:
     try:
         import ray
     except ImportError:
-        raise InputError("--engine ray needs Ray: pip install 'dpsda[ray]'") from None
+        raise InputError("--engine ray needs Ray: pip install -e '.[ray]'") from None
     if not ray.is_initialized():
         here = {} if address else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         try:
             if address and address != "auto":  # Ray itself would wait for minutes
                 host, _, port = address.rpartition(":")
                 socket.create_connection((host, int(port)), timeout=10).close()
-            ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **here)
+            umask = os.umask(0o077)  # Ray itself would let every user of the machine read its token and logs
+            try:
+                ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **here)
+            finally:
+                os.umask(umask)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise InputError(
                 f"no Ray cluster answers at --ray_address {address} ({first_line(error)}); docs/scale.md has how to "

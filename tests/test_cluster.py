@@ -202,6 +202,12 @@ main.generate(Path({str(tmp_path / "run")!r}), *made)
     assert len(pd.read_csv(tmp_path / "run" / "release" / "synthetic.csv")) == 24
 
 
+def test_who_else_is_on_the_machine_cannot_join_a_cluster_that_is_started_here(tmp_path):
+    code = f"import sys; sys.path[:0] = [{str(ROOT)!r}]; from dpsda import cluster; cluster._connect(None)"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "HOME": str(tmp_path)}, check=True)
+    assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o077 == 0
+
+
 def test_samples_of_a_trained_generator_are_the_same(tmp_path, dataset, llama):
     import finetune
 
@@ -302,7 +308,7 @@ def test_options_that_cannot_be(monkeypatch, llama):
     with pytest.raises(InputError, match="room for 4 workers, each of which takes a CPU core, and not for 5"):
         cluster.writer(EngineOptions("ray", ray_workers=5), writes(llama))
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InputError, match=r"pip install 'dpsda\[ray\]'"):
+    with pytest.raises(InputError, match=r"pip install -e '\.\[ray\]'"):
         cluster.writer(ENGINE, writes(llama))
 
 
