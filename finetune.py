@@ -57,7 +57,7 @@ def finetune(
     from apis.gguf import unpacked
     from dpsda import release, start
     from dpsda.data import DatasetSpec, load
-    from dpsda.finetune.planning import LATER, charged_steps, describe_plan, plan
+    from dpsda.finetune.planning import LATER, charged_steps, describe_plan, keep, plan
     from dpsda.finetune.route import Route
 
     if data.reference_split or run.log_online:
@@ -80,7 +80,7 @@ def finetune(
             return
         weights = unpacked(tuning.model_type)
         route = Route(folder, ledger, corpus, tuning, training, made, weights, run.seed)
-        route.train()
+        route.train(lambda: keep(folder, ledger, privacy, config, made))
         print(f"trained: {route.trained}, epsilon {release.spent(ledger)} spent")
         if ledger.reservations(LATER):
             print(f"{root}: this run is complete, and its texts were resampled; resample.py goes on from here")

@@ -218,9 +218,11 @@ def test_an_extension_that_fails_at_its_start_costs_nothing(tmp_path, dataset, l
     def missing(self, kind, **config):
         raise InputError("cannot load the model")
 
+    head = ledger(tmp_path).head
     with monkeypatch.context() as patched:
         patched.setattr(Route, "_load_model", missing)
         refused(tmp_path, dataset, llama, "cannot load", training={"steps": 8}, privacy={"epsilon": 9.0})
+    assert ledger(tmp_path).head == head and certificate.verify(tmp_path)
     assert (tmp_path / "state" / "adapter").is_dir() and any((tmp_path / "state" / "samples").glob("*.parquet"))
 
 

@@ -1,13 +1,13 @@
 """Canaries: made-up records, each in the private data by the toss of a coin, so that whoever tells which are in has
 learned it from what was released (Steinke, Nasr, Jagielski 2023).
 
-A canary begins like a record and goes on with that record's words in random order (after Meeus et al. 2025, The
+A canary begins like a record and goes on with words drawn from that record (after Meeus et al. 2025, The
 Canary's Echo): it looks like the data to an encoder, and like nothing else to a language model. Its label is drawn from
 the domain. With users, a canary is a user of several such records. All chance is the operating system's entropy.
 
 Privacy: a canary is made of one record (or one user's) alone and takes its place, and which records these are is
-decided for each by itself. So whoever is in the original data is in one record (or user) of what a run is made on, or
-in none, and the run's guarantee is theirs.
+decided for each by itself. So a record (or a user) of the original data is in one of what a run is made on, or in none,
+and the run's guarantee is theirs, if its unit is a record where a canary is one (or a user, where it is several).
 """
 
 from __future__ import annotations
@@ -80,6 +80,10 @@ def plant(folder: Path, spec: DatasetSpec, data: DataOptions, canaries: int, rep
     for code, text in zip(unit[own].tolist(), table[spec.text].take(own).to_pylist(), strict=True):
         if len({*text.split()}) >= DIFFERENT:
             sources.setdefault(code, []).append(text)
+    if 2 * len(sources) < canaries:  # which chance alone does not make of enough records
+        raise InputError(
+            "too few records have four different words, of which a canary could be made; give more records"
+        )
     made = _make(spec, data, [*sources.values()], table.schema, repeats, choice)
     number = np.repeat(np.arange(len(sources)), repeats)
     there = np.array([secrets.randbits(1) for _ in sources], dtype=bool)[number]

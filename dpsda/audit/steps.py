@@ -84,7 +84,8 @@ def plant(data: DataOptions, options: PlantOptions) -> bool:
     if options.repeats > 1 and not spec.user:
         raise InputError(f"--repeats is for users, and {spec.folder / 'spec.yaml'} names no user column")
     path = canaries.plant(Path(options.output), spec, data, options.canaries, options.repeats)
-    print(f"planted: give --train_data_file {path} to the commands of a route, then run audit.py score")
+    unit = "user" if options.repeats > 1 else "record"
+    print(f"planted: run a route with --train_data_file {path} --privacy_unit {unit}, then audit.py score")
     return False
 
 

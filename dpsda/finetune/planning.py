@@ -51,11 +51,11 @@ def plan(
     *,
     label_counts: bool,
 ) -> Plan:
-    """The plan of a run; its noise multiplier is kept with the configuration, for a restart of the same command.
+    """The plan of a run, of which nothing is kept before `keep`.
 
     Where epochs, steps or epsilon changed, what is spent stays as it is and the rest is calibrated so that all of it,
     with the label counts and the histogram that is reserved, composes to epsilon. Raises BudgetError where no noise is
-    enough, InputError for a folder of another configuration or a batch above the corpus.
+    enough, InputError for a folder of another configuration, a batch above the corpus, or steps after a resampling.
     """
     units, unit = int(ledger.header["units"]), str(ledger.header["unit"])
     if training.batch_size > units:
@@ -68,6 +68,11 @@ def plan(
     steps = training.steps or max(1, int(training.epochs / rate + 1e-9))
     label_noise = training.label_noise if privacy.protected else 0.0
     made = Plan(steps, rate, training.batch_size, 0.0, label_noise, training.histogram_noise)
+    if ledger.reservations(LATER) and steps > done_steps(ledger):
+        raise InputError(
+            f"{folder.root}: its texts were resampled, and more steps would replace them; train further in another "
+            "--result_folder"
+        )
     goal = {key: config[key] for key in ("epsilon", "noise", "epochs", "steps", "histogram_noise")}
     if {key: before.get(key) for key in goal} == goal:
         noise = float(before["noise_multiplier"])
@@ -75,16 +80,15 @@ def plan(
         noise = privacy.noise
     else:
         noise = _calibrate(ledger, made, training, privacy, label_counts=label_counts) if privacy.protected else 0.0
-    made = replace(made, noise_multiplier=noise)
+    return replace(made, noise_multiplier=noise)
+
+
+def keep(folder: RunFolder, ledger: Ledger, privacy: PrivacyOptions, config: dict[str, Any], made: Plan) -> None:
+    """Note budget and plan, for a restart of the same command: after everything that may refuse it. A run whose texts
+    were resampled has nothing to train any more, and stays as it is certified."""
     if not ledger.reservations(LATER):
-        ledger.set_budget(privacy.epsilon)  # after everything that may refuse the command
-        folder.keep_config(STAGE, {**config, "noise_multiplier": noise})
-    elif any(open_intervals(ledger, made, training)):
-        raise InputError(
-            f"{folder.root}: its texts were resampled, and more steps would replace them; train further in another "
-            "--result_folder"
-        )
-    return made
+        ledger.set_budget(privacy.epsilon)
+        folder.keep_config(STAGE, {**config, "noise_multiplier": made.noise_multiplier})
 
 
 def others(ledger: Ledger, made: Plan, *, label_counts: bool) -> list[Event]:

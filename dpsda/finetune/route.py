@@ -48,13 +48,16 @@ class Route:
     def labelled(self) -> bool:
         return self.tuning.task == "generator" and self.tuning.conditional and bool(self.corpus.spec.labels)
 
-    def train(self) -> None:
-        """Take the steps that are left and write what was trained."""
+    def train(self, begin: Callable[[], None]) -> None:
+        """Take the steps that are left and write what was trained; `begin` is called when nothing refuses the command
+        any more."""
         left = next(planning.open_intervals(self.ledger, self.plan, self.training), None)
         if left is None and self.trained.exists():
+            begin()
             return
         trainer, tokenizer = self._trainer()
-        if left is not None:  # what was made of an earlier state of the model goes, as nothing refuses the command now
+        begin()
+        if left is not None:  # what was made of an earlier state of the model goes
             for old in (self.trained, self._merged, self._samples):
                 shutil.rmtree(old, ignore_errors=True)
         trainer.run(self.folder, self.ledger)

@@ -67,7 +67,7 @@ def test_what_is_planted(planted, dataset):
     spec = DatasetSpec.read(dataset)
     real, made = [*load(spec, "train").texts], canaries.read(planted, spec, "train", 1.0)
     m = len(made.there)
-    assert 30 <= m <= 90 and 0.2 < made.there.mean() < 0.8  # 60 and a half; a false alarm in 10^7
+    assert 30 <= m <= 90 and 0.2 < made.there.mean() < 0.8  # 60 and a half; a false alarm in 10^5
     corpus, texts = [*made.corpus.texts], [*made.canaries.texts]
     assert corpus[made.others :] == [text for text, there in zip(texts, made.there, strict=True) if there]
     begun = [text.split()[: -canaries.SUFFIX] for text in texts]
@@ -107,7 +107,7 @@ def test_only_what_the_split_takes_is_a_canary(dataset, tmp_path):
     made = canaries.read(tmp_path, spec, "train", 0.5)
     assert 5 < made.canaries.num_records < 50
     assert made.corpus.num_records == load(spec, "train", share=0.5).num_records - len(made.there) + made.there.sum()
-    with pytest.raises(InputError, match="another split"):
+    with pytest.raises(InputError, match=r"another split|no record is left"):
         canaries.read(tmp_path, spec, "train", 0.1)
 
 
@@ -182,7 +182,9 @@ def test_canaries_are_users(dataset, users, tmp_path):
     root = tmp_path / "run"
     data = {"train_data_file": str(planted / "private" / "corpus.parquet")}
     main.generate(root, *augpe_options(dataset, data=data, privacy={"epsilon": 2.0, "privacy_unit": "user"}))
-    assert not go("score", "--result_folder", str(root), "--planted", str(planted), "--failure", "1e-6")
+    assert not go(
+        "score", "--result_folder", str(root), "--planted", str(planted), "--failure", "1e-6", "--log_private"
+    )
     assert found(root)["canaries"] == m
 
 
@@ -209,6 +211,11 @@ def test_bad_input_is_one_line(planted, users, dataset, tmp_path):
     go("plant", *users, "--output", str(several), "--canaries", "40", "--repeats", "2")
     repeated, plain = generate(tmp_path / "repeated", dataset, several, 1.0), tmp_path / "plain"
     main.generate(plain, *augpe_options(dataset))
+    by_user, data = tmp_path / "by_user", {"train_data_file": str(planted / "private" / "corpus.parquet")}
+    main.generate(by_user, *augpe_options(dataset, data=data, privacy={"epsilon": 1.0, "privacy_unit": "user"}))
+    rows = [{"text": f"thing {i}", "stars": "low", "kind": "food", "author": f"{i}"} for i in range(100)]
+    write_rows(tmp_path / "short.csv", rows)
+    short = "--dataset", str(dataset), "--train_data_file", str(tmp_path / "short.csv")
     for message, step, *argv in (
         ("was not made on the records", "score", "--result_folder", str(other), "--planted", str(again)),
         ("no canaries are planted here", "score", "--result_folder", str(other), "--planted", str(tmp_path / "none")),
@@ -218,6 +225,8 @@ def test_bad_input_is_one_line(planted, users, dataset, tmp_path):
         ("than half of the users", "plant", *users, "--output", str(tmp_path / "new"), "--repeats", "2"),
         ("is what the run was made on", "membership", "--result_folder", str(plain), "--reference_split", "train"),
         ("protects a record", "score", "--result_folder", str(repeated), "--planted", str(several)),
+        ("protects a user", "score", "--result_folder", str(by_user), "--planted", str(planted)),
+        ("four different words", "plant", *short, "--output", str(tmp_path / "new"), "--canaries", "40"),
         ("between 0 and 1", "mechanism", "--result_folder", str(other), "--failure", "2"),
     ):
         with pytest.raises(InputError, match=message):
@@ -243,7 +252,9 @@ def test_a_trained_generator_tells_what_it_learned(dataset, tmp_path, llama, eps
     )
     finetune.finetune(tmp_path / "run", *options)
     planted = str(tmp_path / "audit")
-    assert not go("score", "--result_folder", str(tmp_path / "run"), "--planted", planted, "--failure", "1e-3")
+    assert not go(
+        "score", "--result_folder", str(tmp_path / "run"), "--planted", planted, "--failure", "1e-3", "--log_private"
+    )
     weights = found(tmp_path / "run")["scores"]["weights"]
     assert (weights["auc"] > 0.9) == told
 

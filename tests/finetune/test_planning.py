@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dpsda.finetune.options import TrainingOptions
-from dpsda.finetune.planning import open_intervals, plan
+from dpsda.finetune.planning import keep, open_intervals, plan
 from dpsda.options import PrivacyOptions
 from dpsda.privacy.accounting import DiscreteGaussian, SubsampledGaussian, cross_check, epsilon
 from dpsda.privacy.errors import BudgetError
@@ -25,6 +25,7 @@ def planned(root, privacy, training, *, units=180_000, unit="record", label_coun
     config |= {"histogram_noise": settings.histogram_noise}
     try:
         made = plan(folder, ledger, options, settings, config, set(config), label_counts=label_counts)
+        keep(folder, ledger, options, config, made)
     except BudgetError:
         ledger.close()
         raise
