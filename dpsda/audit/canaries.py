@@ -80,7 +80,7 @@ def plant(folder: Path, spec: DatasetSpec, data: DataOptions, canaries: int, rep
     for code, text in zip(unit[own].tolist(), table[spec.text].take(own).to_pylist(), strict=True):
         if len({*text.split()}) >= DIFFERENT:
             sources.setdefault(code, []).append(text)
-    if 2 * len(sources) < canaries:  # which chance alone does not make of enough records
+    if 4 * len(sources) < canaries:  # which chance alone does not do
         raise InputError(
             "too few records have four different words, of which a canary could be made; give more records"
         )

@@ -81,8 +81,8 @@ def test_what_is_planted(planted, dataset):
 
 
 def test_a_short_record_makes_no_canary(dataset, tmp_path):
-    rows = [{"text": "Yes " * i, "stars": "low", "kind": "food", "author": f"{i}"} for i in range(1, 400)]
-    good = [{**row, "text": f"{i} is quite fine"} for i, row in enumerate(rows)]
+    rows = [{"text": "Yes " * i, "stars": "low", "kind": "food", "author": f"{i}"} for i in range(1, 100)]
+    good = [{**rows[0], "text": f"{i} is quite fine"} for i in range(400)]
     write_rows(tmp_path / "own.csv", rows + good)
     data = DataOptions(str(dataset), train_data_file=str(tmp_path / "own.csv"))
     spec = DatasetSpec.read(dataset)
