@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A thousand canaries among the Rotten Tomatoes snippets, each in by the toss of a coin, guessed from what Aug-PE releases
+# About a thousand canaries in the place of snippets, each in by the toss of a coin, guessed from what Aug-PE releases
 # at the budgets that are given; inf is without noise, for how much the guesses could show. Private figures are printed:
-# the data set is a public one. Seven minutes a budget on one core.
+# the data set is a public one. Five minutes a budget on one core.
 #   bash scripts/audit/rotten_tomatoes.sh [EPSILON ...]      default: 4 inf
 set -euo pipefail
 source "$(dirname "$0")/../common.sh"
