@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dpsda.data import DatasetSpec, PrivateCorpus, load, rows, taken
+from dpsda.data.loading import record_hash
 from dpsda.errors import InputError
 from dpsda.options import DataOptions
 from dpsda.privacy.files import write_atomic
@@ -69,17 +70,17 @@ def plant(folder: Path, spec: DatasetSpec, data: DataOptions, canaries: int, rep
         raise InputError(f"{folder}: canaries are planted here already; give another --output")
     table = rows(spec, data.split, file=data.train_data_file)
     own = np.flatnonzero(taken(table, spec, data.split, data.private_share))
-    unit = np.arange(len(table)) if repeats == 1 else _codes(table[spec.user])
+    unit = np.arange(len(table)) if repeats == 1 else record_hash(table[spec.user])
     units, choice = np.unique(unit[own]), secrets.SystemRandom()
     if 2 * canaries > len(units):
         what = "records" if repeats == 1 else "users"
         raise InputError(f"--canaries {canaries}: would replace more than half of the {what}; ask for fewer")
     chosen = units[[choice.random() < canaries / len(units) for _ in units]]
     own = own[np.isin(unit[own], chosen)]
-    sources: dict[int, list[str]] = {}  # of each canary, the texts that it is made of
-    for code, text in zip(unit[own].tolist(), table[spec.text].take(own).to_pylist(), strict=True):
+    sources: dict[float, list[str]] = {}  # of each canary, the texts that it is made of
+    for source, text in zip(unit[own].tolist(), table[spec.text].take(own).to_pylist(), strict=True):
         if len({*text.split()}) >= DIFFERENT:
-            sources.setdefault(code, []).append(text)
+            sources.setdefault(source, []).append(text)
     if 4 * len(sources) < canaries:  # which chance alone does not do
         raise InputError(
             "too few records have four different words, of which a canary could be made; give more records"
@@ -109,11 +110,6 @@ def read(folder: Path, spec: DatasetSpec, split: str, share: float) -> Planted:
     if known.num_records != len(number):
         raise InputError(f"{folder}: its canaries were made for another split or --private_share")
     return Planted(load(spec, split, file=corpus, share=share), known, number, there)
-
-
-def _codes(users: pa.ChunkedArray) -> np.ndarray:
-    """(n,) a number for each user; -1 for none."""
-    return users.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy()
 
 
 def _make(

@@ -107,8 +107,8 @@ def test_only_what_the_split_takes_is_a_canary(dataset, tmp_path):
     made = canaries.read(tmp_path, spec, "train", 0.5)
     assert 5 < made.canaries.num_records < 50
     assert made.corpus.num_records == load(spec, "train", share=0.5).num_records - len(made.there) + made.there.sum()
-    with pytest.raises(InputError, match=r"another split|no record is left"):
-        canaries.read(tmp_path, spec, "train", 0.1)
+    with pytest.raises(InputError, match="another split"):
+        canaries.read(tmp_path, spec, "train", 0.25)
 
 
 def test_a_run_without_noise_shows_who_is_in(planted, dataset, tmp_path, capsys):
