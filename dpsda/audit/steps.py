@@ -124,7 +124,7 @@ def score(options: ScoreOptions, unpacked: Callable[[str], str]) -> bool:
         result["scores"][name] = {**asdict(bound), **asdict(scores.attack(values, planted.there))}
     write_json(folder.private / FILE, result)
     if options.log_private:
-        print(f"claimed: epsilon {result['claimed']} at delta {delta:.3g}; {len(planted.there)} canaries")
+        print(f"claimed: epsilon {round_up(claimed)} at delta {delta:.3g}; {len(planted.there)} canaries")
         print(f"{'score':<10} {'at least':>9} {'at most':>9} {'AUC':>6} {'TPR at 1% FPR':>14}")
         for name, row in result["scores"].items():
             print(
