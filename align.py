@@ -55,7 +55,7 @@ def main() -> None:
     getattr(steps, name)(own, model, step, engine, unpacked)
 
 
-def _local(model: ModelOptions, name: str, folder: Path) -> TextAPI:
+def _local(model: ModelOptions, name: str, folder: Path, progress: bool) -> TextAPI:
     from apis.hf_api import HFAPI
     from apis.journal import Journal
 
@@ -63,10 +63,10 @@ def _local(model: ModelOptions, name: str, folder: Path) -> TextAPI:
         key: getattr(model, key)
         for key in ("device", "dtype", "temperature", "top_k", "top_p", "repetition_penalty", "do_sample", "batch_size")
     }
-    return Journal(HFAPI(name, **sampling), folder / "journal")
+    return Journal(HFAPI(name, progress=progress, **sampling), folder / "journal")
 
 
-def _remote(step: str, model: ModelOptions, remote: RemoteOptions, name: str, folder: Path) -> TextAPI:
+def _remote(step: str, model: ModelOptions, remote: RemoteOptions, name: str, folder: Path, progress: bool) -> TextAPI:
     from apis.azure_api import AzureAPI, endpoints
     from apis.journal import Journal
 
@@ -81,6 +81,7 @@ def _remote(step: str, model: ModelOptions, remote: RemoteOptions, name: str, fo
         max_cost=remote.max_cost,
         prices=remote.prices and Path(remote.prices),
         log=folder / "requests.jsonl",
+        progress=progress,
     )
     return Journal(api, folder / "journal")
 

@@ -36,7 +36,8 @@ from dpsda.errors import InputError
 from dpsda.options import ModelOptions
 from dpsda.runs import write_csv
 
-Engine = Callable[[str, Path], TextAPI]  # of a model's name or folder, with a folder for its journal and log
+# Of a model's name or folder, with a folder for its journal and log, and whether its progress, a count, may be shown.
+Engine = Callable[[str, Path, bool], TextAPI]
 Source = Callable[[str], str]
 
 SAMPLING = ("api", "model_type", "length", "temperature", "top_k", "top_p", "repetition_penalty", "do_sample")
@@ -112,7 +113,11 @@ def answers(options: AnswersOptions, model: ModelOptions, step: StepOptions, eng
 
             name = str(write_merged(source(name), name, inputs["adapter"], Path(scratch), model))
         found = ask(
-            engine(name, made.folder), texts, max_new_tokens=model.length, seed=step.seed, system=options.system
+            engine(name, made.folder, made.show),
+            texts,
+            max_new_tokens=model.length,
+            seed=step.seed,
+            system=options.system,
         )
     if not found:
         raise InputError(f"{options.instructions}: no instruction was answered; take another --model_type")
@@ -159,7 +164,7 @@ def judge(options: JudgeOptions, model: ModelOptions, step: StepOptions, engine:
         loaded, tokenizer = load(source(model.model_type), model.model_type, model)
         judging: Judge = LikelihoodJudge(loaded.to(pick_device(model.device)), tokenizer)
     else:
-        judging = AskingJudge(engine(model.model_type, made.folder), step.seed)
+        judging = AskingJudge(engine(model.model_type, made.folder, made.show), step.seed)
     judged = compare(judging, draw(rows, options.num_instructions, step.seed))
     rate = win_rate(judged)
     if not rate.n:

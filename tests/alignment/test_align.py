@@ -63,13 +63,13 @@ def test_a_step_that_fails_asks_for_no_answer_again(run, capsys):
     options = AnswersOptions(str(run / "release" / "synthetic.csv")), ModelOptions(), StepOptions(str(run), "arm")
     first, second = Answering(most=10), Answering()
     with pytest.raises(ConnectionError):
-        steps.answers(*options, lambda name, folder: Journal(first, folder / "journal"), str)
-    steps.answers(*options, lambda name, folder: Journal(second, folder / "journal"), str)
+        steps.answers(*options, lambda name, folder, progress: Journal(first, folder / "journal"), str)
+    steps.answers(*options, lambda name, folder, progress: Journal(second, folder / "journal"), str)
     assert len(first.asked) == 10 and sorted(first.asked + second.asked) == sorted(text for text, _ in PAIRS[:24])
     frame = pd.read_csv(run / "alignment" / "arm" / "answers.csv")
     assert len(frame) == 22 and list(frame) == ["instruction", "answer"]
     (run / "alignment" / "arm" / "journal").mkdir()  # as a kill leaves it that comes when the step is done
-    steps.answers(*options, lambda name, folder: pytest.fail("asked again"), str)
+    steps.answers(*options, lambda name, folder, progress: pytest.fail("asked again"), str)
     assert "nothing is done again" in capsys.readouterr().out
     assert not (run / "alignment" / "arm" / "journal").exists()
 
@@ -128,6 +128,7 @@ def test_private_instructions_are_not_sent_unless_the_owner_allows_it(run, tmp_p
     assert allowed.returncode == 0 and len(pd.read_csv(folder / "answers.csv")) == 4
     assert stat.S_IMODE((run / "private").stat().st_mode) == 0o700
     assert "answered 24" in released.stdout and "answered" not in allowed.stdout  # a figure of private data
+    assert "24/24" in released.stderr and "4/4" not in allowed.stderr
     both = ("--answers", folder / "answers.csv", "--against", run / "alignment" / "b" / "answers.csv")
     judged = align("judge", *REMOTE, "--api_base", url, "--result_folder", run, "--name", "d", *both)
     assert judged.returncode == 2 and "--send_private" in judged.stderr
@@ -145,6 +146,7 @@ def test_an_arm_on_private_pairs_lies_in_private_and_shows_nothing(run, tiny, al
     released = ("--instructions", run / "release" / "synthetic.csv", "--length", 4)
     answered = align("answers", "--adapter", adapter, "--name", "real_answers", *released, *words)
     assert answered.returncode == 0, answered.stderr
+    assert "24/24" not in answered.stderr
     assert (run / "private" / "alignment" / "real_answers" / "answers.csv").exists()
     assert not list((run / "private" / "alignment" / "real_answers").glob(".merged-*"))
 
