@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import email.utils
 import json
 import logging
 import math
-import os
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -30,128 +27,18 @@ from tenacity import (
 from tqdm import tqdm
 
 from apis.api import OnAnswer, Prompt, TextAPI
+from apis.endpoints import Endpoint
 from apis.journal import whole_lines
-from dpsda.errors import InputError, did_you_mean, not_yaml
+from apis.responses import LONG_WAIT, LONGEST_WAIT, WRONG, Failure, NoAnswer, answer_of, failure_of, sound
+from dpsda.errors import InputError
 
 PRICES = Path(__file__).with_name("prices.yaml")
-REPOSITORY = Path(__file__).resolve().parents[1]
-OPENAI_URL = "https://api.openai.com/v1"
-AZURE_VERSION = "2024-10-21"  # the last stable version of Azure's dated ones
-ENTRY = ("openai_api_key", "key_env", "openai_api_base", "engine", "api_version")
 TRIES = 10  # of one prompt
 BACKOFF = wait_random_exponential(multiplier=0.5, max=60)
 PAUSE = 1.0  # seconds for which an endpoint that failed without a Retry-After is not the first choice
-LONGEST_WAIT = 3600.0  # whatever Retry-After says
-AGAIN = {408, 409, 429}  # and 5xx
-TOO_LONG = {"context_length_exceeded", "string_above_max_length"}
-SHUT = {401, 403, 404}  # another request to this endpoint would end in the same way
-FILTERED = {"content_filter", "content_policy_violation", "invalid_prompt", "ResponsibleAIPolicyViolation"}
-
+CHECK_LENGTH = 16  # tokens of an answer that nobody reads: some servers take no smaller limit
 for _name in ("openai", "httpx2", "httpcore2"):  # they would quote URLs and what servers say
     logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """A server and the key to it, empty where it needs none; `deployment` and `api_version` are Azure's."""
-
-    url: str
-    key: str = field(repr=False)
-    deployment: str | None = None
-    api_version: str | None = None
-
-    def __post_init__(self) -> None:
-        try:
-            parts = urlsplit(self.url)
-            valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            valid = False
-        if not valid:
-            raise InputError("an API base has to look like https://host/v1")
-        if "@" in parts.netloc or parts.query or parts.fragment:  # not quoted: it may hold a key
-            raise InputError(
-                f"the API base of {self.host} has a user, a password or a query in it, which would be saved with the "
-                "run; give the bare address, and the key in an environment variable"
-            )
-        if not (self.key.isascii() and self.key.isprintable()) or " " in self.key:
-            raise InputError(f"the key for {self.host} has a space, a line break or an odd letter in it: copy it again")
-
-    @property
-    def closed(self) -> bool:
-        """Whether nobody on the way can read what is sent there."""
-        return self.url.startswith("https://") or urlsplit(self.url).hostname in ("localhost", "127.0.0.1", "::1")
-
-    @property
-    def host(self) -> str:
-        return urlsplit(self.url).netloc.rpartition("@")[2]
-
-
-def endpoints(model: str, api_base: str | None = None, model_config: Path | None = None) -> list[Endpoint]:
-    """Who answers for `model`: by `model_config` or the file in $MODEL_CONFIG, else by `api_base` and environment."""
-    if api_base and model_config:
-        raise InputError("give an API base or a model config, not both: the file has the base of each endpoint")
-    file = model_config or (None if api_base else os.environ.get("MODEL_CONFIG"))
-    if file:
-        try:
-            return _from_file(model, Path(file).expanduser())
-        except RuntimeError as error:
-            raise InputError(f"{file}: {error}") from None
-    azure_key, azure_url, key, url = (
-        os.environ.get(name, "").strip()
-        for name in ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT", "OPENAI_API_KEY", "OPENAI_BASE_URL")
-    )
-    if azure_key and azure_url and not api_base:
-        deployment = os.environ.get("AZURE_OPENAI_DEPLOYMENT") or model
-        return [Endpoint(azure_url, azure_key, deployment, os.environ.get("OPENAI_API_VERSION") or AZURE_VERSION)]
-    url = api_base or url
-    if not key and not url:
-        raise InputError(
-            "no key: set OPENAI_API_KEY, or AZURE_OPENAI_API_KEY and AZURE_OPENAI_ENDPOINT, or MODEL_CONFIG to "
-            "a file with keys; for a server that needs none, give its API base"
-        )
-    end = Endpoint(url or OPENAI_URL, key)
-    # a key of OpenAI's is not for everybody on the way; one for this server goes into a model config
-    return [end if end.closed else replace(end, key="")]
-
-
-def _from_file(model: str, path: Path) -> list[Endpoint]:
-    if path.resolve().is_relative_to(REPOSITORY):
-        raise InputError(f"{path} lies in the repository, where its keys may be published by accident: move it out")
-    try:
-        models = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)  # a key or a version is never a number
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise not_yaml(path, error) from None
-    if not isinstance(models, dict) or model not in models:
-        names = models if isinstance(models, dict) else ()
-        raise InputError(f"{path} has no entry {model!r}{did_you_mean(model, names)}")
-    entries = models[model] if isinstance(models[model], list) else [models[model]]
-    found = [_from_entry(entry, f"{path}, {model}, entry {number}") for number, entry in enumerate(entries, start=1)]
-    if not found:
-        raise InputError(f"{path}: {model} has no entry")
-    return found
-
-
-def _from_entry(entry: Any, where: str) -> Endpoint:
-    if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
-        raise InputError(f"{where} has to be a mapping of {', '.join(ENTRY)} to text")
-    for name in entry:
-        if name not in ENTRY:
-            raise InputError(f"{where}: unknown key {name!r}{did_you_mean(name, ENTRY)}")
-    url, deployment, variable = (entry.get(name, "").strip() for name in ("openai_api_base", "engine", "key_env"))
-    key = (os.environ.get(variable, "") if variable else entry.get("openai_api_key", "")).strip()
-    if variable and "openai_api_key" in entry:
-        raise InputError(f"{where}: give openai_api_key or key_env, not both")
-    if variable and not key:
-        raise InputError(f"{where}: the environment variable {variable} is not set")
-    if not key and (deployment or not url):
-        raise InputError(f"{where}: no key; give openai_api_key, or key_env with the name of a variable that holds it")
-    if bool(deployment) < ("api_version" in entry) or (deployment and not url):
-        raise InputError(f"{where}: Azure needs engine (the deployment), openai_api_base, and perhaps api_version")
-    if deployment:
-        return Endpoint(url, key, deployment, entry.get("api_version") or AZURE_VERSION)
-    return Endpoint(url or OPENAI_URL, key)
 
 
 class _Again(Exception):
@@ -176,13 +63,14 @@ class _Server:
 
     number: int
     endpoint: Endpoint
+    proxy: httpx2.Proxy | None
     client: openai.AsyncOpenAI | None = None
     in_flight: int = 0
     sent: int = 0
     told: set[str] = field(default_factory=set)  # the failures that the user has heard of
-    shut: int | None = None  # the status that took it out of use
+    shut: Failure | None = None  # what took it out of use
     paused: float = 0.0  # until when others are asked first, by time.monotonic()
-    length: str = "max_tokens"  # its name for the longest answer
+    refused: set[str] = field(default_factory=set)  # parameters that it does not take
 
     @property
     def name(self) -> str:
@@ -214,6 +102,9 @@ class AzureAPI(TextAPI):
     more. `max_requests` and `max_cost` (dollars, by the table in `prices`) bound the life of a run whose requests are
     counted in the file `log`, retries included; a kill leaves out those in flight. A request whose answer got lost
     counts as its estimate: it may be billed. `seed` reaches no server.
+
+    An endpoint that will not answer any more is left out, in the server's own words, and the others go on. A parameter
+    that a server does not take is left out for that server.
     """
 
     def __init__(
@@ -235,7 +126,7 @@ class AzureAPI(TextAPI):
             raise InputError("num_procs has to be at least 1, and timeout above 0")
         self.model, self.num_procs, self.timeout, self.progress = model, num_procs, timeout, progress
         self.sampling = {"temperature": temperature, "top_p": top_p}
-        self.servers = [_Server(number, endpoint) for number, endpoint in enumerate(endpoints, start=1)]
+        self.servers = [_Server(number, end, end.proxy()) for number, end in enumerate(endpoints, start=1)]
         self.max_requests, self.max_cost, self.log = max_requests, max_cost, log
         self.price = _price(model, prices or PRICES)
         if max_cost is not None and self.price is None:
@@ -255,27 +146,36 @@ class AzureAPI(TextAPI):
     def generate(
         self, prompts: Sequence[Prompt], seed: int, on_answer: OnAnswer = lambda number, answer: None
     ) -> list[str | None]:
+        answers = self._collect(prompts, on_answer, self.progress)
+        return [answers[number] for number in range(len(prompts))]
+
+    def check(self, prompt: Prompt) -> None:
+        short = replace(prompt, max_new_tokens=min(prompt.max_new_tokens, CHECK_LENGTH))
+        self._collect([short], lambda number, answer: None, progress=False)
+
+    def _collect(self, prompts: Sequence[Prompt], on_answer: OnAnswer, progress: bool) -> dict[int, str | None]:
+        """Every answer by its number."""
         if not prompts:
-            return []
+            return {}
         with contextlib.ExitStack() as stack:
             self._log_file = None
             if self.log:
                 self.log.parent.mkdir(parents=True, exist_ok=True)
                 self._log_file = stack.enter_context(open(self.log, "a", encoding="utf-8"))
-            answers, reason = asyncio.run(self._ask(prompts, on_answer))
+            answers, reason = asyncio.run(self._ask(prompts, on_answer, progress))
         if isinstance(reason, _Spent):
             raise InputError(
                 f"the budget of {reason} is used up: {self._totals()}; raise it and run the same command, "
                 "nothing is lost"
             )
         if isinstance(reason, _Stop):
-            raise InputError(f"{reason}; the same command continues, {len(answers):,} answers are kept")
+            raise InputError(f"{reason}{f', {len(answers):,} answers are kept' if answers else ''}")
         if reason:
             raise reason from None
-        return [answers[number] for number in range(len(prompts))]
+        return answers
 
     async def _ask(
-        self, prompts: Sequence[Prompt], on_answer: OnAnswer
+        self, prompts: Sequence[Prompt], on_answer: OnAnswer, progress: bool
     ) -> tuple[dict[int, str | None], Exception | None]:
         """The answers by their number, and why there are not more of them."""
         answers: dict[int, str | None] = {}
@@ -299,10 +199,17 @@ class AzureAPI(TextAPI):
 
         # the workers bound the number of connections, so that the pool does not have to
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
-        async with openai.DefaultAsyncHttpxClient(limits=limits) as http:
+        routes = {
+            f"https://{server.endpoint.host}": httpx2.AsyncHTTPTransport(limits=limits, proxy=server.proxy)
+            for server in self.servers
+            if server.proxy
+        }
+        # a transport of our own, so that the environment does not choose; a redirect could take the key to anybody
+        direct = httpx2.AsyncHTTPTransport(limits=limits)
+        async with httpx2.AsyncClient(transport=direct, mounts=routes, follow_redirects=False) as http:
             for server in self.servers:
                 server.connect(http, self.timeout)
-            with tqdm(total=len(prompts), unit="answer", desc="ask", disable=not self.progress) as bar:
+            with tqdm(total=len(prompts), unit="answer", desc="ask", disable=not progress) as bar:
                 await asyncio.gather(*(work() for _ in range(min(self.num_procs, len(prompts)))))
         return answers, reasons[0] if reasons else None
 
@@ -313,10 +220,9 @@ class AzureAPI(TextAPI):
 
         def wait(state: RetryCallState) -> float:
             self.retries += 1
-            now = time.monotonic()
-            other = any(server.shut is None and server.paused <= now for server in self.servers)
+            opens = min((server.paused for server in self.servers if server.shut is None), default=0.0)
             # added, lest all come back at once
-            return (0.0 if other else state.outcome.exception().wait) + BACKOFF(state)
+            return max(0.0, min(state.outcome.exception().wait, opens - time.monotonic())) + BACKOFF(state)
 
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(_Again),
@@ -329,54 +235,79 @@ class AzureAPI(TextAPI):
         try:
             return await retrying(self._try, prompt, failed)
         except _Again as error:
-            raise _Stop(f"{TRIES} tries of one request failed, the last with {error}") from None
+            raise _Stop(
+                f"{TRIES} tries of one request failed, the last with {error}; the same command continues"
+            ) from None
 
     async def _try(self, prompt: Prompt, failed: set[int]) -> str | None:
         while True:
             server = self._pick(failed)
-            length = server.length
+            parameters = self._parameters(server, prompt)
             try:
-                return await self._send(server, prompt, length)
+                return await self._send(server, prompt, parameters)
             except openai.APIStatusError as error:
-                body = error.body if isinstance(error.body, dict) else {}
-                inner = body.get("innererror")
-                codes = {error.code, str(inner.get("code")) if isinstance(inner, dict) else None}
-                reason = self._show(str(body.get("message") or error.message))
-                if error.status_code in SHUT:
-                    if server.shut is None:
-                        server.shut = error.status_code
-                        tqdm.write(
-                            f"warning: {server.name} answered {server.shut}: left out from now on",
-                            file=sys.stderr,
-                        )
-                elif error.status_code in AGAIN or error.status_code >= 500:
-                    failed.add(server.number)
-                    wait = _retry_after(error.response.headers)
-                    server.pause(wait)
-                    self._tell(server, f"answered {error.status_code}, is asked again")
-                    raise _Again(f"status {error.status_code} of {server.name}", wait) from None
-                elif codes & FILTERED:
-                    return None
-                elif codes & TOO_LONG or "maximum context length" in reason:
-                    self._tell(server, "refused a request as too long; such texts fall back to their source")
-                    return None
-                elif length == "max_tokens" and "max_tokens" in reason and "not supported" in reason:
-                    server.length = "max_completion_tokens"
-                else:
-                    raise _Stop(f"{server.name} refused a request with {error.status_code}: {reason}") from None
-            except (openai.APIConnectionError, TimeoutError, _Broken) as error:
+                failure = failure_of(error.response)
+            except NoAnswer as error:
+                failure = error.failure
+            except (openai.APIConnectionError, TimeoutError) as error:
+                cause = error.__cause__ or error
+                if isinstance(error, TimeoutError):
+                    cause = TimeoutError(f"nothing within {self.timeout:g} seconds")
+                failure = Failure(str(cause), error=type(cause).__name__)
+            if failure.filtered:
+                return None
+            if failure.too_long:
+                self._tell(server, "refused a request as too long; such texts fall back to their source")
+                return None
+            if failure.thought_only:
+                return ""
+            if failure.lasts:
+                self._shut(server, failure)
+            elif failure.passes:
                 failed.add(server.number)
-                server.pause()
-                slow = isinstance(error, TimeoutError)
-                what = type(error if slow else error.__cause__ or error).__name__.strip("_")
-                self._tell(server, f"could not be asked ({what}), is asked again")
-                raise _Again(f"{what} at {server.name}") from None
+                raise self._again(server, failure)
+            else:
+                self._do_without(server, failure, parameters)
 
-    def _tell(self, server: _Server, what: str) -> None:
+    def _parameters(self, server: _Server, prompt: Prompt) -> dict[str, float]:
+        """How the answer is drawn, by the names that this server takes."""
+        length = "max_completion_tokens" if "max_tokens" in server.refused else "max_tokens"
+        wanted = self.sampling | {length: prompt.max_new_tokens}
+        return {name: value for name, value in wanted.items() if name not in server.refused}
+
+    def _do_without(self, server: _Server, failure: Failure, parameters: dict[str, float]) -> None:
+        """Ask without the parameter that a server refuses from now on, or stop if that is none of them."""
+        named = failure.refuses({name: value for name, value in parameters.items() if name != "max_completion_tokens"})
+        if named is None:
+            what = self._say(f"{server.name} refused a request with {failure.status}", failure.words)
+            raise _Stop(f"{what}; it would refuse the same request again")
+        server.refused.add(named)
+        instead = "gets max_completion_tokens" if named == "max_tokens" else "is asked without it"
+        self._tell(server, f"does not take {named}, {instead} from now on", failure.words)
+
+    def _again(self, server: _Server, failure: Failure) -> _Again:
+        server.pause(failure.wait)
+        more = "" if failure.wait > LONG_WAIT else ", is asked again"
+        self._tell(server, failure.what + more, failure.words)
+        what = f"status {failure.status}" if failure.status else failure.error
+        return _Again(self._say(f"{what} at {server.name}", failure.words), failure.wait)
+
+    def _shut(self, server: _Server, failure: Failure) -> None:
+        """Leave an endpoint out, with a word where others go on: where none does, the run's end says it."""
+        if server.shut is None:
+            server.shut = failure
+            if any(other.shut is None for other in self.servers):
+                self._tell(server, f"{failure.what}, is left out from now on", failure.words)
+
+    def _tell(self, server: _Server, what: str, words: str = "") -> None:
         """Say a failure of an endpoint once: the bar alone would look as if nothing happened."""
         if what not in server.told:
             server.told.add(what)
-            tqdm.write(f"warning: {server.name} {what}", file=sys.stderr)
+            tqdm.write(self._say(f"warning: {server.name} {what}", words), file=sys.stderr)
+
+    def _say(self, what: str, words: str) -> str:
+        shown = self._show(words)
+        return f"{what}: {shown}" if shown else what
 
     def _pick(self, failed: set[int]) -> _Server:
         """The usable server with the fewest requests in flight; of those that failed lately the first to open,
@@ -385,8 +316,7 @@ class AzureAPI(TextAPI):
             raise _Stop("stopped")
         usable = [server for server in self.servers if server.shut is None]
         if not usable:
-            what = ", ".join(f"{server.name}: {server.shut}" for server in self.servers)
-            raise _Stop(f"no endpoint is left ({what}); check the key, the base URL, and the model or deployment name")
+            raise self._end()
         now = time.monotonic()
 
         def rank(server: _Server) -> tuple[float, bool, int, int]:
@@ -394,9 +324,21 @@ class AzureAPI(TextAPI):
 
         return min(usable, key=rank)
 
-    async def _send(self, server: _Server, prompt: Prompt, length: str) -> str | None:
+    def _end(self) -> _Stop:
+        """No endpoint is left: why, and when to come back."""
+        ends = [(server, server.shut) for server in self.servers if server.shut]
+        what = "; ".join(self._say(f"{server.name} {failure.what}", failure.words) for server, failure in ends)
+        if any(failure.wait > LONGEST_WAIT for _, failure in ends):
+            then = "the same command continues then"
+        elif any(failure.status in WRONG for _, failure in ends):
+            then = "check the key, the base URL, and the model or deployment name, then the same command continues"
+        else:
+            then = "when that is settled the same command continues"
+        return _Stop(f"no endpoint is left ({what}); {then}")
+
+    async def _send(self, server: _Server, prompt: Prompt, parameters: dict[str, float]) -> str | None:
         """One request, within the budget, with its line in the log."""
-        messages = [{"role": role, "content": _sound(text)} for role, text in prompt.turns()]
+        messages = [{"role": role, "content": sound(text)} for role, text in prompt.turns()]
         # a blank or a digit is a token of two bytes, few are shorter; the rest is for what the server adds to a turn
         size = sum(len(message["content"].encode()) for message in messages)
         estimate = (size // 2 + 8 * len(messages), prompt.max_new_tokens)
@@ -416,10 +358,9 @@ class AzureAPI(TextAPI):
                 raw = await server.client.chat.completions.with_raw_response.create(
                     model=server.endpoint.deployment or self.model,
                     messages=messages,
-                    **{length: prompt.max_new_tokens},
-                    **self.sampling,
+                    **parameters,
                 )
-            answer, usage = _read(raw.http_response)
+            answer, usage = answer_of(raw.http_response)
             status, used = raw.http_response.status_code, usage or estimate
             return answer
         except openai.APIStatusError as error:
@@ -428,7 +369,7 @@ class AzureAPI(TextAPI):
             raise
         except Exception as error:
             status = type(error).__name__.strip("_")
-            if isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout):
+            if isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError):
                 used = (0, 0)
             raise
         finally:
@@ -464,44 +405,8 @@ class AzureAPI(TextAPI):
         for server in self.servers:
             if server.endpoint.key:
                 text = text.replace(server.endpoint.key, "[key]")
-        return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:300]
-
-
-class _Broken(Exception):
-    """An answer that cannot be read."""
-
-
-def _sound(text: str) -> str:
-    """`text` without half characters (lone surrogates), which JSON can carry and no file can."""
-    return text.encode(errors="replace").decode()
-
-
-def _read(response: httpx2.Response) -> tuple[str | None, tuple[int, int] | None]:
-    """The answer, None where the model refused, and the tokens of prompt and answer if the server says."""
-    try:
-        data = response.json()
-        choice, usage = data["choices"][0], data.get("usage") or {}
-        tokens = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
-        content, refusal = choice["message"].get("content"), choice["message"].get("refusal")
-        refused = bool(refusal) or choice.get("finish_reason") == "content_filter" or content is None
-        return None if refused else _sound(content), tokens if all(isinstance(n, int) for n in tokens) else None
-    except (ValueError, LookupError, TypeError, AttributeError):
-        raise _Broken from None
-
-
-def _retry_after(headers: httpx2.Headers) -> float:
-    """The seconds that the server asks to wait, 0 where it does not say."""
-    wait = headers.get("retry-after", "")
-    readings = (
-        lambda: float(headers.get("retry-after-ms", "")) / 1000,
-        lambda: float(wait),
-        lambda: email.utils.parsedate_to_datetime(wait).timestamp() - time.time(),
-    )
-    for read in readings:
-        with contextlib.suppress(ValueError):
-            seconds = read()
-            return min(max(seconds, 0.0), LONGEST_WAIT) if math.isfinite(seconds) else 0.0
-    return 0.0
+        line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+        return (line if len(line) <= 200 else f"{line[:199]}…").rstrip(".")
 
 
 def _price(model: str, path: Path) -> tuple[float, float] | None:

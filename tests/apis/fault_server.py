@@ -6,11 +6,35 @@ It prints its port. Its one argument, in JSON, may hold:
     keys      the keys that it takes (default: any, or none)
     delay     seconds before an answer
     rates     of "429", "500", "timeout", "truncated", "401" (only for the last key): drawn for every request;
-              and of "filter": which prompts are refused, half of them with status 400, half by finish_reason
-    script    faults of the first requests instead, or null for an answer; also "400", "404", "too long", "tokens" (it
-              knows no max_tokens), "refusal", "empty", "no usage", "error in 200", "drip" (white space for 10 seconds)
+              of "filter": which prompts are refused, half of them with status 400, half by finish_reason; and of any
+              fault that is listed below
+    script    faults of the first requests instead, or null for an answer
     headers   of a 429
     log       a file that gets a line for every request: its prompt, path, key, fault, parameters
+
+Faults beside those of `rates`:
+    "400", "402", "404"     with an echo of key and prompt
+    "spent"                 429 that never passes: the quota is used up
+    "spent in 200"          the same, as a gateway passes it on
+    "error in 200"          no choices, and an error that passes
+    "html", "gateway"       a page for people instead of JSON, with status 200 or 502
+    "nothing"               status 200 and no body
+    "redirect"              307 to another address
+    "too long"              400: more than the model's context
+    "no temperature", "no top_p", "no max_tokens"     400 of a server that does not take it, each in other words
+    "reasoning"             all three of them, one after the other
+    "extra"                 422: no top_p, as FastAPI says it
+    "both"                  400: temperature and top_p together
+    "role"                  400: no system turn
+    "range"                 400: a temperature above the maximum
+    "filter, no message", "filter, null message"     stopped by a filter before there was a text
+    "refusal", "empty"      the model refuses, with and without a word
+    "length", "thought"     a reasoning model thinks and answers nothing, at its limit or before
+    "thought only"          400 instead of that
+    "parts"                 the answer as a list of parts
+    "parts, refused"        a refusal in one of them
+    "no usage"              an answer whose tokens nobody counted
+    "drip"                  white space for 10 seconds
 """
 
 from __future__ import annotations
@@ -37,11 +61,64 @@ def error(message: str, **more: Any) -> bytes:
     return json.dumps({"error": {"message": message, "type": None, "param": None, "code": None, **more}}).encode()
 
 
-def completion(content: str | None, finish: str = "stop", **more: Any) -> bytes:
-    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content, **more}}
-    return json.dumps(
-        {"object": "chat.completion", "choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": 5}}
-    ).encode()
+def completion(content: Any, finish: str = "stop", **more: Any) -> bytes:
+    return choice({"message": {"role": "assistant", "content": content, **more}}, finish)
+
+
+def choice(fields: dict[str, Any], finish: str) -> bytes:
+    choices = [{"index": 0, "finish_reason": finish, **fields}]
+    usage = {"prompt_tokens": 10, "completion_tokens": 5}
+    return json.dumps({"object": "chat.completion", "choices": choices, "usage": usage}).encode()
+
+
+def without_choices(content: bytes) -> bytes:
+    return json.dumps({"choices": None, **json.loads(content)}).encode()
+
+
+PAGE = b"""<!DOCTYPE html><html><head><title>Sign in</title><style>body { color: red }</style>
+<script>let secret = "<p>";</script></head><body><h1>Welcome &amp; hello</h1>
+<!-- note --><p>Please sign in.</p></body></html>"""
+QUOTA = "You exceeded your current quota, please check your plan and billing details."
+TEMPERATURE = (
+    "Unsupported value: 'temperature' does not support 1.4 with this model. Only the default (1) is supported."
+)
+TOKENS = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
+RANGE = "Invalid 'temperature': decimal above maximum value. Expected a value <= 2"
+SAME = {  # what these faults say, whoever asks
+    "spent": (429, error(QUOTA, type="insufficient_quota", code="insufficient_quota")),
+    "spent in 200": (200, without_choices(error("Insufficient credits", code=402))),
+    "error in 200": (200, without_choices(error("The server is overloaded", type="server_error"))),
+    "html": (200, PAGE),
+    "gateway": (502, b"<html><head><title>502 Bad Gateway</title></head><body><hr>nginx</body></html>"),
+    "nothing": (200, b""),
+    "redirect": (307, b""),
+    "too long": (400, error("maximum context length is 9 tokens", code="context_length_exceeded")),
+    "role": (400, error("messages[0].role does not support 'system' with this model", param="messages[0].role")),
+    "range": (400, error(RANGE, param="temperature", code="decimal_above_max_value")),
+    "filter, no message": (200, choice({}, "content_filter")),
+    "filter, null message": (200, choice({"message": None}, "content_filter")),
+    "refusal": (200, completion(None, refusal="I would rather not.")),
+    "empty": (200, completion(None)),
+    "length": (200, completion(None, "length")),
+    "thought": (200, completion(None, reasoning_content="The user wants")),
+    "thought only": (400, error("Could not finish the message because max_tokens or model output limit was reached.")),
+    "parts, refused": (200, completion([{"type": "refusal", "refusal": "No."}])),
+}
+REFUSED = {  # parameters that a server may not take, and how it says so
+    "no temperature": (400, error(TEMPERATURE, param="temperature", code="unsupported_value")),
+    "no top_p": (400, error("invalid top_p: only 1 is allowed for this model")),
+    "no max_tokens": (400, error(TOKENS, param="max_tokens", code="unsupported_parameter")),
+    "extra": (422, b'{"detail": [{"loc": ["body", "top_p"], "msg": "Extra inputs are not permitted"}]}'),
+    "both": (400, error("`temperature` and `top_p` cannot both be specified for this model.")),
+}
+
+
+def refusal(fault: str | None, body: dict[str, Any]) -> tuple[int, bytes] | None:
+    """What a server says to parameters that it does not take, if they are there."""
+    if fault == "reasoning":
+        fault = next((f"no {name}" for name in ("temperature", "top_p", "max_tokens") if name in body), None)
+    named = {"extra": ["top_p"], "both": ["temperature", "top_p"]}.get(fault, [str(fault).removeprefix("no ")])
+    return REFUSED[fault] if fault in REFUSED and all(name in body for name in named) else None
 
 
 class Server:
@@ -109,34 +186,31 @@ class Server:
                 await asyncio.sleep(0.2)
             return False
         await asyncio.sleep(self.delay)
-        status, content = 200, completion(reply(prompt))
-        if fault in ("400", "401", "404", "429", "500"):
+        status, content = SAME.get(fault, (200, completion(reply(prompt))))
+        if fault in ("400", "401", "402", "404", "429", "500"):
             status, content = int(fault), error(f"no luck with the key {key}\nand {prompt}")  # keys leak like this
-        elif fault == "too long":
-            status, content = 400, error("maximum context length is 9 tokens", code="context_length_exceeded")
-        elif fault == "tokens" and "max_tokens" in body:
-            text = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
-            status, content = 400, error(text, param="max_tokens", code="unsupported_parameter")
+        elif refused := refusal(fault, body):
+            status, content = refused
         elif fault == "filter" and zlib.crc32(prompt.encode()) % 2:
             inner = {"code": "ResponsibleAIPolicyViolation"}
             status, content = 400, error("filtered", code="content_filter", innererror=inner)
         elif fault == "filter":
             content = completion("half an ans", "content_filter")
-        elif fault == "refusal":
-            content = completion(None, refusal="I would rather not.")
-        elif fault == "empty":
-            content = completion(None)
+        elif fault == "parts":
+            text = reply(prompt)
+            thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+            content = completion([thought, {"type": "text", "text": text[:5]}, {"type": "text", "text": text[5:]}])
         elif fault == "no usage":
             content = json.dumps({"choices": json.loads(content)["choices"]}).encode()
-        elif fault == "error in 200":
-            content = error("overloaded")
         length = len(content)
         if fault == "truncated":
             content = content[: length // 2]
             if random.random() < 0.5:  # in one half of the cases the header knows
                 length //= 2
-        more = "".join(f"{name}: {value}\r\n" for name, value in (self.headers.items() if status == 429 else ()))
-        head = f"HTTP/1.1 {status} Status\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{more}\r\n"
+        more = {"Content-Type": "text/html" if content.startswith(b"<") else "application/json"}
+        more |= {429: self.headers, 307: {"Location": "http://elsewhere.example/v1"}}.get(status, {})
+        lines = [f"HTTP/1.1 {status} Status", f"Content-Length: {length}", *(f"{n}: {v}" for n, v in more.items())]
+        head = "\r\n".join([*lines, "", ""])
         writer.write(head.encode() + content)
         await writer.drain()
         return fault != "truncated"

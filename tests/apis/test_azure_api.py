@@ -3,7 +3,9 @@
 import email.utils
 import json
 import random
+import re
 import signal
+import socketserver
 import subprocess
 import sys
 import threading
@@ -15,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from apis import azure_api
+from apis import azure_api, responses
 from apis.api import Prompt
-from apis.azure_api import AZURE_VERSION, AzureAPI, Endpoint, endpoints
+from apis.azure_api import AzureAPI
+from apis.endpoints import AZURE_VERSION, Endpoint, endpoints
 from apis.journal import Journal, _key
 from dpsda.errors import InputError
 from tests.apis.fault_server import filtered, reply
@@ -28,13 +31,16 @@ PROMPTS = [Prompt(f"prompt {number}", max_new_tokens=5) for number in range(60)]
 ANSWERS = [reply(prompt.text) for prompt in PROMPTS]
 VARIABLES = ["MODEL_CONFIG", "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_VERSION"]
 VARIABLES += ["AZURE_OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_DEPLOYMENT"]
+PROXIES = ["http_proxy", "https_proxy", "all_proxy", "no_proxy"]
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture
@@ -80,7 +86,8 @@ CHILD = """
 import json, sys
 from pathlib import Path
 from apis.api import Prompt
-from apis.azure_api import AzureAPI, Endpoint
+from apis.azure_api import AzureAPI
+from apis.endpoints import Endpoint
 from apis.journal import Journal
 url, keys, texts, folder = json.loads(sys.argv[1])
 ends = [Endpoint(url + "/v1", key) for key in keys]
@@ -213,12 +220,54 @@ def test_refusals_and_odd_bodies(serve, quick):
     assert api.retries == 1 and api.requests == 5
 
 
+@pytest.mark.parametrize(
+    ("fault", "answer"),
+    [
+        ("filter, no message", None),
+        ("filter, null message", None),
+        ("parts, refused", None),
+        ("empty", None),
+        ("length", ""),
+        ("thought", ""),
+        ("thought only", ""),
+        ("parts", ANSWERS[0]),
+    ],
+)
+def test_answers_that_are_no_text(serve, fault, answer):
+    """None for what was refused, "" for nothing; neither is a failure."""
+    server = serve(script=[fault])
+    assert client(server).generate(PROMPTS[:1], 0) == [answer]
+    assert len(server.requests) == 1
+
+
+def test_a_check_is_one_short_request(serve, tmp_path, capsys):
+    server, log = serve(script=[None, "refusal", "400", "spent"]), tmp_path / "requests.jsonl"
+    api = client(server, log=log, temperature=1.4, max_requests=4, progress=True)
+    prompt = Prompt("now", "be brief", max_new_tokens=500)
+    Journal(api, tmp_path).check(prompt)
+    api.check(prompt)
+    for message in ("refused a request with 400", "no endpoint is left"):
+        with pytest.raises(InputError, match=message) as caught:
+            api.check(prompt)
+        assert "answers" not in str(caught.value)
+    with pytest.raises(InputError, match="budget of --max_requests 4"):
+        client(server, log=log, max_requests=4).check(prompt)
+    bodies = [request["body"] for request in server.requests]
+    assert len(bodies) == api.requests == len(log.read_text().splitlines()) == 4
+    assert all((body["max_tokens"], body["temperature"]) == (16, 1.4) for body in bodies)
+    assert bodies[0]["messages"][0] == {"role": "system", "content": "be brief"}
+    assert list(tmp_path.glob("[0-9].jsonl")) == [] and capsys.readouterr().err == ""
+
+
 def test_a_key_that_is_refused_is_left_out(serve, capsys):
     server = serve(keys=[KEY])
     api = client(server, keys=(OTHER, KEY))
     assert api.generate(PROMPTS, 0) == ANSWERS
     warning = capsys.readouterr().err.strip()
-    assert warning == f"warning: endpoint 1 ({server.url[7:]}) answered 401: left out from now on"
+    start = (
+        f"warning: endpoint 1 ({server.url[7:]}) answered 401, is left out from now on: no luck with the key [key] and "
+    )
+    assert re.fullmatch(re.escape(start) + r"prompt \d", warning)
     assert Counter(request["fault"] for request in server.requests)["401"] <= 8
 
 
@@ -227,7 +276,9 @@ def test_no_endpoint_left(serve, keys, path, status):
     server = serve(keys=[KEY])
     ends = [Endpoint(server.url + path, key) for key in keys]
     api = AzureAPI("m", endpoints=ends, num_procs=4, progress=False)
-    with pytest.raises(InputError, match=rf"no endpoint is left \(endpoint 1 .*{status}\); check the key") as caught:
+    with pytest.raises(
+        InputError, match=rf"no endpoint is left \(endpoint 1 .*{status}: no luck .*\); check the key"
+    ) as caught:
         api.generate(PROMPTS, 0)
     assert "\n" not in str(caught.value)
     assert len(server.requests) <= 4 * len(keys)
@@ -287,9 +338,130 @@ def test_giving_up_keeps_what_was_answered(serve, quick, tmp_path):
     assert api.api.requests == 40
 
 
+REASONS = [
+    ("429", "status 429", "answered 429, is asked again: no luck with the key [key] and prompt 0"),
+    ("500", "status 500", "answered 500, is asked again: no luck with the key [key] and prompt 0"),
+    ("error in 200", "status 200", "answered 200 with no answer in it, is asked again: The server is overloaded"),
+    (
+        "html",
+        "status 200",
+        "answered 200 with no answer in it, is asked again: no JSON (text/html): Sign in Welcome & hello Please sign "
+        "in",
+    ),
+    ("gateway", "status 502", "answered 502, is asked again: no JSON (text/html): 502 Bad Gateway nginx"),
+    ("nothing", "status 200", "answered 200 with no answer in it, is asked again"),
+    ("timeout", "TimeoutError", "could not be asked (TimeoutError), is asked again: nothing within 0.2 seconds"),
+]
+
+
+@pytest.mark.parametrize(("fault", "kind", "warning"), REASONS)
+def test_the_reason_of_a_failure_is_said(serve, quick, capsys, fault, kind, warning):
+    """Once when it happens first, and again when it was the last."""
+    server = serve(rates={fault: 1.0})
+    with pytest.raises(InputError) as caught:
+        client(server, timeout=0.2).generate(PROMPTS[:1], 0)
+    name = f"endpoint 1 ({server.url[7:]})"
+    assert capsys.readouterr().err == f"warning: {name} {warning}\n"
+    _, mark, words = warning.partition("again: ")
+    last = f"{kind} at {name}" + (f": {words}" if mark else "")
+    assert str(caught.value) == f"10 tries of one request failed, the last with {last}; the same command continues"
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("spent", "answered 429: You exceeded your current quota, please check your plan and billing details"),
+        ("spent in 200", "answered 402: Insufficient credits"),
+        ("402", "answered 402: no luck with the key [key] and prompt 2"),
+    ],
+)
+def test_what_never_passes_ends_the_run_at_once(serve, capsys, fault, reason):
+    server = serve(script=[None] * 20, rates={fault: 1.0})
+    heard = {}
+    api = client(server, num_procs=4)
+    with pytest.raises(InputError) as caught:
+        api.generate(PROMPTS, 0, heard.__setitem__)
+    line = re.sub(r"prompt \d+", "prompt 2", str(caught.value))
+    assert line == (
+        f"no endpoint is left (endpoint 1 ({server.url[7:]}) {reason}); when that is settled the same command "
+        "continues, 20 answers are kept"
+    )
+    assert capsys.readouterr().err == ""  # the line above says it
+    assert api.retries == 0 and len(server.requests) <= 24
+    assert len(heard) == 20 and all(ANSWERS[number] == answer for number, answer in heard.items())
+
+
+def test_no_redirect_is_followed(serve):
+    """It could lead prompts and key to another machine."""
+    server = serve(rates={"redirect": 1.0})
+    with pytest.raises(InputError, match=r"answered 307: it redirects to http://elsewhere.example/v1\); check the key"):
+        client(server, num_procs=1).generate(PROMPTS, 0)
+    assert len(server.requests) == 1
+
+
+def test_an_endpoint_that_never_answers_again_is_left_out(serve, capsys):
+    spent, good = serve(rates={"spent": 1.0}), serve(delay=0.02)
+    assert client(spent, good).generate(PROMPTS, 0) == ANSWERS
+    assert len(spent.requests) <= 8
+    warning = f"warning: endpoint 1 ({spent.url[7:]}) answered 429, is left out from now on: You exceeded your current"
+    assert capsys.readouterr().err.startswith(warning)
+
+
+def test_the_end_has_the_reason_of_each_endpoint(serve):
+    spent, shut = serve(rates={"spent": 1.0}), serve(keys=[OTHER])
+    pattern = r"^no endpoint is left \(endpoint 1 .* answered 429: You .* details; endpoint 2 .* answered 401: no luck"
+    with pytest.raises(InputError, match=pattern):
+        client(spent, shut, num_procs=1).generate(PROMPTS, 0)
+
+
+def clock(seconds: float, form: str) -> set[str]:
+    """The time in so many seconds, now or a moment ago, as a clock shows it that is rounded up to the minute."""
+    return {time.strftime(form, time.localtime(time.time() + seconds + more)) for more in (0, 30, 60)}
+
+
+def test_a_wait_that_is_too_long_ends_the_run(serve):
+    server = serve(script=[None] * 20, rates={"429": 1.0}, headers={"Retry-After": "86400"})
+    start = time.monotonic()
+    with pytest.raises(InputError) as caught:
+        client(server, num_procs=1).generate(PROMPTS, 0)
+    assert time.monotonic() - start < 10 and len(server.requests) == 21
+    pattern = (
+        rf"no endpoint is left \(endpoint 1 \({server.url[7:]}\) answered 429 and asks to wait until (.*?): no luck .*"
+        r"\); the same command continues then, 20 answers are kept"
+    )
+    found = re.fullmatch(pattern, str(caught.value))
+    assert found and found[1] in clock(86400, "%Y-%m-%d %H:%M"), caught.value
+
+
+def test_an_endpoint_that_asks_to_wait_too_long_is_left_out(serve, capsys):
+    throttled, good = serve(rates={"429": 1.0}, headers={"Retry-After": "86400"}), serve(delay=0.02)
+    assert client(throttled, good).generate(PROMPTS, 0) == ANSWERS
+    assert len(throttled.requests) <= 8
+    assert re.search(r"asks to wait until [-\d]* [\d:]*, is left out from now on: no luck", capsys.readouterr().err)
+
+
+def test_a_long_wait_says_until_when(serve, capsys):
+    server = serve(script=["429", "400"], headers={"Retry-After": "1800"}, delay=0.1)
+    with pytest.raises(InputError, match="400"):
+        client(server, num_procs=2).generate(PROMPTS, 0)
+    err = capsys.readouterr().err
+    found = re.fullmatch(
+        rf"warning: endpoint 1 \({server.url[7:]}\) answered 429 and asks to wait until (.*?): no luck .*\n", err
+    )
+    assert found and found[1].split()[-1] in clock(1800, "%H:%M"), err
+
+
+def test_the_first_endpoint_to_open_is_waited_for(serve):
+    """Not the one that asked last."""
+    failing, throttled = serve(script=["500"]), serve(rates={"429": 1.0}, headers={"Retry-After": "3000"})
+    start = time.monotonic()
+    assert client(failing, throttled, num_procs=1).generate(PROMPTS[:1], 0) == ANSWERS[:1]
+    assert time.monotonic() - start < 10 and len(throttled.requests) == 1
+
+
 def test_nobody_there_costs_nothing(quick):
     api = client(Fault("http://127.0.0.1:9", Path()), num_procs=1)  # a port that nobody listens on
-    with pytest.raises(InputError, match=r"10 tries .* ConnectError at endpoint 1 \(127.0.0.1:9\)"):
+    with pytest.raises(InputError, match=r"10 tries .* ConnectError at endpoint 1 \(127.0.0.1:9\): .*connect"):
         api.generate(PROMPTS, 0)
     assert (api.requests, api.cost) == (10, 0)
 
@@ -318,7 +490,8 @@ def test_retry_after_is_honoured(serve, headers):
         (1000, 990, 1000),  # a date so many seconds ahead
         (-1000, 0, 0),
         ("-3", 0, 0),
-        ("1e9", 3600, 3600),
+        ("86400", 86400, 86400),
+        ("1e30", 1e9, 1e9),
         ("nan", 0, 0),
         ("soon", 0, 0),
         ("", 0, 0),
@@ -329,17 +502,49 @@ def test_retry_after_values(value, least, most):
         value = email.utils.formatdate(time.time() + value, usegmt=True)
     for more in ({}, {"retry-after-ms": "soon"}):
         headers = azure_api.httpx2.Headers({"Retry-After": value, **more})
-        assert least <= azure_api._retry_after(headers) <= most
+        assert least <= responses.retry_after(headers) <= most
 
 
-def test_max_completion_tokens(serve):
-    server = serve(rates={"tokens": 1.0})
-    assert client(server).generate(PROMPTS, 0) == ANSWERS
+@pytest.mark.parametrize(
+    ("fault", "left"),
+    [
+        ("no temperature", {"top_p", "max_tokens"}),
+        ("no top_p", {"temperature", "max_tokens"}),
+        ("extra", {"temperature", "max_tokens"}),
+        ("both", {"temperature", "max_tokens"}),  # top_p is 1 anyway
+        ("no max_tokens", {"temperature", "top_p", "max_completion_tokens"}),
+        ("reasoning", {"max_completion_tokens"}),
+    ],
+)
+def test_a_parameter_that_a_server_does_not_take_is_left_out(serve, capsys, fault, left):
+    server = serve(rates={fault: 1.0})
+    api = client(server, temperature=1.4)
+    assert api.generate(PROMPTS, 0) == ANSWERS
+    assert api.generate(PROMPTS, 0) == ANSWERS and api.retries == 0
     bodies = [request["body"] for request in server.requests]
-    refused = [body for body in bodies if "max_tokens" in body]
-    assert 1 <= len(refused) <= 8  # those that are in flight when the first of them is refused
-    assert len(bodies) == len(PROMPTS) + len(refused)
-    assert sum(body.get("max_completion_tokens") == 5 for body in bodies) == len(PROMPTS)
+    answered = [body for body in bodies if body.keys() == {"model", "messages"} | left]
+    lost = {"temperature", "top_p", "max_tokens"} - left
+    assert len(answered) == 2 * len(PROMPTS)
+    assert 1 <= len(bodies) - len(answered) <= 8 * len(lost)  # those in flight when the first of them is refused
+    warnings = capsys.readouterr().err.splitlines()
+    assert {re.search(r"does not take (\w+), ", line)[1] for line in warnings} == lost and len(warnings) == len(lost)
+    assert all(" from now on: " in line for line in warnings)
+
+
+def test_a_parameter_is_left_out_for_its_endpoint_alone(serve):
+    picky, other = serve(rates={"no temperature": 1.0}), serve()
+    assert client(picky, other, temperature=1.4, num_procs=2).generate(PROMPTS, 0) == ANSWERS
+    assert {request["body"].get("temperature") for request in other.requests} == {1.4}
+
+
+@pytest.mark.parametrize("fault", ["400", "role", "range"])
+def test_a_request_that_is_refused_for_good_promises_nothing(serve, fault):
+    server = serve(rates={fault: 1.0})
+    with pytest.raises(
+        InputError, match=r"refused a request with 400: .*; it would refuse the same request again$"
+    ) as e:
+        client(server, temperature=3.0, num_procs=1).generate(PROMPTS, 0)
+    assert "continues" not in str(e.value) and len(server.requests) == 1
 
 
 def test_budget_of_requests(serve, quick, tmp_path):
@@ -409,7 +614,7 @@ def test_keys_show_nowhere(serve, quick, fault, tmp_path, capfd, caplog):
         api.generate(PROMPTS[:2], 0)
     except InputError as error:
         shown += traceback.format_exception(error)
-        assert (fault is not None) and ("[key]" in str(error)) == (fault == "400")
+        assert (fault is not None) and ("[key]" in str(error)) == (fault != "timeout")
     else:
         assert fault is None
     shown += [*capfd.readouterr(), log.read_text(), repr(vars(api))]
@@ -436,6 +641,113 @@ def test_endpoints_of_the_environment(monkeypatch):
         ("http://box:8000/v1", ""),  # everybody on the way could read it
     ):
         assert endpoints("m", url) == [Endpoint(url, key)]
+
+
+@pytest.fixture
+def proxy():
+    """A proxy that opens no tunnel, and everything that it was sent."""
+    seen = []
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            head = b""
+            while (line := self.rfile.readline()).strip():
+                head += line
+            seen.append(head.decode("latin-1"))
+            self.wfile.write(b"HTTP/1.1 503 No tunnel\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://me:secret@127.0.0.1:{server.server_address[1]}", seen
+        server.shutdown()
+
+
+def test_this_machine_is_asked_directly(serve, proxy, monkeypatch):
+    server = serve(keys=[KEY])
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, proxy[0])
+    port = server.url.rpartition(":")[2]
+    for host in ("127.0.0.1", "localhost"):
+        assert client(Fault(f"http://{host}:{port}", server.log)).generate(PROMPTS[:2], 0) == ANSWERS[:2]
+    assert proxy[1] == []
+
+
+def test_a_proxy_sees_tunnels_alone(quick, proxy, monkeypatch):
+    """Over plain http it could read prompts and key, so it is not asked."""
+    monkeypatch.setattr(azure_api, "TRIES", 2)
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, proxy[0])
+    with pytest.raises(InputError, match=r"ProxyError at endpoint 1 \(model.invalid\): .*503 No tunnel"):
+        client(Fault("https://model.invalid", Path())).generate(PROMPTS[:1], 0)
+    assert len(proxy[1]) == 2
+    for head in proxy[1]:
+        assert head.startswith("CONNECT model.invalid:443 ") and "Proxy-Authorization: Basic " in head
+        assert "authorization: bearer" not in head.lower() and KEY not in head
+    for url, spared in (("http://model.invalid", ""), ("https://model.invalid", "other,.invalid")):
+        monkeypatch.setenv("no_proxy", spared)
+        with pytest.raises(InputError, match="ConnectError at endpoint 1"):
+            client(Fault(url, Path())).generate(PROMPTS[:1], 0)
+    assert len(proxy[1]) == 2
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "url", "direct"),
+    [
+        ("", "https://a.example.com/v1", False),
+        ("*", "https://a.example.com/v1", True),
+        ("example.com", "https://a.example.com/v1", True),
+        (".example.com, other", "https://A.example.com/v1", True),
+        ("*.example.com", "https://a.example.com/v1", True),
+        ("https://a.example.com", "https://a.example.com/v1", True),
+        ("ample.com", "https://a.example.com/v1", False),
+        ("a.example.com:8443", "https://a.example.com:8443/v1", True),
+        ("a.example.com:8443", "https://a.example.com/v1", False),
+        ("10.0.0.0/8", "https://10.1.2.3/v1", True),
+        ("10.0.0.0/8", "https://11.1.2.3/v1", False),
+        ("10.1.2.3", "https://10.1.2.3/v1", True),
+        ("[2001:db8::1]", "https://[2001:db8::1]/v1", True),
+        ("", "https://127.0.0.2/v1", True),
+        ("", "https://[::1]:8000/v1", True),
+        ("", "https://box.localhost/v1", True),
+        ("", "https://localhost.example/v1", False),
+        ("", "http://a.example.com/v1", True),
+    ],
+)
+def test_who_is_asked_through_a_proxy(monkeypatch, no_proxy, url, direct):
+    monkeypatch.setenv("HTTPS_PROXY", "proxy.example:3128")
+    monkeypatch.setenv("all_proxy", "socks5://proxy.example")  # not for https
+    monkeypatch.setenv("no_proxy", no_proxy)
+    proxy = Endpoint(url, KEY).proxy()
+    assert proxy is None if direct else str(proxy.url) == "http://proxy.example:3128"
+
+
+@pytest.mark.parametrize(
+    ("variable", "address", "message"),
+    [
+        ("all_proxy", "socks5://me:secret@host:1080", "all_proxy names a socks5 proxy, and only http and https ones"),
+        ("https_proxy", "ftp://host", "https_proxy names a ftp proxy"),
+        ("https_proxy", "http://me:secret@host:port", "https_proxy is not the address of a proxy"),
+        ("https_proxy", "http://me:secret@host:99999", "https_proxy is not the address of a proxy"),
+        ("https_proxy", "http://", "https_proxy is not the address of a proxy"),
+        ("https_proxy", "http://[secret", "https_proxy is not the address of a proxy"),
+    ],
+)
+def test_bad_proxies(monkeypatch, variable, address, message):
+    monkeypatch.setenv(variable, address)
+    with pytest.raises(InputError, match=message) as caught:
+        client(Fault("https://model.example", Path()))
+    assert str(caught.value).endswith("or list model.example in no_proxy")
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+    client(Fault("http://127.0.0.1:9", Path()), Fault("http://model.example", Path()))
+    monkeypatch.setenv("no_proxy", "model.example")
+    client(Fault("https://model.example", Path()))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1:80", "[::1]:8000", "LOCALHOST", "box.localhost:1"])
+def test_this_machine_gets_the_key_over_plain_http(monkeypatch, host):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    assert endpoints("m", f"http://{host}/v1")[0].key == KEY
+    assert endpoints("m", f"http://{host.replace('1', '8').lower().replace('localhost', 'lan')}/v1")[0].key == ""
 
 
 def test_endpoints_of_a_file(tmp_path, monkeypatch):
