@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
-from apis.prompting import words
 from dpsda.assets import resolve
+from dpsda.errors import InputError
+from dpsda.libraries import loading
+from dpsda.wording import words
 
 Pieces = Callable[[str], list[str]]
 
@@ -26,8 +28,9 @@ def tokens(fallbacks: Sequence[str]) -> tuple[Pieces, str]:
     except Exception:  # whatever its download raises
         for name in [n for short in fallbacks for n in (short, f"sentence-transformers/{short}")]:
             try:
-                tokenizer = AutoTokenizer.from_pretrained(resolve(name))
-            except (OSError, ValueError):
+                with loading(f"the tokenizer of {name!r}", "another one is tried"):
+                    tokenizer = AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=False)
+            except InputError:
                 continue
             if tokenizer.is_fast:  # the slow ones do not know where a token lies in the text
                 return _of_tokenizer(tokenizer), name

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from apis.api import Prompt, TextAPI
+from dpsda.wording import without_reasoning
 
 
 def ask(
     api: TextAPI, instructions: Sequence[str], *, max_new_tokens: int, seed: int, system: str = ""
 ) -> list[tuple[str, str]]:
-    """(instruction, answer) of every instruction that was answered, in their order; refused and blank answers are
-    dropped."""
+    """(instruction, answer) of every instruction that was answered, in their order, without the reasoning that some
+    models put before an answer; refused and blank answers are dropped."""
     prompts = [Prompt(text, system=system, max_new_tokens=max_new_tokens) for text in instructions]
     # half a surrogate pair, which some servers send, cannot be written to a file
-    answers = [(a or "").encode("utf-8", "replace").decode().strip() for a in api.generate(prompts, seed)]
+    found = [(answer or "").encode("utf-8", "replace").decode() for answer in api.generate(prompts, seed)]
+    answers = [without_reasoning(answer) for answer in found]
     return [(text, answer) for text, answer in zip(instructions, answers, strict=True) if answer]

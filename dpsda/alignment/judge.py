@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from apis.api import Prompt, TextAPI
+from dpsda.wording import without_reasoning
 
 Z = 1.959963984540054  # of a two-sided 95% interval
 SYSTEM = "You compare two answers to the same request, and are a fair and careful judge."
@@ -83,8 +84,9 @@ class AskingJudge:
 
 
 def read_verdict(answer: str | None) -> int | None:
-    """The verdict in an answer to `QUESTION`: 1, -1 or 0; None where it names none, or is no answer."""
-    letters = VERDICT.findall(answer or "")
+    """The verdict in an answer to `QUESTION`: 1, -1 or 0; None where it names none, or is no answer.
+    What it thinks before that, in tags, is no verdict."""
+    letters = VERDICT.findall(without_reasoning(answer or ""))
     return {"A": 1, "B": -1, "C": 0}[letters[-1]] if letters else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +15,10 @@ from apis.api import Prompt, TextAPI
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_ASKS = 8  # how often an initial text is asked for before its place stays empty
+MAX_ASKS = 8  # how often a text is asked for before its place stays empty
+TWICE = "there already"  # why an answer is no new text
+
+TextOf = Callable[[str | None], tuple[str, str]]  # the text of an answer, or "" and why there is none
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,10 @@ class Population:
             np.concatenate([self.cells, other.cells]),
         )
 
-    def counts(self, cells: int) -> np.ndarray:
-        """(cells,) how many texts every label has."""
-        return np.bincount(self.cells, minlength=cells)
+    def distinct(self) -> Population:
+        """Without a text that stood there before, under the same label."""
+        first = {key: i for i, key in reversed(list(enumerate(zip(self.cells.tolist(), self.texts, strict=True))))}
+        return self.take(sorted(first.values()))
 
     def frame(self, columns: Sequence[str], values: Sequence[tuple[str, ...]]) -> pd.DataFrame:
         """id, parent_id, text, then the label columns; `values` are the label values of every cell."""
@@ -67,49 +72,102 @@ class Population:
         )
 
 
+@dataclass(frozen=True)
+class Made:
+    """What a model made: new texts, the last prompt of each place, and how many answers were lost, by reason."""
+
+    texts: Population
+    prompts: list[Prompt]
+    lost: Counter[str]
+
+    def why(self) -> str:
+        """How many answers were no new text, in words."""
+        return ", ".join(f"{count:,} {reason}" for reason, count in self.lost.most_common())
+
+
 def from_nothing(
     api: TextAPI,
     prompt: Callable[[int], Prompt],
-    clean: Callable[[str | None], str],
+    text_of: TextOf,
     cells: np.ndarray,  # (n,) the label cell of each text wanted
     seed: int,
-) -> tuple[Population, list[Prompt]]:
-    """One new text for every entry of `cells`; `prompt(cell)` draws its prompt. Refused or empty answers are asked for
-    again with another prompt, and left out after MAX_ASKS."""
-    texts, prompts = [""] * len(cells), [prompt(int(cell)) for cell in cells]
-    for ask in range(MAX_ASKS):
-        wanted = [i for i, text in enumerate(texts) if not text]
-        if not wanted:
-            break
-        if ask:
-            for i in wanted:
-                prompts[i] = prompt(int(cells[i]))
-        for i, answer in zip(wanted, api.generate([prompts[i] for i in wanted], seed + ask), strict=True):
-            texts[i] = clean(answer)
+) -> Made:
+    """One new text for every entry of `cells`, ids `0-<number>`; `prompt(cell)` draws its prompt."""
+    texts, prompts, lost = _ask(api, lambda i: prompt(int(cells[i])), text_of, cells, set(), seed)
     got = [i for i, text in enumerate(texts) if text]
     made = Population([f"0-{i}" for i in got], [""] * len(got), [texts[i] for i in got], cells[got])
-    return made, prompts
+    return Made(made, prompts, lost)
 
 
 def variations(
     api: TextAPI,
     prompt: Callable[[str, int], Prompt],
-    clean: Callable[[str | None], str],
+    text_of: TextOf,
     sources: Population,
     times: int,
     prefix: str,
     seed: int,
-) -> tuple[Population, list[Prompt]]:
-    """`times` variations of each source, ids `<prefix>-<number>`; `prompt(text, cell)` draws a prompt.
+) -> Made:
+    """`times` variations of each source, ids `<prefix>-<number>`; `prompt(text, cell)` draws a prompt. None of them is
+    a source's text or another one's of its label, as votes for one text would be split."""
+    numbers = np.repeat(np.arange(len(sources)), times)
+    cells = sources.cells[numbers]
+    known = set(zip(sources.cells.tolist(), sources.texts, strict=True))
+    texts, prompts, lost = _ask(
+        api, lambda i: prompt(sources.texts[numbers[i]], int(cells[i])), text_of, cells, known, seed
+    )
+    got = [i for i, text in enumerate(texts) if text]
+    parents = [sources.ids[numbers[i]] for i in got]
+    made = Population([f"{prefix}-{i}" for i in got], parents, [texts[i] for i in got], cells[got])
+    return Made(made, prompts, lost)
 
-    A refused or empty answer falls back to its source's text, so that no label is shifted and no place is lost.
-    """
+
+def lookahead(
+    api: TextAPI,
+    prompt: Callable[[str, int], Prompt],
+    text_of: TextOf,
+    sources: Population,
+    times: int,
+    seed: int,
+) -> list[str]:
+    """The texts of `times` variations of each source, in order; its own text where there is none. They are embedded and
+    nothing else, so that they may be alike."""
     numbers = [i for i in range(len(sources)) for _ in range(times)]
-    prompts = [prompt(sources.texts[i], int(sources.cells[i])) for i in numbers]
-    answers = api.generate(prompts, seed) if prompts else []
-    texts = [clean(answer) or sources.texts[i] for i, answer in zip(numbers, answers, strict=True)]
-    ids = [f"{prefix}-{j}" for j in range(len(numbers))]
-    return Population(ids, [sources.ids[i] for i in numbers], texts, sources.cells[numbers]), prompts
+    answers = api.generate([prompt(sources.texts[i], int(sources.cells[i])) for i in numbers], seed)
+    return [text_of(answer)[0] or sources.texts[i] for i, answer in zip(numbers, answers, strict=True)]
+
+
+def _ask(
+    api: TextAPI,
+    prompt: Callable[[int], Prompt],
+    text_of: TextOf,
+    cells: np.ndarray,
+    known: set[tuple[int, str]],  # labels and texts that are no news
+    seed: int,
+) -> tuple[list[str], list[Prompt], Counter[str]]:
+    """One text for each place, "" where none came: what was no text, or is there already, is asked for again with
+    another prompt, up to MAX_ASKS times; not where the model said nothing to any prompt, as it would not the next time
+    either."""
+    texts, prompts, lost = [""] * len(cells), [prompt(i) for i in range(len(cells))], Counter[str]()
+    spoke = False
+    for ask in range(MAX_ASKS):
+        wanted = [i for i, text in enumerate(texts) if not text]
+        if not wanted or (ask and not spoke):
+            break
+        for i in wanted if ask else ():
+            prompts[i] = prompt(i)
+        answers = api.generate([prompts[i] for i in wanted], seed + ask)
+        spoke = spoke or any(answers)
+        for i, answer in zip(wanted, answers, strict=True):
+            text, why = text_of(answer)
+            if text and (int(cells[i]), text) in known:
+                text, why = "", TWICE
+            if text:
+                texts[i] = text
+                known.add((int(cells[i]), text))
+            else:
+                lost[why] += 1
+    return texts, prompts, lost
 
 
 def prompt_lines(prompts: Sequence[Prompt]) -> bytes:

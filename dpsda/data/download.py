@@ -68,7 +68,7 @@ def known() -> list[str]:
 
 def sources(name: str) -> list[Source]:
     """The files of a data set, by its name or its folder. Raises InputError for an unknown one or a bad file."""
-    import yaml
+    from dpsda import yaml_files
 
     folder = Path(name) if Path(name).is_dir() else DATA / name
     path = folder / "download.yaml"
@@ -77,17 +77,13 @@ def sources(name: str) -> list[Source]:
             f"no data set {name!r} with a download.yaml{did_you_mean(name, known())}; there are: {', '.join(known())}"
         )
     spec, check = DatasetSpec.read(folder), Reader(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise InputError(f"{path}: not valid YAML") from None
     found = []
-    for file, item in check.mapping(content, "").items():
+    for file, item in check.mapping(yaml_files.read(path, "it says what to fetch"), "").items():
         fields = check.mapping(item, str(file), {"url": False, "google_drive": False, "rows": True})
-        rows = fields.pop("rows")
-        if type(rows) is not int or rows < 1:
+        rows = str(fields.pop("rows"))
+        if not rows.isdecimal() or int(rows) < 1:
             check.fail(f"{file}.rows", "is not a number of rows")
-        if Path(check.text(file, "")).name != file or not file.endswith(".csv"):
+        if Path(check.text(file, "")).name != file or not file.lower().endswith(".csv"):
             check.fail(file, "is not the name of a CSV file")
         if len(fields) != 1:
             check.fail(file, "has to have one of url and google_drive")
@@ -96,7 +92,7 @@ def sources(name: str) -> list[Source]:
             url, page = DRIVE.format(url), DRIVE_PAGE.format(url)
         elif urlsplit(url).scheme not in ("http", "https"):
             check.fail(f"{file}.url", "does not start with https:// or http://")
-        found.append(Source(spec, folder / file, url, page, rows))
+        found.append(Source(spec, folder / file, url, page, int(rows)))
     return found
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dpsda import csv_records
 from dpsda.arg_utils import Parser, run
 from dpsda.data.published import hub_rows, whole_parquet
 from dpsda.data.spec import DATA
@@ -76,17 +77,18 @@ def read(path: Path) -> Iterator[str]:
 
     if not path.is_file():
         raise InputError(f"{path}: there is no such file")
-    if path.suffix == ".parquet":
+    if csv_records.is_parquet(path):
         try:
             file = pq.ParquetFile(path)
             if "text" not in file.schema_arrow.names:
                 raise InputError(f"{path}: has no column 'text'")
             for batch in file.iter_batches(columns=["text"]):
-                yield from (line or "" for line in batch.column(0).to_pylist())
+                table, _ = csv_records.texts(pa.Table.from_batches([batch]))
+                yield from (line or "" for line in table["text"].to_pylist())
         except pa.ArrowException:
             raise InputError(f"{path}: not a parquet file, or a damaged one") from None
         return
-    with open(path, encoding="utf-8", errors="replace") as text:
+    with open(path, encoding="utf-8", errors="replace", newline="\n") as text:  # a carriage return ends no line
         yield from text
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dpsda import csv_records
 from dpsda.arg_utils import run
 from dpsda.data.published import hub_rows, whole_parquet
 from dpsda.data.spec import DATA
@@ -87,13 +88,13 @@ def judge(table: pa.Table) -> pa.Table:
 
 def read(source: str) -> Iterator[pa.Table]:
     """The conversations of a parquet file, of json lines, or of a data set on the hub, some thousands at a time. A line
-    that is no conversation in LMSYS's format is left out, by itself."""
+    that is no conversation in LMSYS's format, or is not UTF-8, is left out, by itself."""
     path = Path(source)
     if not path.exists() and not path.suffix and source.count("/") == 1:
         return _hub(source)
     if not path.is_file():
         raise InputError(f"{source}: there is no such file; without a copy of the data, --dataset chat has another one")
-    return _parquet(path) if path.suffix == ".parquet" else _lines(path)
+    return _parquet(path) if csv_records.is_parquet(path) else _lines(path)
 
 
 def _parquet(path: Path) -> Iterator[pa.Table]:
@@ -106,14 +107,24 @@ def _parquet(path: Path) -> Iterator[pa.Table]:
         if missing:
             raise InputError(f"{path}: has no column {missing[0]!r}, which LMSYS-Chat-1M has")
         for batch in file.iter_batches(batch_size=LINES, columns=list(COLUMNS)):
-            yield _table(batch.to_pylist())
+            yield _table(_rows(batch))
     except pa.ArrowException:
         raise InputError(f"{path}: not a parquet file, or a damaged one") from None
 
 
+def _rows(batch: pa.RecordBatch) -> list[Any]:
+    try:
+        return batch.to_pylist()
+    except UnicodeDecodeError:
+        if len(batch) == 1:
+            return []
+        half = len(batch) // 2
+        return _rows(batch.slice(0, half)) + _rows(batch.slice(half))
+
+
 def _lines(path: Path) -> Iterator[pa.Table]:
     rows: list[Any] = []
-    with open(path, encoding="utf-8", errors="replace") as file:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:  # what is not UTF-8 fits in no table
         for line in file:
             try:
                 rows.append(json.loads(line))

@@ -1,8 +1,7 @@
 """Read the private records of a split, record by record: no record's fate depends on another's (DESIGN, rule 9).
 
-A CSV is cut at the ends of records, where the number of quotation marks before is even, and each piece goes through
-the CSV parser of Arrow as one block. (Over block boundaries that parser loses a byte of a quoted "\\r\\n", Arrow issue
-51368, which would make a text depend on the lengths of those before it.) Nothing runs Python per row.
+User ids, labels and the values of a filter are compared in the one form of `normalise`, so that a person whose name is
+typed in several ways is one user, in one part of a split.
 """
 
 from __future__ import annotations
@@ -11,13 +10,14 @@ import functools
 import hashlib
 import hmac
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
+from dpsda import csv_records
 from dpsda.data.spec import DatasetSpec, normalise
 from dpsda.errors import InputError
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-BLOCK = 32 << 20  # bytes of CSV parsed at a time
 ROWS = 1 << 16  # rows of parquet read at a time
+NOT_UTF8 = 3  # of the reasons below
 
 
 class Texts(Sequence[str]):
@@ -62,12 +62,14 @@ class Texts(Sequence[str]):
 class PrivateCorpus:
     """The private records of one split.
 
+    file: where they were read from;
     texts: n strings; cells: (n,) int32, the index of each record's joint label cell in `spec.cells`;
-    users: (n,) int64, equal where two records are of one user, or None without a user column;
+    users: (n,) int64, equal where two records are of one user, however it is spelled, or None without a user column;
     dropped: columns `row` (counted from 0 after the header) and `reason`: for private/ only.
     """
 
     spec: DatasetSpec
+    file: Path
     texts: Texts
     cells: np.ndarray
     users: np.ndarray | None
@@ -81,6 +83,11 @@ class PrivateCorpus:
     def num_users(self) -> int | None:
         """How many users have a record; None without a user column."""
         return None if self.users is None else len(np.unique(self.users))
+
+    @property
+    def dropped_share(self) -> float:
+        """The share that was dropped of the records which the filter and the hash range let in; private."""
+        return len(self.dropped) / max(len(self.dropped) + len(self.texts), 1)
 
     def fingerprint(self, key: bytes) -> str:
         """HMAC-SHA256 under `key` over the texts, cells and users, in hexadecimal."""
@@ -108,22 +115,23 @@ def load(spec: DatasetSpec, split: str, *, file: str | Path | None = None, share
     """The records of `split`, or of `file` (csv, csv.gz, csv.bz2 or parquet) under that split's hash range, or under
     the first `share` of that range.
 
-    Of the records that the filter and the hash range let in, those without a text, with a label outside its domain
-    or without a user are dropped one by one. Raises InputError if the file is missing, empty, malformed or lacks a
-    column, or if no record is left; no message holds a value or a count.
+    Of the records that the filter and the hash range let in, those without a text, with a label outside its domain,
+    without a user or with a value that is not UTF-8 are dropped one by one; a filter lets in what is not UTF-8. Raises
+    InputError if the file is missing, empty or lacks a column, if no record is left, or if the csv is malformed, as it
+    is open then where a record begins; no message holds a value or a count.
     """
     import pandas as pd
     import pyarrow as pa
 
     bounds, path = _bounds(spec, split, share), _file(spec, split, file)
     texts, cells, users, rows, reasons, start = [], [], [], [], [], 0
-    for table in _tables(path, spec.columns):
-        selected, cell, reason = _judge(table, spec, bounds)
+    for table, broken in _tables(path, spec.columns):
+        selected, cell, reason = _judge(table, spec, bounds, broken)
         keep = selected & (reason == 0)
         texts.append(table[spec.text].filter(pa.array(keep)))
         cells.append(cell[keep])
         if spec.user:
-            users.append(table[spec.user].filter(pa.array(keep)))
+            users.append(normalised(table[spec.user]).filter(pa.array(keep)))
         bad = np.flatnonzero(selected & (reason > 0))
         rows.append(start + bad)
         reasons.append(reason[bad])
@@ -133,10 +141,11 @@ def load(spec: DatasetSpec, split: str, *, file: str | Path | None = None, share
     if not sum(map(len, cells)):
         raise InputError(
             f"{path}, split {split!r}: no record is left after the filter, the hash range and the checks of text, "
-            f"labels and user; compare the file with {spec.folder / 'spec.yaml'}"
+            f"labels, user and UTF-8; compare the file with {spec.folder / 'spec.yaml'}"
         )
     return PrivateCorpus(
         spec=spec,
+        file=path,
         texts=Texts(pa.chunked_array([chunk for column in texts for chunk in column.chunks if len(chunk)])),
         cells=np.concatenate(cells),
         users=_codes(users) if spec.user else None,
@@ -148,12 +157,12 @@ def load_columns(
     spec: DatasetSpec, split: str, columns: Sequence[str], *, file: str | Path | None = None
 ) -> list[list[str]]:
     """Columns of the records that `load` keeps, in its order: what a file holds beside text and labels, such as the
-    answers of a conversation. An empty field is ''. Raises InputError as `load` does."""
+    answers of a conversation. What is empty, or not UTF-8, is ''. Raises InputError as `load` does."""
     import pyarrow as pa
 
     path = _file(spec, split, file)
     found: list[list[str]] = [[] for _ in columns]
-    for table in _tables(path, list(dict.fromkeys([*spec.columns, *columns]))):
+    for table in _whole(path, list(dict.fromkeys([*spec.columns, *columns]))):
         kept = table.filter(pa.array(taken(table, spec, split)))
         for values, column in zip(found, columns, strict=True):
             values += [value or "" for value in kept[column].to_pylist()]
@@ -163,18 +172,17 @@ def load_columns(
 
 
 def rows(spec: DatasetSpec, split: str, *, file: str | Path | None = None) -> pa.Table:
-    """All rows of the file that `load` reads, with the columns of the data set as strings: nothing is left out."""
+    """All rows of the file that `load` reads, with the columns of the data set as strings: nothing is left out but what
+    is not UTF-8."""
     import pyarrow as pa
 
     schema = pa.schema([(column, pa.large_string()) for column in spec.columns])
-    return pa.concat_tables(
-        table.select(spec.columns).cast(schema) for table in _tables(_file(spec, split, file), spec.columns)
-    )
+    return pa.concat_tables([schema.empty_table(), *_whole(_file(spec, split, file), spec.columns)])
 
 
 def taken(table: pa.Table, spec: DatasetSpec, split: str, share: float = 1.0) -> np.ndarray:
     """(n,) whether `load` takes each row of such a table."""
-    selected, _, reason = _judge(table, spec, _bounds(spec, split, share))
+    selected, _, reason = _judge(table, spec, _bounds(spec, split, share), {})
     return selected & (reason == 0)
 
 
@@ -194,37 +202,59 @@ def _file(spec: DatasetSpec, split: str, file: str | Path | None) -> Path:
     return path
 
 
-def _tables(path: Path, columns: list[str]) -> Iterator[pa.Table]:
-    return _parquet(path, columns) if path.suffix == ".parquet" else _csv(path, columns)
+def _tables(path: Path, columns: list[str]) -> Iterator[tuple[pa.Table, dict[str, np.ndarray]]]:
+    """The columns as strings, some rows at a time, and of each column which of the values are not UTF-8."""
+    if csv_records.is_parquet(path):
+        yield from _parquet(path, columns)
+    else:
+        yield from map(csv_records.texts, csv_records.tables(path, lambda there: _required(path, there, columns)))
+
+
+def _whole(path: Path, columns: list[str]) -> Iterator[pa.Table]:
+    """The columns as strings, some rows at a time, with null for what is not UTF-8: such a record is never taken."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for table, broken in _tables(path, columns):
+        for column, bad in broken.items():
+            there = pc.if_else(pa.array(bad), pa.scalar(None, pa.large_string()), table[column])
+            table = table.set_column(table.column_names.index(column), column, there)
+        yield table
 
 
 def _reasons(spec: DatasetSpec) -> np.ndarray:
     """What the reason codes of `_judge` mean; 0 is a good record."""
     labels = [f"{label.column} is outside its domain" for label in spec.labels]
-    return np.array(["", "no text", "no user", *labels], dtype=object)
+    return np.array(["", "no text", "no user", "not UTF-8", *labels], dtype=object)
 
 
-def _judge(table: pa.Table, spec: DatasetSpec, bounds: tuple[float, float]) -> tuple[np.ndarray, ...]:
-    """Of each of n rows, from its own values only: selected (n,) bool, cell (n,) int32, reason (n,) int8."""
+def _judge(
+    table: pa.Table, spec: DatasetSpec, bounds: tuple[float, float], broken: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, ...]:
+    """Of each of n rows, from its own values only: selected (n,) bool, cell (n,) int32, reason (n,) int8. `broken` is
+    which values of a column are not UTF-8."""
     import pyarrow.compute as pc
 
+    users = normalised(table[spec.user]) if spec.user else None
     selected = np.ones(len(table), dtype=bool)
     for column, values in spec.filter.items():
-        selected &= _positions(table[column], values) >= 0
+        selected &= (_positions(table[column], values) >= 0) | broken.get(column, False)
     if bounds != (0.0, 1.0):
-        fraction = record_hash(table[spec.user or spec.text])
+        fraction = record_hash(table[spec.text] if users is None else users)
         selected &= (bounds[0] <= fraction) & (fraction < bounds[1])
     cell = np.zeros(len(table), dtype=np.int32)
     reason = np.zeros(len(table), dtype=np.int8)
-    for code, label in reversed(list(enumerate(spec.labels, start=3))):  # the first complaint wins
+    for code, label in reversed(list(enumerate(spec.labels, start=NOT_UTF8 + 1))):  # the first complaint wins
         position = _positions(table[label.column], label.domain)
         reason[position < 0] = code
-        stride = int(np.prod([len(later.domain) for later in spec.labels[code - 2 :]]))
+        stride = int(np.prod([len(later.domain) for later in spec.labels[code - NOT_UTF8 :]]))
         cell += stride * position
-    for code, column in ((2, spec.user), (1, spec.text)):
-        if column:
-            blank = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(table[column], "")), "")
+    for code, column in ((2, users), (1, table[spec.text])):
+        if column is not None:
+            blank = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(column, "")), "")
             reason[blank.to_numpy()] = code
+    for bad in broken.values():
+        reason[bad] = NOT_UTF8
     return selected, cell, reason
 
 
@@ -237,6 +267,27 @@ def _positions(column: pa.ChunkedArray, domain: Sequence[str]) -> np.ndarray:
         index = chunk.indices.fill_null(len(known)).to_numpy()
         out.append(np.array([*known, -1], dtype=np.int32)[index])
     return np.concatenate([np.zeros(0, np.int32), *out])
+
+
+def normalised(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """`normalise` of each value. Only a chunk that has a value which may change is looked at closer: what is beyond
+    printable ASCII, begins or ends with a space, or ends as 5.0 does."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    out = []
+    for chunk in column.chunks:
+        if pc.any(pc.match_substring_regex(chunk, r"[^\x20-\x7e]|^ | $|\.0+$")).as_py():
+            coded = chunk.dictionary_encode()
+            known = [None if value is None else normalise(value) for value in coded.dictionary.to_pylist()]
+            chunk = pa.array(known, pa.large_string()).take(coded.indices)
+        out.append(chunk)
+    return pa.chunked_array(out, pa.large_string())
+
+
+def user_hash(column: pa.ChunkedArray) -> np.ndarray:
+    """(n,) `record_hash` of each user: what a split by users goes by."""
+    return record_hash(normalised(column))
 
 
 def record_hash(column: pa.ChunkedArray) -> np.ndarray:
@@ -259,111 +310,33 @@ def _codes(users: list[pa.ChunkedArray]) -> np.ndarray:
     return (record_hash(column) * 2.0**53).astype(np.int64)
 
 
-def _require(path: Path, there: Sequence[str], wanted: Sequence[str]) -> None:
+def _required(path: Path, there: Sequence[str], wanted: list[str]) -> list[str]:
+    """`wanted`, if each of these columns is there once."""
     for column in wanted:
         if there.count(column) != 1:
             many = "more than one" if column in there else "no"
             raise InputError(f"{path} has {many} column {column!r} in its header")  # which may be a record
+    return wanted
 
 
-def _parquet(path: Path, columns: list[str]) -> Iterator[pa.Table]:
-    """The columns as large_string, `ROWS` rows at a time. Labels and users may be numbers, texts may not."""
+def _parquet(path: Path, columns: list[str]) -> Iterator[tuple[pa.Table, dict[str, np.ndarray]]]:
+    """As `_tables`, `ROWS` rows at a time. Labels and users may be numbers, texts may not."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(path)
-    except pa.ArrowException:
+        schema = file.schema_arrow
+        there = schema.names
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
         raise InputError(f"{path} is not a parquet file, or is damaged") from None
-    schema = file.schema_arrow
-    _require(path, schema.names, columns)
+    _required(path, there, columns)
     kind = schema.field(columns[0]).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
         raise InputError(f"{path}: the text column {columns[0]!r} holds {kind}, not text")
     try:
         for batch in file.iter_batches(batch_size=ROWS, columns=columns):
-            table = pa.Table.from_batches([batch])
-            yield pa.table({column: table[column].cast(pa.large_string()) for column in columns})
-    except pa.ArrowException:
+            yield csv_records.texts(pa.Table.from_batches([batch]).select(columns))
+    except (pa.ArrowException, OSError):
         raise InputError(f"{path}: a column cannot be read as text, or the file is damaged") from None
-
-
-def _csv(path: Path, columns: list[str]) -> Iterator[pa.Table]:
-    """The columns as large_string, about `BLOCK` bytes at a time. RFC 4180, UTF-8, the header in the first line."""
-    import pyarrow as pa
-    import pyarrow.csv
-
-    convert = pyarrow.csv.ConvertOptions(
-        include_columns=columns, column_types=dict.fromkeys(columns, pa.large_string()), strings_can_be_null=False
-    )
-    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
-
-    def table(block: bytes, convert: pa.csv.ConvertOptions) -> pa.Table:
-        options = pyarrow.csv.ReadOptions(block_size=len(block) + 1, use_threads=False)  # one block
-        try:
-            return pyarrow.csv.read_csv(pa.py_buffer(block), options, parse, convert)
-        except pa.ArrowInvalid as error:  # Arrow's message quotes the row: never pass it on
-            utf8 = "UTF8" in str(error)
-            reason = "the text is not UTF-8" if utf8 else "a row has more or fewer fields than the header"
-            raise InputError(f"{path}: {reason}; write it with a CSV library, in UTF-8") from None
-
-    header = b""
-    for block in _records(path):
-        if not header:
-            header = block[: _end(block, first=True)]
-            _require(path, table(header, pyarrow.csv.ConvertOptions()).column_names, columns)
-            block = block[len(header) :]
-            header = header.rstrip(b"\r\n") + b"\n"
-        if block:
-            yield table(header + block, convert)
-    if not header:
-        raise InputError(f"{path} is empty: it has no header")
-
-
-def _records(path: Path) -> Iterator[bytes]:
-    """The bytes of the file in pieces of about `BLOCK` that end where a record ends."""
-    import pyarrow as pa
-
-    rest, more = b"", True
-    with pa.input_stream(str(path), compression="detect") as stream:
-        while more:
-            try:
-                new = stream.read(BLOCK)
-            except OSError:
-                raise InputError(f"{path} is damaged: it cannot be decompressed") from None
-            more = bool(new)
-            data = rest + new
-            cut = _end(data) if more else len(data)
-            block, rest = data[:cut], data[cut:]
-            _check_quotes(path, block)
-            if block:
-                yield block
-
-
-def _end(data: bytes, first: bool = False) -> int:
-    """The end of the last (or first) whole record in `data`: after a line end outside quotes; 0 without one."""
-    if first:
-        end = data.find(b"\n")
-        while end >= 0 and data.count(b'"', 0, end) % 2:
-            end = data.find(b"\n", end + 1)
-        return end + 1 or len(data)
-    end, quotes = len(data), data.count(b'"')
-    while end > 0:
-        start = data.rfind(b"\n", 0, end)
-        quotes -= data.count(b'"', start + 1, end)
-        if quotes % 2 == 0:
-            return start + 1
-        end = start
-    return 0
-
-
-def _check_quotes(path: Path, block: bytes) -> None:
-    """Refuse a quotation mark inside an unquoted field: with one, it is undefined where the records end."""
-    chars = np.frombuffer(b"\n" + block + b"\n", np.uint8)  # a line end on both sides
-    quotes = np.flatnonzero(chars == ord('"'))
-    if len(quotes) % 2:
-        raise InputError(f"{path}: a quoted field is never closed; write the file with a CSV library")
-    before, after = chars[quotes[0::2] - 1], chars[quotes[1::2] + 1]
-    if not (np.isin(before, list(b',\n"')).all() and np.isin(after, list(b',\r\n"')).all()):
-        raise InputError(f"{path}: a quotation mark inside a field that is not quoted; write it with a CSV library")

@@ -12,26 +12,23 @@
       public: [test]                               # splits whose texts are public
 
 Everything in a spec is public knowledge: columns, label domains and splits are chosen without looking at the data.
+Values are texts as they are written: 01, 3.10, yes and 2024-05-01 need no quotes.
 """
 
 from __future__ import annotations
 
 import difflib
 import itertools
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dpsda import assets
 from dpsda.errors import InputError
+from dpsda.wording import normalise
 
 DATA = Path(__file__).parents[2] / "data"
-
-
-def normalise(value: object) -> str:
-    """One spelling for one label: `5`, `5.0`, `"5"` and `" 5 "` are the same value, however the file stores it."""
-    return re.sub(r"^([+-]?\d+)\.0+$", r"\1", str(value).strip())
+OURS = ("id", "parent_id", "text", "candidate_id", "noisy")  # columns that stand beside those of labels in our files
 
 
 @dataclass(frozen=True)
@@ -93,27 +90,17 @@ class DatasetSpec:
 
         Raises InputError if there is none, if it is not YAML, or if a key is unknown, missing or of the wrong kind.
         """
-        import yaml
+        from dpsda import yaml_files
 
         path = Path(path_or_name)
         if not path.exists() and path.name == str(path_or_name):
             path = DATA / path
         if path.is_dir():
             path = path / "spec.yaml"
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not path.exists():
             known = ", ".join(sorted(spec.parent.name for spec in DATA.glob("*/spec.yaml")))
-            raise InputError(
-                f"no data set {str(path_or_name)!r}: give one of {known}, or a path to a spec.yaml"
-            ) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read {path}: {error}") from None
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f", line {mark.line + 1}" if mark else ""
-            raise InputError(f"{path}{line}: not valid YAML") from None
-        return Reader(path).spec(content)
+            raise InputError(f"no data set {str(path_or_name)!r}: give one of {known}, or a path to a spec.yaml")
+        return Reader(path).spec(yaml_files.read(path, "a data set has a spec.yaml"))
 
 
 @dataclass(frozen=True)
@@ -150,6 +137,11 @@ class Reader:
         for column in roles:
             if roles.count(column) > 1:
                 self.fail("labels", f"the column {column!r} has two roles (text, label, user)")
+        for column in spec.label_columns:
+            if column in OURS:
+                self.fail("labels", f"what is written has a column {column!r} of its own; {_rename(column)}")
+            if "{" in column or "}" in column:
+                self.fail("labels", f"no template can name the column {column!r}, for its brace; {_rename(column)}")
         return spec
 
     def label(self, item: Any, where: str) -> Label:
@@ -158,22 +150,21 @@ class Reader:
 
     def split(self, item: Any, where: str) -> Split:
         fields = self.mapping({"file": item} if isinstance(item, str) else item, where, {"file": True, "hash": False})
-        bounds = fields.get("hash", [0, 1])
-        numbers = isinstance(bounds, list) and all(type(bound) in (int, float) for bound in bounds)
-        if not numbers or len(bounds) != 2 or not 0 <= bounds[0] < bounds[1] <= 1:
+        bounds = fields.get("hash", ["0", "1"])
+        try:
+            low, high = map(float, bounds if isinstance(bounds, list) else ())
+        except (TypeError, ValueError):  # not two, or not numbers
+            low = high = -1.0
+        if not 0 <= low < high <= 1:
             self.fail(f"{where}.hash", "is two numbers [low, high] with 0 <= low < high <= 1")
-        return Split(self.text(fields["file"], f"{where}.file"), (float(bounds[0]), float(bounds[1])))
+        return Split(self.text(fields["file"], f"{where}.file"), (low, high))
 
     def domain(self, values: Any, where: str) -> tuple[str, ...]:
         domain = []
         for value in self.list(values, where):
-            if isinstance(value, bool) or not isinstance(
-                value, (str, int, float)
-            ):  # YAML reads a bare yes or no as a bool
-                self.fail(
-                    where, f"{value!r} is neither text nor a number; put yes, no, true, false and dates in quotes"
-                )
-            domain.append(str(value).strip())
+            if not isinstance(value, str):  # nothing, ~ and null are None
+                self.fail(where, "holds something that is no value; put it in quotes if it is one")
+            domain.append(value.strip())
         if not domain:
             self.fail(where, "is empty")
         if len({normalise(value) for value in domain}) < len(domain):
@@ -205,3 +196,7 @@ class Reader:
 
     def fail(self, where: str, what: str) -> None:
         raise InputError(f"{self.path}: {f'{where}: ' if where else ''}{what}")
+
+
+def _rename(column: str) -> str:
+    return f"rename the column {column!r} in the file, and here"

@@ -12,7 +12,7 @@ import numpy as np
 from dpsda.evaluation.diversity import ngrams, words
 from dpsda.neighbors import search
 
-RUN = 8  # words in a row that count as copied
+RUN = 8  # words in a row that count as copied; characters, in scripts without spaces
 NEAR = 0.95  # cosine of two embeddings from which texts count as the same
 
 _SEVERAL = -1

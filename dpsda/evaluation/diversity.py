@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from dpsda.wording import terms
+
 
 def words(text: str) -> list[str]:
-    """The words of a text in lower case, without punctuation."""
-    return re.findall(r"\w+", text.casefold())
+    """The words of a text in lower case, without punctuation; the characters, in scripts without spaces."""
+    return terms(text.casefold())
 
 
 def ngrams(text: str, n: int) -> Iterator[str]:

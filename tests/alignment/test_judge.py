@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from apis import azure_api
-from apis.azure_api import AzureAPI, Endpoint
+from apis.azure_api import AzureAPI
+from apis.endpoints import Endpoint
 from dpsda.alignment.judge import (
     AskingJudge,
     Comparison,

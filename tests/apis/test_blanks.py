@@ -7,8 +7,9 @@ import pytest
 import tiktoken
 
 from apis import blanks
-from apis.prompting import PromptBook, words
+from apis.prompting import PromptBook
 from dpsda.assets import resolve
+from dpsda.wording import words
 
 TEXTS = ["I don't love THIS café, 日本語 really!", "", " x  y\n\nz ", "plain words", "👩‍👩‍👧 emoji ﬁ"]
 
@@ -50,3 +51,12 @@ def test_a_blank_keeps_the_space_before_it(monkeypatch, tmp_path):
     )
     masked = book.variation("blank_fill", "Unbelievably good!", {}, np.random.default_rng(0), 1.0).text
     assert masked == "___ __"
+
+
+def test_the_words_of_a_script_without_spaces_are_blanked_one_by_one(tmp_path):
+    """Where no tokenizer is at hand. 1,000 characters at 0.3: within five standard errors."""
+    (tmp_path / "prompts.yaml").write_text('blank_fill: "{masked}"\nlength: {max_words: 2000}\n')
+    book = PromptBook.read(tmp_path / "prompts.yaml")
+    masked = book.variation("blank_fill", "面条很好。" * 250, {}, np.random.default_rng(0), 0.3).text
+    assert masked.count("_") / 1000 == pytest.approx(0.3, abs=0.075) and " " not in masked
+    assert len(masked.replace("_", "")) > 600  # the rest is as it was

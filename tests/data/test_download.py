@@ -265,17 +265,28 @@ def test_unknown_names():
         ("train.csv: {rows: 5}", "one of url and google_drive"),
         ("train.csv: {url: 'http://a/b'}", "'rows' is missing"),
         ("train.csv: {url: 'http://a/b', rows: many}", "not a number of rows"),
+        ("train.csv: {url: 'http://a/b', rows: 5.0}", "not a number of rows"),
+        ("train.csv: {url: 'http://a/b', rows: 0}", "not a number of rows"),
+        ("train.csv: {url: 'http://a/b', rows: 5}\ntrain.csv: {url: 'http://a/c', rows: 5}", "is given twice"),
         ("train.csv: {ulr: 'http://a/b', rows: 5}", "nearest known key is 'url'"),
         ("train.csv: {url: 'file:///a/b', rows: 5}", "does not start with https"),
         ("train.parquet: {url: 'http://a/b', rows: 5}", "not the name of a CSV file"),
         ("../train.csv: {url: 'http://a/b', rows: 5}", "not the name of a CSV file"),
-        ("train.csv: {", "not valid YAML"),
+        ("train.csv: {", "this is not YAML"),
     ],
 )
 def test_bad_download_yaml(folder, content, message):
     (folder / "download.yaml").write_text(content)
     with pytest.raises(InputError, match=message):
         download.sources(str(folder))
+
+
+def test_download_yaml_is_read_as_it_is_written(folder):
+    """An id of digits alone is an id, and keeps its zeros; so is one that looks like a number of another kind."""
+    for drive in ("0123456789", "1e10", "0x1f"):
+        (folder / "download.yaml").write_text(f"TRAIN.CSV: {{google_drive: {drive}, rows: 5}}")
+        (source,) = download.sources(str(folder))
+        assert source.url.endswith(f"id={drive}&export=download&confirm=t") and source.rows == 5
 
 
 ROWS = {  # train, validation, test: Xie et al. 2024

@@ -58,6 +58,15 @@ def written(tmp_path, name, *words):
     return [pq.read_table(tmp_path / "out" / f"{split}.parquet")["text"].to_pylist() for split in ("train", "test")]
 
 
+def test_a_carriage_return_ends_no_line_and_bytes_that_are_not_utf8_stop_nothing(tmp_path):
+    text, table = tmp_path / "train.txt", tmp_path / "test.PQ"
+    text.write_bytes(b"One\rtwo .\r\ncaf\xe9 .\n")
+    column = pa.array([b"One\rtwo .", b"caf\xe9 ."], pa.binary())
+    pq.write_table(pa.table({"text": pa.Array.from_buffers(pa.string(), 2, column.buffers())}), table)
+    found = ["One\rtwo .", "caf\ufffd ."]
+    assert written(tmp_path, "one_billion_word", "--train", text, "--test", table) == [found, found]
+
+
 def test_from_local_copies_into_a_data_set(tmp_path, capsys):
     text, table = tmp_path / "wiki.train.raw", tmp_path / "wiki.test.parquet"
     text.write_text(WIKI)

@@ -110,6 +110,22 @@ def _texts(spec, split, file):
         return []
 
 
+def test_what_is_not_utf8_is_left_out_by_itself(tmp_path):
+    """In json lines, in parquet, and as an escape of half a letter."""
+    bad = record(conversation=turns("caf\udce9", "yes"))
+    lines = [json.dumps(row, ensure_ascii=False).encode(errors="surrogateescape") for row in (record(), bad, record())]
+    lines.insert(1, json.dumps(record(conversation=turns("\ud800"))).encode())
+    (tmp_path / "chats.jsonl").write_bytes(b"\n".join(lines))
+    table = pa.Table.from_pylist([record(), record(conversation=turns("cafx", "yes")), record()])
+    pq.write_table(table, tmp_path / "chats.PQ", compression="none", use_dictionary=False, write_statistics=False)
+    data = (tmp_path / "chats.PQ").read_bytes()
+    (tmp_path / "chats.PQ").write_bytes(data.replace(b"cafx", b"caf\xe9"))
+    for name in ("chats.jsonl", "chats.PQ"):
+        output = tmp_path / f"{name}.parquet"
+        convert([str(tmp_path / name)], output)
+        assert pq.read_table(output)["text"].to_pylist() == ["hi there"] * 2
+
+
 @pytest.mark.parametrize(
     ("content", "name", "message"),
     [

@@ -5,6 +5,7 @@ import csv
 import gzip
 import io
 import random
+import unicodedata
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpsda import csv_records
+from dpsda.audit import canaries
 from dpsda.data import DatasetSpec, Label, Split, load, loading
-from dpsda.data.loading import record_hash
+from dpsda.data.loading import load_columns, normalised, record_hash, rows, taken, user_hash
+from dpsda.data.spec import normalise
 from dpsda.errors import InputError
+from dpsda.options import DataOptions
 
 
 def spec(folder, **fields):
@@ -60,7 +65,7 @@ def test_any_text_survives_a_csv(tmp_path_factory, rows, style, block):
     writer.writerows([("other", "text"), *[(b, a) for a, b in rows]])
     (folder / "t.csv").write_bytes(out.getvalue().encode("utf-8"))
     expected = [text for text, _ in rows if text.strip()]
-    before, loading.BLOCK = loading.BLOCK, block
+    before, csv_records.BLOCK = csv_records.BLOCK, block
     try:
         if expected:
             assert list(load(spec(folder), "train").texts) == expected
@@ -68,7 +73,7 @@ def test_any_text_survives_a_csv(tmp_path_factory, rows, style, block):
             with pytest.raises(InputError, match="no record is left"):
                 load(spec(folder), "train")
     finally:
-        loading.BLOCK = before
+        csv_records.BLOCK = before
 
 
 def test_bad_rows_are_dropped_one_by_one(tmp_path):
@@ -138,6 +143,76 @@ def test_the_hash_splits_by_text_or_user(tmp_path):
     assert a.num_users + b.num_users == 100 and 0 < a.num_users < 100
 
 
+ANNA = ["anna", " anna", "anna ", "\tanna\u00a0", "anna"]
+NUMBER = ["17", "17.0", " 17.00 ", "17", "17.0"]
+ZOE = ["Zo\u00eb", "Zoe\u0308", " Zo\u00eb", "Zoe\u0308\n", "Zo\u00eb"]
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_user_is_one_however_it_is_typed(tmp_path, share):
+    """So are labels and the values of a filter. Each person's records are in one part of a split."""
+    users = [name for three in zip(ANNA, NUMBER, ZOE, strict=True) for name in three]
+    labels, language = ("caf\u00e9", "cafe\u0301", " caf\u00e9 "), ("\u00e9", "e\u0301 ")
+    records = [(f"text {i}", labels[i % 3], user, language[i % 2]) for i, user in enumerate(users)]
+    splits = {"train": Split("t.csv"), "a": Split("t.csv", (0.0, 0.5)), "b": Split("t.csv", (0.5, 1.0))}
+    data = spec(
+        tmp_path, user="author", labels=(Label("stars", ("cafe\u0301",)),), filter={"f": ("e\u0301",)}, splits=splits
+    )
+    write(tmp_path, records, header=("text", "stars", "author", "f"))
+    corpus = load(data, "train")
+    assert corpus.num_records == 15 and corpus.num_users == 3 and len(corpus.dropped) == 0
+    assert [len(set(corpus.users[i::3])) for i in range(3)] == [1, 1, 1]
+    parts = [{*load(data, name, share=share).users} for name in "ab" if _any(data, name, share)]
+    assert sum(map(len, parts)) == len(set().union(*parts)) and (share < 1 or sum(map(len, parts)) == 3)
+
+
+def _any(data, name, share):
+    return taken(rows(data, name), data, name, share).any()
+
+
+def test_users_of_a_parquet_file_are_those_of_a_csv(tmp_path):
+    write(tmp_path, [("a", "17"), ("b", "18.0")], header=("text", "author"))
+    pq.write_table(pa.table({"text": ["a", "b"], "author": [17.0, 18.0]}), tmp_path / "t.parquet")
+    pq.write_table(pa.table({"text": ["a", "b"], "author": [17, 18]}), tmp_path / "t.pq")
+    data = spec(tmp_path, user="author")
+    codes = [load(data, "train", file=tmp_path / name).users.tolist() for name in ("t.csv", "t.parquet", "t.pq")]
+    assert codes[0] == codes[1] == codes[2]
+
+
+def test_a_canary_takes_the_place_of_a_whole_user(tmp_path):
+    """However its records spell the name: else what is left of a user is in the data of all canaries' coins."""
+    names = [spelling.format(i) for i in range(40) for spelling in ("user {}", " user {}", "user {}\u00a0")]
+    write(tmp_path, [(f"one two three four {i}", name) for i, name in enumerate(names)], header=("text", "author"))
+    (tmp_path / "spec.yaml").write_text("text: text\nuser: author\nsplits: {train: t.csv}\n")
+    data = DatasetSpec.read(tmp_path)
+    canaries.plant(tmp_path / "out", data, DataOptions(str(tmp_path)), 15, 2)
+    made = canaries.read(tmp_path / "out", data, "train", 1.0)
+    assert made.others == 3 * (40 - len(made.there)) and len(made.there) == made.canaries.num_users
+
+
+values = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+spellings = st.one_of(
+    values,
+    st.from_regex(r"\s?[+-]?\d{1,3}(\.0{0,2}\d?)?\s?", fullmatch=True),
+    st.text(" \t.0x1e\u0301\u00e9\u2126\u1100\u1161"),
+)
+
+
+@given(st.lists(st.one_of(st.none(), spellings, spellings.map(lambda x: unicodedata.normalize("NFD", x))), max_size=8))
+@settings(max_examples=400, deadline=None)
+def test_the_form_of_a_column_is_that_of_each_value(found):
+    """Also where each is a chunk of its own, which may hold nothing to change."""
+    expected = [None if value is None else normalise(value) for value in found]
+    for chunks in ([found], [[value] for value in found]):
+        column = normalised(pa.chunked_array(chunks, pa.large_string()))
+        assert column.to_pylist() == expected and column.type == pa.large_string()
+
+
+def test_the_hash_of_a_user_in_that_form_is_that_of_the_text():
+    column = pa.chunked_array([["anna", "17", "Zo\u00eb", "a  b", "v1.0x"]], pa.large_string())
+    assert user_hash(column).tolist() == record_hash(column).tolist()
+
+
 def test_the_hash_is_the_same_for_ever():
     """The values of hashlib.blake2b(text, digest_size=8), of which the first 53 bits are a fraction of [0, 1)."""
     values = record_hash(pa.chunked_array([["", "abc"], ["é\n"]], pa.large_string()))
@@ -156,7 +231,7 @@ def test_no_record_depends_on_another(tmp_path, monkeypatch):
         corpus = load(one, "train")
         return list(zip(corpus.texts, corpus.cells.tolist(), strict=True))
 
-    monkeypatch.setattr(loading, "BLOCK", 64)
+    monkeypatch.setattr(csv_records, "BLOCK", 64)
     for one in (data, data_by_text):
         whole = fates(rows, one)
         for i in range(0, 60, 7):
@@ -166,7 +241,7 @@ def test_no_record_depends_on_another(tmp_path, monkeypatch):
 
 
 def test_texts_are_a_sequence(tmp_path, monkeypatch):
-    monkeypatch.setattr(loading, "BLOCK", 100)  # several chunks
+    monkeypatch.setattr(csv_records, "BLOCK", 100)  # several chunks
     expected = [f"text {i}" for i in range(100)]
     write(tmp_path, [(text, 1) for text in expected])
     texts = load(spec(tmp_path), "train").texts
@@ -189,7 +264,7 @@ def test_fingerprint(tmp_path, monkeypatch):
 
     original = fingerprint(rows)
     assert len(original) == 64 and fingerprint(rows) == original
-    monkeypatch.setattr(loading, "BLOCK", 20)
+    monkeypatch.setattr(csv_records, "BLOCK", 20)
     assert fingerprint(rows) == original  # however it was read
     assert fingerprint([rows[0], rows[1], rows[3]]) == original  # a dropped row is not part of the corpus
     others = [
@@ -220,7 +295,12 @@ SECRET = "5ecre7"
         (f'text,stars\r\n"{SECRET},1\r\n', "never closed"),
         (f'text,stars\r\n5" {SECRET} 6",1\r\n', "inside a field that is not quoted"),
         (f'text,stars\r\n"{SECRET}"x,1\r\n', "inside a field that is not quoted"),
-        (f"text,stars\r\n{SECRET}\udcff,1\r\n", "not UTF-8"),
+        (f"text,stars\r\n{SECRET}\udcff,1\r\n", "no record is left"),
+        (f"text,stars,na\udcefve\r\n{SECRET},1,1\r\n", "the header is not UTF-8"),
+        (f"text,st\0ars\r\n{SECRET},1\r\n", "is UTF-16, or no text at all"),
+        ("\udcff\udcfe\u7d00\n", "is UTF-16, or no text at all"),
+        (f"text,stars\r\nfour\r{SECRET},1\r\n", "a carriage return outside quotes"),
+        (f"text,stars\rfour,1\r{SECRET},1\r", "a carriage return outside quotes"),
         (f"text,stars\r\n{SECRET},9\r\n,1\r\n", "no record is left"),
     ],
 )
@@ -233,6 +313,99 @@ def test_errors_are_one_line_without_private_values(tmp_path, content, message):
     while chain is not None:  # nor in what a traceback would show
         assert SECRET not in str(chain)
         chain = None if chain.__suppress_context__ else chain.__context__
+
+
+def bytes_column(values):
+    """A string column that was written without a look at its bytes, as other libraries do."""
+    column = pa.array(values, pa.binary())
+    return pa.Array.from_buffers(pa.string(), len(column), column.buffers())
+
+
+BROKEN = SECRET.encode() + b" caf\xe9"  # of Latin-1
+SURROGATE = b"\xed\xa0\x80"
+GOOD = {"text": b"good", "stars": b"1", "author": b"u", "f": b"en", "other": b"x"}
+MIXED = [
+    (GOOD, None),
+    (GOOD | {"text": BROKEN}, "not UTF-8"),
+    (GOOD | {"stars": BROKEN}, "not UTF-8"),
+    (GOOD | {"author": BROKEN}, "not UTF-8"),
+    (GOOD | {"f": BROKEN}, "not UTF-8"),
+    (GOOD | {"text": SURROGATE}, "not UTF-8"),
+    (GOOD | {"text": BROKEN, "stars": b"9", "author": b""}, "not UTF-8"),
+    (GOOD | {"text": BROKEN, "f": b"fr"}, "another language"),
+    (GOOD | {"other": BROKEN}, None),  # which nobody reads
+    (GOOD | {"text": "a\0b\ufffd".encode()}, None),
+    (GOOD | {"text": b""}, "no text"),
+]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.pq"])
+@pytest.mark.parametrize("chunk", [1, 1 << 20])
+def test_a_record_that_is_not_utf8_is_dropped_by_itself(tmp_path, monkeypatch, name, chunk):
+    monkeypatch.setattr(csv_records, "BLOCK", chunk)
+    monkeypatch.setattr(loading, "ROWS", chunk)
+    columns = {column: [row[column] for row, _ in MIXED] for column in GOOD}
+    if name == "t.csv":
+        lines = [b",".join(GOOD[c] if row is None else row[c] for c in GOOD) for row, _ in MIXED]
+        (tmp_path / name).write_bytes(b"\n".join([",".join(GOOD).encode(), *lines]))
+    else:
+        pq.write_table(pa.table({c: bytes_column(v) for c, v in columns.items()}), tmp_path / name)
+    data = spec(
+        tmp_path,
+        labels=STARS,
+        user="author",
+        filter={"f": ("en",)},
+        splits={"train": Split(name), "a": Split(name, (0, 0.5))},
+    )
+    corpus = load(data, "train")
+    kept = [row["text"].decode() for row, reason in MIXED if reason is None]
+    dropped = {i: reason for i, (_, reason) in enumerate(MIXED) if reason in ("not UTF-8", "no text")}
+    assert list(corpus.texts) == kept and corpus.num_users == 1
+    assert dict(zip(corpus.dropped["row"], corpus.dropped["reason"], strict=True)) == dropped
+    assert corpus.dropped_share == len(dropped) / (len(dropped) + len(kept))
+    # what makes canaries and pairs takes the same records
+    table = rows(data, "train")
+    assert (
+        len(table) == len(MIXED) and table[spec(tmp_path).text].filter(taken(table, data, "train")).to_pylist() == kept
+    )
+    texts, others = load_columns(data, "train", ["text", "other"])
+    assert texts == kept and others == ["x", "", "x"]
+
+
+def test_a_latin1_file_loses_the_records_that_have_such_letters(tmp_path):
+    """Not the whole file, by which one record would show; how many is in private/."""
+    (tmp_path / "t.csv").write_bytes("text\nplain\ncafé\nplain too\n".encode("latin-1"))
+    corpus = load(spec(tmp_path), "train")
+    assert list(corpus.texts) == ["plain", "plain too"] and corpus.dropped["reason"].tolist() == ["not UTF-8"]
+
+
+def test_a_split_by_texts_that_are_not_utf8(tmp_path):
+    """Each is in one part."""
+    (tmp_path / "t.csv").write_bytes(b"text\n" + b"".join(b"good %d\nbad \xff %d\n" % (i, i) for i in range(200)))
+    splits = {"a": Split("t.csv", (0.0, 0.5)), "b": Split("t.csv", (0.5, 1.0))}
+    a, b = ({*load(spec(tmp_path, splits=splits), name).dropped["row"]} for name in "ab")
+    assert not a & b and a | b == set(range(1, 400, 2)) and min(len(a), len(b)) > 50
+
+
+def test_a_parquet_file_that_one_cannot_read(tmp_path):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], ["text", "text"]), path)
+    with pytest.raises(InputError, match="more than one column 'text'"):
+        load(spec(tmp_path), "train", file=path)
+    pq.write_table(pa.table({"text": ["a"], "stars": [[1]]}), path)
+    with pytest.raises(InputError, match="a column cannot be read as text"):
+        load(spec(tmp_path, labels=STARS), "train", file=path)
+    pq.write_table(pa.table({"text": [f"{SECRET} {i}" for i in range(9999)]}), path, compression="none")
+    data = bytearray(path.read_bytes())
+    data[20:2000] = bytes(1980)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="the file is damaged") as error:
+        load(spec(tmp_path), "train", file=path)
+    assert SECRET not in str(error.value)
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), path)
+    with pytest.raises(InputError, match="is empty"):
+        load(spec(tmp_path), "train", file=path)
+    assert len(rows(spec(tmp_path), "train", file=path)) == 0
 
 
 def test_missing_file_and_wrong_parquet(tmp_path):

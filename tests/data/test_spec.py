@@ -74,16 +74,26 @@ def change(**top):
         (change(splits={"train": {"file": "x", "hash": [0.5, 0.5]}}), "0 <= low < high <= 1"),
         (change(splits={"train": {"file": "x", "hash": [0, 1.5]}}), "0 <= low < high <= 1"),
         (change(splits={"train": {"file": "x", "hash": ["a", 1]}}), "two numbers"),
-        (change(splits={"train": 3}), "splits.train: is not a mapping"),
+        (change(splits={"train": [3]}), "splits.train: is not a mapping"),
+        (change(splits={"train": {"file": "x", "hash": [0, 0.5, 1]}}), "two numbers"),
+        (change(splits={"train": {"file": "x", "hash": [0, ".nan"]}}), "two numbers"),
+        (change(splits={"train": {"file": "x", "hash": "09"}}), "two numbers"),
+        (change(splits={"train": {"file": "x", "hash": None}}), "two numbers"),
         (change(labels=[{"column": "a", "domain": []}]), r"labels\[0\].domain: is empty"),
         (change(labels=[{"column": "a", "domain": [5, "5.0"]}]), "names one value twice"),
-        (change(labels=[{"column": "a", "domain": [True, False]}]), "put yes, no"),
+        (change(labels=[{"column": "a", "domain": ["\u00e9", "e\u0301"]}]), "names one value twice"),
+        (change(labels=[{"column": "a", "domain": ["x", None]}]), r"labels\[0\].domain: holds something .* in quotes"),
+        (change(labels=[{"column": "a", "domain": [["x"]]}]), r"labels\[0\].domain: holds something .* in quotes"),
+        (change(filter={"a": [None]}), "filter.a: holds something .* in quotes"),
+        (change(labels=[{"column": "a{b", "domain": [1]}]), "no template can name the column 'a{b', for its brace"),
+        (change(labels=[{"column": "}", "domain": [1]}]), "rename the column '}' in the file, and here"),
         (change(labels=[{"column": "review", "domain": [1]}]), "two roles"),
         (change(labels={"column": "a"}), "labels: is not a list"),
         (change(filter={"language": "en"}), "filter.language: is not a list"),
-        (change(text=3), "text: 3 is not a name"),
+        (change(text=["a"]), r"text: \['a'\] is not a name"),
+        ("text: a\ntext: b\nsplits: {train: x}", "the key 'text' is given twice in what begins in line 1"),
         ("- just\n- a list", "is not a mapping"),
-        ("text: [unclosed\nlabels: 3", "spec.yaml, line 2: not valid YAML"),
+        ("text: [unclosed\nlabels: 3", "spec.yaml, line 2: this is not YAML"),
     ],
 )
 def test_what_is_wrong_is_one_line_that_names_the_file(write, content, message):
@@ -92,6 +102,38 @@ def test_what_is_wrong_is_one_line_that_names_the_file(write, content, message):
         DatasetSpec.read(folder)
     assert "\n" not in str(error.value)
     assert str(folder / "spec.yaml") in str(error.value)
+
+
+def test_values_are_read_as_they_are_written(write):
+    """What YAML takes for a number, a truth or a date is the value that stands in the file."""
+    spec = DatasetSpec.read(
+        write(
+            "text: 3\nuser: 007\nfilter: {zip: [02134], on: [yes]}\n"
+            "splits: {train: 1e3, 5.0: {file: 08, hash: [0, .5]}}\n"
+            "labels:\n- {column: yes, domain: [01, 02, 08]}\n- {column: version, domain: [3.9, 3.10]}\n"
+            "- {column: d, domain: [2024-05-01, true, 1_000, 0x1F, 1e3, 'null', ~x]}\n"
+        )
+    )
+    assert spec.text == "3" and spec.user == "007" and spec.filter == {"zip": ("02134",), "on": ("yes",)}
+    assert spec.splits == {"train": Split("1e3"), "5.0": Split("08", (0.0, 0.5))}
+    assert spec.labels == (
+        Label("yes", ("01", "02", "08")),
+        Label("version", ("3.9", "3.10")),
+        Label("d", ("2024-05-01", "true", "1_000", "0x1F", "1e3", "null", "~x")),
+    )
+
+
+@pytest.mark.parametrize("column", ["text", "id", "parent_id", "candidate_id", "noisy"])
+def test_a_label_column_is_none_of_ours(write, column):
+    """Released texts would be the labels; the text, the user and a filter may have any of these names."""
+    other = {"text": "body", "splits": {"train": "x.csv"}}
+    labels = [{"column": column, "domain": ["a"]}]
+    with pytest.raises(
+        InputError, match=f"has a column {column!r} of its own; rename the column {column!r} in the file"
+    ):
+        DatasetSpec.read(write(other | {"labels": labels}))
+    assert DatasetSpec.read(write(other | {"text": column, "user": f"{column}s"})).text == column
+    assert DatasetSpec.read(write(other | {"user": column, "filter": {column: ["x"]}})).user == column
 
 
 def test_no_such_data_set_names_those_there_are(tmp_path):
