@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dpsda.assets import home, resolve, settle
 from dpsda.errors import InputError
+from dpsda.libraries import check_whole, loading
 
 
 def dense(file: Path) -> Path:
@@ -38,17 +39,23 @@ def _unpack(file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    where = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
-    tokenizer = AutoTokenizer.from_pretrained(**where)
-    model = AutoModelForCausalLM.from_pretrained(
-        **where, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
-    )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpack-") as scratch:
-        copy = Path(scratch, "model")
-        model.to(torch.bfloat16).save_pretrained(copy)
-        tokenizer.save_pretrained(copy)
-        settle(copy, folder)
+    where = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name, "trust_remote_code": False}
+    with loading(f"the GGUF file {file}", "it may be damaged or cut off: fetch it again, or take another model"):
+        tokenizer = AutoTokenizer.from_pretrained(**where)
+        model, told = AutoModelForCausalLM.from_pretrained(
+            **where,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+        check_whole(str(file), told)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpack-") as scratch:
+            copy = Path(scratch, "model")
+            model.to(torch.bfloat16).save_pretrained(copy)
+            tokenizer.save_pretrained(copy)
+            settle(copy, folder)
 
 
 def main(names: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -9,18 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from jinja2 import TemplateError
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from apis.api import OnAnswer, Prompt, TextAPI
 from apis.decoding import ATTENTION, Decoder, Request, Sampler
 from apis.gguf import unpacked
 from dpsda.assets import resolve
 from dpsda.devices import multiplies_bfloat16, pick_device
-from dpsda.errors import InputError, first_line
+from dpsda.errors import InputError
+from dpsda.libraries import check_no_adapter, check_whole, loading
 
 EMBEDDED = "embedded:smollm2-135m-instruct"
+REMEDY = f"give the folder of a whole model, a .gguf file or a hub name; {EMBEDDED} needs no hub"
 PACKED_FOR = 128  # rows that packed weights are laid out for: a full batch on a CPU
 LEAST_SHARED = 4  # a prefix is read once where at least this many prompts share at least this many tokens
 
@@ -63,6 +65,19 @@ class HFAPI(TextAPI):
         stops = self.model.generation_config.eos_token_id
         self.stops = {self.tokenizer.eos_token_id, *(stops if isinstance(stops, list) else [stops])} - {None}
         self.tokens_generated = 0  # over the life of the engine, stop tokens included
+        self._folds: dict[tuple, bool] = {}  # by the template and the shape of a conversation
+        with loading(f"the model {model!r}", REMEDY):
+            [request] = self.requests([Prompt("Write a text.")])
+            self._try(replace(request, ids=request.ids[-2:]))  # two are enough for what fails in a forward pass alone
+
+    def check(self, prompt: Prompt) -> None:
+        """InputError if this model cannot answer `prompt`: one token of an answer is drawn, and dropped."""
+        [request] = self.requests([prompt])
+        with loading(f"the model {self.name!r}", REMEDY):
+            self._try(request)
+
+    def _try(self, request: Request) -> None:
+        _first_token(self.name, self.model, replace(request, cap=1), self.stops, Sampler(**self.sampling))
 
     def generate(
         self, prompts: Sequence[Prompt], seed: int, on_answer: OnAnswer = lambda number, answer: None
@@ -94,7 +109,10 @@ class HFAPI(TextAPI):
             yield i, self.tokenizer.decode(answer, skip_special_tokens=True)
 
     def requests(self, prompts: Sequence[Prompt]) -> list[Request]:
-        """Tokens of every prompt, and how many of them it shares with all prompts of the same system and shots."""
+        """Tokens of every prompt, and how many of them it shares with all prompts of the same system and shots.
+
+        Raises InputError for a prompt that does not fit, or has a token that the model does not know.
+        """
         chat = bool(self.tokenizer.chat_template)
         texts = [self.render(prompt) if chat else plain(prompt) for prompt in prompts]
         ids = self.tokenizer(texts, add_special_tokens=not chat)["input_ids"]
@@ -102,10 +120,17 @@ class HFAPI(TextAPI):
             :1
         ]
         ids = [row or blank for row in ids]
-        context = context_length(self.model.config)
+        context, known = context_length(self.model.config), self.model.get_input_embeddings().weight.shape[0]
         for i, (row, prompt) in enumerate(zip(ids, prompts, strict=True)):
             if prompt.max_new_tokens < 1:
                 raise InputError(f"prompt {i} asks for {prompt.max_new_tokens} new tokens; ask for at least one")
+            if not row:
+                raise InputError(f"prompt {i} is empty, and {self.name} has no token to begin with; take another model")
+            if max(row) >= known:
+                raise InputError(
+                    f"prompt {i} has the token {max(row)}, and {self.name} has rows for {known}: its tokenizer belongs "
+                    "to another model; take both from one place"
+                )
             if len(row) >= context:
                 raise InputError(
                     f"prompt {i} has {len(row)} tokens, but {self.name} holds {context} with the answer: shorten it"
@@ -125,13 +150,44 @@ class HFAPI(TextAPI):
         return [Request(ids[i], caps[i], groups[i], shared[i]) for i in range(len(ids))]
 
     def render(self, prompt: Prompt) -> str:
+        """The prompt as the model's chat template has it; some know no system turn, which then opens the first request.
+
+        Which do is found out once for each shape of a conversation.
+        """
+        shape = str(self.tokenizer.chat_template), bool(prompt.system), len(prompt.shots)
+        if shape not in self._folds:
+            self._folds[shape] = self._needs_folding(bool(prompt.system), len(prompt.shots))
+        return self._apply(folded(prompt) if self._folds[shape] else prompt)
+
+    def _apply(self, prompt: Prompt) -> str:
         apply: Callable = self.tokenizer.apply_chat_template
         chat = [{"role": role, "content": content} for role, content in prompt.turns()]
-        try:
-            return apply(chat, tokenize=False, add_generation_prompt=True)
-        except TemplateError:  # some templates know no system turn: the instruction then opens the first request
-            chat[1]["content"] = f"{prompt.system}\n\n{chat[1]['content']}"
-            return apply(chat[1:], tokenize=False, add_generation_prompt=True)
+        return apply(chat, tokenize=False, add_generation_prompt=True)
+
+    def _needs_folding(self, system: bool, shots: int) -> bool:
+        """Whether the template refuses or leaves out a system turn. InputError if it fails, or leaves out another one.
+
+        It is asked with made-up turns: what it raises may quote them.
+        """
+
+        def lost(prompt: Prompt) -> list[str]:
+            text = " ".join(self._apply(prompt).split())
+            return [role for role, content in prompt.turns() if " ".join(content.split()) not in text]
+
+        worked = tuple((f"Request {n}.", f"Answer {n}.") for n in range(shots))
+        made_up = Prompt("What is asked.", "How to answer." if system else "", worked)
+        if system:
+            with contextlib.suppress(Exception):  # most raise an error for what they do not know
+                if not lost(made_up):
+                    return False
+        with loading(f"the chat template of {self.name!r}", "take a model with another template"):
+            left_out = lost(folded(made_up))
+        if left_out:
+            raise InputError(
+                f"{self.name}: its chat template leaves out a turn of the {left_out[0]} in a conversation with "
+                f"{shots} worked examples; take a model with another template"
+            )
+        return system
 
     def fit(self, requests: Sequence[Request]) -> int:
         """How many rows of the longest request the memory for keys and values holds, up to what still gains speed."""
@@ -148,6 +204,16 @@ def common_length(rows: list[list[int]]) -> int:
     """How many leading tokens all rows share: the first and the last in sorted order differ the earliest."""
     first, last = min(rows), max(rows)
     return next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+
+
+def folded(prompt: Prompt) -> Prompt:
+    """The prompt with its system turn at the head of the first request."""
+    if not prompt.system:
+        return prompt
+    if not prompt.shots:
+        return replace(prompt, system="", text=f"{prompt.system}\n\n{prompt.text}")
+    (request, answer), *rest = prompt.shots
+    return replace(prompt, system="", shots=((f"{prompt.system}\n\n{request}", answer), *rest))
 
 
 def plain(prompt: Prompt) -> str:
@@ -177,27 +243,65 @@ def context_length(config) -> int:
 
 def load(name: str, device: torch.device, dtype: torch.dtype):
     """The model, ready to decode, and its tokenizer."""
+    source = _source(name)
+    with loading(f"the model {name!r}", REMEDY):
+        _config(name, source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        model, told = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=dtype,
+            attn_implementation=ATTENTION,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+        check_whole(name, told)
+        model = model.to(device).eval()
+        if device.type == "cpu" and dtype in (torch.float32, torch.bfloat16):
+            pack(model)
+    return model, tokenizer
+
+
+def check_decodable(name: str) -> None:
+    """The InputError that loading the model for decoding would raise, as far as it shows without its weights."""
+    source = _source(name)
+    with loading(f"the model {name!r}", REMEDY):
+        config = _config(name, source)
+        with torch.device("meta"):  # tensors with a shape and without numbers; some layers take bfloat16 alone there
+            model = AutoModelForCausalLM.from_config(
+                config, dtype=torch.bfloat16, attn_implementation=ATTENTION, trust_remote_code=False
+            ).eval()
+        sampler = Sampler(temperature=1.0, top_k=1, top_p=1.0, repetition_penalty=1.0, do_sample=True)
+        with contextlib.suppress(RuntimeError):  # the token that was drawn has no number, and it is the end of it
+            _first_token(name, model, Request([0, 0], 1), set(), sampler)
+
+
+def _source(name: str) -> str:
+    """Where the model is loaded from: a folder, or its name on the hub. InputError if it is a path to nothing."""
     source = resolve(name)
     local = Path(source).expanduser()
     if local.exists():
-        source = unpacked(name)
-    elif local.suffix == ".gguf" or source.startswith((".", "~")) or local.is_absolute() or source.count("/") > 1:
+        return unpacked(name)
+    if local.suffix == ".gguf" or source.startswith((".", "~")) or local.is_absolute() or source.count("/") > 1:
         raise InputError(f"no model at {name}; {EMBEDDED} comes from the package index and needs no hub")
+    return source
+
+
+def _config(name: str, source: str):
+    """The configuration of a model. InputError if the decoder cannot run its kind, before gigabytes are read."""
+    check_no_adapter(name, source)
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if not getattr(kind, "_supports_attention_backend", True):
+        raise InputError(f"{name} is a {config.model_type}, whose attention cannot be batched here; serve it instead")
+    return config
+
+
+def _first_token(name: str, model, request: Request, stops: set[int], sampler: Sampler) -> None:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=ATTENTION)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"could not load {name} from a local folder or the hub ({first_line(error)}); {EMBEDDED} needs no hub"
-        ) from error
-    if not model._supports_attention_backend:
-        raise InputError(
-            f"{name} is a {model.config.model_type}, whose attention cannot be batched here; serve it instead"
-        )
-    model = model.to(device).eval()
-    if device.type == "cpu" and dtype in (torch.float32, torch.bfloat16):
-        pack(model)
-    return model, tokenizer
+        list(Decoder(model, stops, sampler).run([request], 1))
+    except InputError as error:  # from a layer of the model, which does not know its name
+        raise InputError(f"{name}: {error}; serve it instead") from None
 
 
 class PackedLinear(torch.nn.Module):

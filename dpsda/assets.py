@@ -80,14 +80,6 @@ def home() -> Path:
     return Path(os.environ.get("DPSDA_HOME") or Path(cache, "dpsda")).expanduser()
 
 
-def private_home() -> Path:
-    """The part of it that nobody else may read: what is computed from private data, for every run."""
-    folder = home() / "private"
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
-    return folder
-
-
 def resolve(name: str) -> str:
     """The local path of an embedded asset, fetched if it is not there yet; any other name comes back as it is."""
     if not name.startswith(PREFIX):

@@ -1,9 +1,11 @@
-"""Where models run, and in which number format."""
+"""Where models run, in which number format, and whether there is room for what comes of it."""
 
 from __future__ import annotations
 
 import functools
+import shutil
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpsda.errors import InputError
@@ -69,3 +71,11 @@ def _seconds(*dtypes: torch.dtype) -> list[float]:
 def is_bfloat16(dtype: str, device: str) -> bool:
     """Whether weights are in bfloat16, not float32, of a --dtype that is one of both or auto."""
     return dtype == "bfloat16" or (dtype == "auto" and multiplies_bfloat16(device))
+
+
+def check_room(place: Path, needed: float, what: str) -> None:
+    """InputError where the disk of a folder has no room for so many bytes; before anything is spent."""
+    there = next(p for p in (place, *place.parents) if p.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise InputError(f"{there}: has {free / 2**30:.1f} GiB free, too little for {what}; make room first")

@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 import secrets
+import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -22,18 +23,23 @@ from typing import Protocol
 
 import numpy as np
 
-from dpsda.assets import home, private_home, resolve
-from dpsda.devices import multiplies_bfloat16, pick_device
-from dpsda.errors import InputError, first_line
+from dpsda.assets import home, resolve
+from dpsda.devices import check_room, multiplies_bfloat16, pick_device
+from dpsda.errors import InputError
+from dpsda.libraries import check_whole, fit_vocabulary, loading
+from dpsda.privacy.files import private_folder
 
 GROUP = 8192  # texts between two writes to the cache: what a kill can lose, and the tokens held in memory
 IN_MEMORY = 1 << 30  # bytes of vectors up to which they are held in memory
 TOKENS = {"cpu": 512, "cuda": 1 << 16}  # tokens in a batch, filler included
 
+REMEDY = "give a sentence-transformers folder or hub name, or embedded:all-minilm-l6-v2, which needs no model hub"
+
 log = logging.getLogger(__name__)
 
-# the bar of private texts has no count and no rate: how many distinct ones there are is private
-PRIVATE_BAR = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
+# the bar of private texts has no count, no rate, no share and no end: each tells how many distinct ones there are, or,
+# where users are protected, how many records
+PRIVATE_BAR = "{desc} [{elapsed}]"
 
 
 class Embeds(Protocol):
@@ -54,9 +60,17 @@ class Encoder:
         self.name = model
         self.device = pick_device(device)
         self.dtype = dtype if dtype != "auto" else "bfloat16" if multiplies_bfloat16(self.device) else "float32"
-        self._model = _load(model, self.device, self.dtype)
-        probe = self._tokenise(["a"])
-        self.dim: int = self._forward(probe, [0], _width(len(probe["input_ids"][0]), self._limit)).shape[1]
+        with loading(f"the encoder {model!r}", REMEDY):
+            self._model = _load(model, self.device, self.dtype)
+            probe = self._tokenise(["a"])
+            short = self._forward(probe, [0], _width(len(probe["input_ids"][0]), self._limit))
+            self.dim: int = short.shape[1]
+            # the longest text that there may be, or that is computed at once: one that fails would stop a run later
+            most = self._rows(1)
+            long = self._embed(["a " * min(self._limit or most, most)], lambda done: None)
+        if not np.isfinite([short, long]).all():
+            check_whole(model, {"missing_keys": _random(self._model), "mismatched_keys": ()})
+            raise InputError(f"{model}: gives vectors that are not finite; take another encoder")
         self._caches: dict[bool, _Cache] | None = {} if cache else None
 
     def embed(self, texts: Sequence[str], *, private: bool, desc: str = "") -> np.ndarray:
@@ -79,6 +93,16 @@ class Encoder:
         for start in range(0, len(texts), GROUP):
             cache.fill(out[start : start + GROUP], keys[start : start + GROUP])
         return out
+
+    def check_room(self, texts: Sequence[str], *, private: bool) -> None:
+        """InputError where the disk has no room for the vectors of `texts` that are not there yet."""
+        cache = self._cache(private)
+        if cache is not None:
+            whole = len(texts) * self.dim * 4
+            copy = whole if whole > IN_MEMORY else 0
+            if shutil.disk_usage(cache.folder).free < whole + copy:  # else it need not be looked which are there
+                missing = len(self.missing(texts, private=private)) * self.dim * 4
+                check_room(cache.folder, missing + copy, "the vectors of the texts")
 
     def precompute(self, texts: Sequence[str], *, private: bool, desc: str = "") -> int:
         """Put the vectors of `texts` on disk for a later `embed`; how many distinct ones were not there yet."""
@@ -151,7 +175,7 @@ class Encoder:
                 features = module(features)
                 features = {name: _float32(value) for name, value in features.items()}
         out = features["sentence_embedding"][:, : self._model.truncate_dim].cpu().numpy()
-        if not (out[len(batch) :] == out[0]).all():
+        if (out[len(batch) :].view(np.uint32) != out[0].view(np.uint32)).any():  # bits: a NaN is no less equal
             raise InputError(
                 f"{self.name} on {self.device}: equal rows of a batch get different vectors, so a vote could depend "
                 f"on other records; use another device or dtype"
@@ -189,6 +213,11 @@ class Encoder:
             root = private_home() if private else home()
             self._caches[private] = _Cache(root / "embeddings" / self.identity, self.dim)
         return self._caches[private]
+
+
+def private_home() -> Path:
+    """The part of this project's cache that nobody else may read: what is computed from private data, for every run."""
+    return private_folder(home() / "private")
 
 
 class _Cache:
@@ -302,28 +331,52 @@ def _missing(cache: _Cache, keys: np.ndarray) -> np.ndarray:
 
 
 def _load(name: str, device: str, dtype: str):
-    """The model in evaluation mode: its transformer in `dtype`, what follows in float32."""
+    """The model in evaluation mode: its transformer in `dtype`, what follows in float32.
+
+    No text of any length fails on it: what it has no rows for is not among its tokens, and a text is cut where its
+    positions end.
+    """
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Transformer
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # of loading the weights, which takes a second
-    try:
-        model = SentenceTransformer(resolve(name), device=device, model_kwargs={"dtype": getattr(torch, dtype)})
-    except InputError:
-        raise
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"cannot load the encoder {name!r} ({first_line(error)}); give a sentence-transformers folder or hub name, "
-            "or embedded:all-minilm-l6-v2, which needs no model hub"
-        ) from None
+    settings = {"dtype": getattr(torch, dtype), "ignore_mismatched_sizes": True}
+    model = SentenceTransformer(resolve(name), device=device, trust_remote_code=False, model_kwargs=settings)
     if not isinstance(model[0], Transformer) or not hasattr(model.tokenizer, "pad"):
         raise InputError(f"the encoder {name!r} does not begin with a transformer over tokens; take one that does")
+    with torch.no_grad():
+        for parameter in map(model[0].auto_model.get_parameter, _random(model)):
+            parameter.fill_(torch.nan)  # so that a vector that depends on it shows it; of a pooler most do not
+    tokenizer, config = model.tokenizer, model[0].auto_model.config.get_text_config()
+    if getattr(config, "vocab_size", None):  # not so where characters are hashed to rows
+        fit_vocabulary(name, tokenizer, config.vocab_size)
+    if tokenizer.pad_token_id is None:  # any will do, as padding is masked
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
+    positions = _positions(model[0].auto_model, getattr(config, "max_position_embeddings", None) or 0)
+    if positions and (model.max_seq_length is None or model.max_seq_length > positions):
+        model.max_seq_length = positions
     for module in list(model)[1:]:
         module.float()
     model.tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True  # we pad apart on purpose
     return model.eval()
+
+
+def _random(model) -> list[str]:
+    """The names of the transformer's parameters that no file held, or in another shape: transformers draws them."""
+    named = model[0].auto_model.named_parameters()
+    return [name for name, parameter in named if not getattr(parameter, "_is_hf_initialized", False)]
+
+
+def _positions(transformer, most: int) -> int | None:
+    """How many tokens the transformer's table of positions has room for, of whose rows the config tells `most`, or None
+    if it has no table. RoBERTa and its kin do not use the rows up to the padding token's."""
+    from torch import nn
+
+    for name, module in transformer.named_modules():
+        last = name.rpartition(".")[2]
+        if isinstance(module, nn.Embedding) and ("pos" in last or last == "wpe") and module.num_embeddings >= most > 0:
+            return most if module.padding_idx is None else most - module.padding_idx - 1
+    return None
 
 
 def _width(count: int, limit: int | None) -> int:

@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from dpsda.assets import resolve
-from dpsda.errors import InputError, first_line
+from dpsda.errors import InputError
+from dpsda.libraries import check_no_adapter, check_whole, fit_vocabulary, loading
 from dpsda.privacy.files import sha256
 
 FILES = ("*.json", "*.safetensors", "*.bin")  # what a model's folder is told by
+REMEDY = (
+    "give the folder of a whole model or a hub name, or embedded:all-minilm-l6-v2 (an encoder) or "
+    "embedded:smollm2-135m-instruct, which need no model hub"
+)
 
 
 def identity(name: str) -> str:
@@ -32,28 +37,47 @@ def linear_modules(model: Any) -> set[str]:
 
 
 def load_tokenizer(name: str, called: str | None = None):
-    """The tokenizer of a model, with a token for padding."""
-    import transformers
+    """The tokenizer of a model, with a token for padding. InputError where it has none that could be one."""
+    from transformers import AutoTokenizer
 
-    tokenizer = _loaded(name, lambda path: transformers.AutoTokenizer.from_pretrained(path), called)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
+    called = called or name
+    tokenizer = _loaded(name, lambda path: AutoTokenizer.from_pretrained(path, trust_remote_code=False), called)
+    return _with_padding(tokenizer, called)
 
 
 def load_model(kind: str, name: str, *, called: str | None = None, bfloat16: bool = False, **config: Any):
     """(model, tokenizer) of transformers' class `kind`, in float32 or bfloat16, with `config` in place before it is
-    built. `called` is what the user calls it, where that is another name."""
+    built. `called` is what the user calls it, where that is another name.
+
+    Its weights are those of its files, but for the head of one that is to classify, or of an encoder that is to
+    predict: that is new where they have none.
+    """
     import torch
     import transformers
 
-    dtype = torch.bfloat16 if bfloat16 else torch.float32
+    called, dtype = called or name, torch.bfloat16 if bfloat16 else torch.float32
+    tokenizer = load_tokenizer(name, called)
 
     def load(path: str):
-        settings = transformers.AutoConfig.from_pretrained(path, **config)
-        return getattr(transformers, kind).from_pretrained(path, config=settings, dtype=dtype)
+        settings = transformers.AutoConfig.from_pretrained(path, trust_remote_code=False, **config)
+        model, told = getattr(transformers, kind).from_pretrained(
+            path,
+            config=settings,
+            dtype=dtype,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+        encoder = "is_decoder" in config and type(model).__name__ not in (settings.architectures or [])
+        new_head = kind != "AutoModelForCausalLM" or encoder
+        check_whole(called, told, f"{model.base_model_prefix}." if new_head else "")
+        fit_vocabulary(called, tokenizer, model.get_input_embeddings().weight.shape[0])
+        with torch.no_grad():  # what fails in the first forward pass alone, fails here
+            model(input_ids=torch.tensor([tokenizer("a b")["input_ids"] or [0]]))
+        return model
 
-    tokenizer, model = load_tokenizer(name, called), _loaded(name, load, called)
+    model = _loaded(name, load, called)
+    _with_padding(tokenizer, called)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
@@ -65,20 +89,16 @@ def most_tokens(model: Any, wanted: int) -> int:
     return wanted if wanted <= positions - positions % 8 else positions - positions % 8
 
 
-def _loaded(name: str, load: Callable[[str], Any], called: str | None) -> Any:
-    from transformers.utils.logging import disable_progress_bar, get_verbosity, set_verbosity, set_verbosity_error
+def _loaded(name: str, load: Callable[[str], Any], called: str) -> Any:
+    with loading(f"the model {called!r}", REMEDY):
+        path = resolve(name)
+        check_no_adapter(called, path)
+        return load(path)
 
-    disable_progress_bar()
-    before = get_verbosity()
-    set_verbosity_error()  # that a new head has new weights is the point
-    try:
-        return load(resolve(name))
-    except InputError:
-        raise
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"cannot load the model {called or name!r} ({first_line(error)}); give a folder or hub name, or "
-            "embedded:all-minilm-l6-v2 (an encoder) or embedded:smollm2-135m-instruct, which need no model hub"
-        ) from None
-    finally:
-        set_verbosity(before)
+
+def _with_padding(tokenizer: Any, called: str) -> Any:
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token_id is None:
+        raise InputError(f"{called}: its tokenizer has neither a padding nor an end token; take another model")
+    return tokenizer

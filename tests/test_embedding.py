@@ -1,7 +1,9 @@
 """The encoder: same vectors as sentence-transformers, one text at a time in effect, and the cache."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from dpsda import embedding
 from dpsda.data import DatasetSpec, load
 from dpsda.embedding import Encoder, _Cache, _width
 from dpsda.errors import InputError
+from tests.finetune.tiny import saved
 
 MODEL = "embedded:all-minilm-l6-v2"
 
@@ -203,7 +206,7 @@ def test_the_bar_of_private_texts_shows_no_count(encoders, texts, capsys, monkey
     monkeypatch.setattr(tqdm, "tqdm", lambda **options: real(**options | {"delay": 0, "mininterval": 0}))
     encoders["bfloat16"].embed(texts[3:40], private=True, desc="private")
     bar = capsys.readouterr().err
-    assert "100%" in bar and "37" not in bar.split("[")[0] and "/37" not in bar
+    assert "private [" in bar and "%" not in bar and "37" not in bar.split("[")[0] and "/37" not in bar
 
 
 @pytest.mark.parametrize("name", ["no-such/encoder", "/no/such/folder"])
@@ -212,6 +215,77 @@ def test_a_model_that_is_not_there_is_one_line(name, monkeypatch):
     with pytest.raises(InputError, match="embedded:all-minilm-l6-v2") as error:
         Encoder(name)
     assert "\n" not in str(error.value)
+
+
+@pytest.fixture(params=["bert", "roberta", "gpt2", "opt", "llama"])
+def greedy(request, tmp_path) -> str:
+    """A tiny model of 64 positions that says to take 500 tokens of a text."""
+    from sentence_transformers import SentenceTransformer
+
+    tiny = SentenceTransformer(saved(request.param, tmp_path / "tiny"), device="cpu")
+    tiny.save(str(tmp_path / request.param))
+    settings = tmp_path / request.param / "sentence_bert_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "max_seq_length": 500}))
+    return str(tmp_path / request.param)
+
+
+def test_a_text_is_cut_where_the_positions_of_the_model_end(greedy):
+    """A table of positions ends, in RoBERTa and its kin before its last row; rotary positions do not."""
+    encoder = Encoder(greedy, device="cpu", cache=False)
+    limit = {"roberta": 63, "llama": 500}.get(Path(greedy).name, 64)
+    assert encoder._model.max_seq_length == limit
+    long = " ".join(f"w{i % 30}" for i in range(600))
+    cut = " ".join(long.split()[:limit])
+    vectors = encoder.embed([long, cut, " ".join(long.split()[: limit - 1])], private=True)
+    assert np.array_equal(vectors[0], vectors[1]) and not np.array_equal(vectors[0], vectors[2])
+
+
+def test_the_longest_text_is_tried_at_the_start(bert, monkeypatch):
+    """A model that fails on it alone would be stopped by one record, and tell that it is there."""
+    from transformers import BertModel
+
+    real = BertModel.forward
+
+    def forward(self, input_ids, *args, **kwargs):
+        if input_ids.shape[1] >= 64:
+            raise IndexError("index out of range in self")
+        return real(self, input_ids, *args, **kwargs)
+
+    monkeypatch.setattr(BertModel, "forward", forward)
+    with pytest.raises(InputError, match=r"cannot load the encoder .*index out of range in self\); give"):
+        Encoder(bert, device="cpu", cache=False)
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama", "gpt2"])
+def test_a_model_without_a_token_to_pad_with_gets_one_that_changes_no_vector(kind, request, tmp_path):
+    import shutil
+
+    from transformers import AutoTokenizer
+
+    folder = Path(shutil.copytree(request.getfixturevalue(kind), tmp_path / kind))
+    texts = ["A thing", "w1 w2 w3 " * 7, "low"]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.pad_token is None
+    vectors = Encoder(str(folder), device="cpu", cache=False).embed(texts, private=True)
+    for token in ("w9", "<unk>"):
+        tokenizer.pad_token = token
+        tokenizer.save_pretrained(folder)
+        assert np.array_equal(Encoder(str(folder), device="cpu", cache=False).embed(texts, private=True), vectors)
+
+
+def test_vectors_that_are_not_finite_are_no_vectors(bert, monkeypatch):
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    real = Pooling.forward
+
+    def forward(self, features, **more):
+        features = real(self, features, **more)
+        features["sentence_embedding"] = features["sentence_embedding"] / 0
+        return features
+
+    monkeypatch.setattr(Pooling, "forward", forward)
+    with pytest.raises(InputError, match="not finite"):
+        Encoder(bert, device="cpu", cache=False)
 
 
 def test_a_device_whose_rows_differ_is_refused(encoders, monkeypatch):

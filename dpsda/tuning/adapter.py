@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from dpsda.errors import InputError
+from dpsda.libraries import loading
 from dpsda.models import linear_modules
 
 # the linear modules of attention, as families of models call them
@@ -103,12 +104,20 @@ def export_adapter(model: nn.Module, name: str, folder: Path) -> None:
     settle(write, folder)
 
 
-def merge(base: nn.Module, tokenizer: Any, adapter: Path, folder: Path) -> None:
-    """Write `base` with the adapter's products added to its weights, a model like any other."""
+def load_adapter(model: nn.Module, adapter: Path, *, trainable: bool = False) -> Any:
+    """`model` with the adapter in a folder on top. InputError where that is damaged, or of another model."""
     from peft import PeftModel
 
+    with loading(f"the adapter {adapter}", "it has to be whole, and one of this model"), warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Found missing adapter keys")  # which would be as if untrained
+        return PeftModel.from_pretrained(model, str(adapter), is_trainable=trainable)
+
+
+def merge(base: nn.Module, tokenizer: Any, adapter: Path, folder: Path) -> None:
+    """Write `base` with the adapter's products added to its weights, a model like any other."""
+
     def write(scratch: Path) -> None:
-        whole = PeftModel.from_pretrained(base, adapter).merge_and_unload()
+        whole = load_adapter(base, adapter).merge_and_unload()
         whole.save_pretrained(scratch)
         plain(tokenizer).save_pretrained(scratch)
 

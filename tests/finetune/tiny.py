@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
     BertConfig,
     BertForMaskedLM,
     GPT2Config,
@@ -31,6 +33,22 @@ WORDS = [
     *(f"w{i}" for i in range(35)),
 ]
 SIZE = len(WORDS) + 2
+# of every family that `tiny` has no settings of its own for; the names are those of many
+SMALL = {
+    "vocab_size": SIZE,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 4,
+    "num_local_experts": 2,
+    "num_experts_per_tok": 1,
+    "max_position_embeddings": 64,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+}
 
 
 def words_tokenizer() -> PreTrainedTokenizerFast:
@@ -51,6 +69,10 @@ def tiny(kind: str, tied: bool = True) -> torch.nn.Module:
     if kind == "bert":
         small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
         return BertForMaskedLM(BertConfig(vocab_size=SIZE, max_position_embeddings=64, **small))
+    if kind != "llama":
+        named = {**AutoConfig.for_model(kind).to_dict(), **AutoConfig.for_model(kind).attribute_map}
+        config = AutoConfig.for_model(kind, **{name: value for name, value in SMALL.items() if name in named})
+        return AutoModelForCausalLM.from_config(config)
     return LlamaForCausalLM(
         LlamaConfig(
             hidden_size=16,
