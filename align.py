@@ -67,7 +67,8 @@ def _local(model: ModelOptions, name: str, folder: Path, progress: bool) -> Text
 
 
 def _remote(step: str, model: ModelOptions, remote: RemoteOptions, name: str, folder: Path, progress: bool) -> TextAPI:
-    from apis.azure_api import AzureAPI, endpoints
+    from apis.azure_api import AzureAPI
+    from apis.endpoints import endpoints
     from apis.journal import Journal
 
     api = AzureAPI(

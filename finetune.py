@@ -55,6 +55,7 @@ def finetune(
 ) -> None:
     """One run of fine-tuning in folder `root`, from its options to its release or its test."""
     from apis.gguf import unpacked
+    from apis.hf_api import check_decodable
     from dpsda import release, start
     from dpsda.data import DatasetSpec, load
     from dpsda.finetune.planning import LATER, charged_steps, describe_plan, keep, plan
@@ -78,6 +79,8 @@ def finetune(
         print(describe_plan(ledger, privacy, made, training, label_counts=counted))
         if run.dry_run:
             return
+        if not (classify or sampling.skip_sampling or ledger.charges()):  # before anything is spent
+            check_decodable(tuning.model_type)
         weights = unpacked(tuning.model_type)
         route = Route(folder, ledger, corpus, tuning, training, made, weights, run.seed)
         route.train(lambda: keep(folder, ledger, privacy, config, made))

@@ -108,7 +108,9 @@ def generate(
             if engine.engine == "ray" and not run.dry_run:
                 api, encoder, voters = _on_ray(data, corpus, model, remote, embedding, engine, folder)
             else:
-                api, encoder = (EchoAPI(), HashEncoder()) if run.dry_run else _models(model, remote, embedding, folder)
+                api, encoder = EchoAPI(), HashEncoder()
+                if not run.dry_run:
+                    api, encoder = _models(model, remote, embedding, folder, corpus)
                 voters = Records(corpus.texts, corpus.cells, encoder)
             distances = summary.Distances(measured, reference, public, encoder, folder.protected)
             with tracker(folder, ledger, run, distances, privacy, evolution, model, embedding) as observe:
@@ -149,12 +151,14 @@ def _book(
 
 
 def _models(
-    model: ModelOptions, remote: RemoteOptions, embedding: EmbeddingOptions, folder: RunFolder
+    model: ModelOptions, remote: RemoteOptions, embedding: EmbeddingOptions, folder: RunFolder, corpus: PrivateCorpus
 ) -> tuple[TextAPI, Embeds]:
     from dpsda.embedding import Encoder
 
     api = _remote(model, remote, folder) if model.api == "AzureGPT" else _local(model)()  # first: it may lack a key
-    return api, Encoder(embedding.feature_extractor, device=model.device)
+    encoder = Encoder(embedding.feature_extractor, device=model.device)
+    encoder.check_room(corpus.texts, private=True)
+    return api, encoder
 
 
 def _on_ray(
@@ -194,7 +198,8 @@ def _local(model: ModelOptions) -> Callable[[], HFAPI]:
 
 
 def _remote(model: ModelOptions, remote: RemoteOptions, folder: RunFolder) -> TextAPI:
-    from apis.azure_api import AzureAPI, endpoints
+    from apis.azure_api import AzureAPI
+    from apis.endpoints import endpoints
 
     return AzureAPI(
         model.model_type,

@@ -38,7 +38,8 @@ class TextAPI(ABC):
     def generate(
         self, prompts: Sequence[Prompt], seed: int, on_answer: OnAnswer = lambda number, answer: None
     ) -> list[str | None]:
-        """Answer every prompt, in the order of `prompts`; None where the model refused to answer.
+        """Answer every prompt, in the order of `prompts`: None where the model refused or a filter stopped it, ""
+        where it answered nothing.
 
         `on_answer(number, answer)` is called once for every prompt, in the order in which the answers come and before
         their place is used for anything else: whoever stores them there loses none to a kill.
@@ -46,3 +47,6 @@ class TextAPI(ABC):
         `seed` steers the sampling: a local model answers the same prompts and seed in the same way on the same
         machine; a remote model may not. Answers are as the model gave them, special tokens removed.
         """
+
+    def check(self, prompt: Prompt) -> None:  # noqa: B027
+        """Raises InputError where no answer could come: called once before anything is spent."""

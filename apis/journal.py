@@ -50,6 +50,9 @@ class Journal(TextAPI):
                     os.fsync(file.fileno())
         return [known[key] for key in keys]
 
+    def check(self, prompt: Prompt) -> None:
+        self.api.check(prompt)
+
 
 def _key(number: int, prompt: Prompt) -> str:
     return hashlib.blake2b(json.dumps([number, *astuple(prompt)]).encode(), digest_size=16).hexdigest()

@@ -92,7 +92,7 @@ class Rows:
 def made_up_corpus(cells: Path) -> PrivateCorpus:
     labels = np.load(cells).astype(np.int32)
     texts = Texts(pa.chunked_array([pa.array(map(str, range(len(labels))), pa.large_string())]))
-    return PrivateCorpus(None, texts, labels, None, pd.DataFrame())
+    return PrivateCorpus(None, None, texts, labels, None, pd.DataFrame())
 
 
 def on_ray(workers: int, folder: Path, *election) -> tuple[np.ndarray, float, float, float]:

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
+import os
+import re
 import sys
+import time
+import traceback
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -16,10 +21,16 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dpsda.errors import InputError, did_you_mean, not_yaml
+from dpsda.assets import home
+from dpsda.errors import InputError, did_you_mean
 from dpsda.privacy.errors import PrivacyError
+from dpsda.privacy.files import private_folder, write_atomic
 
+_ROOT = Path(__file__).parents[1]
+_run_folder: Path | None = None  # of the command, for the trace of an error
 _REFUSED = {"wandb_key": "WANDB_API_KEY", "api_key": "OPENAI_API_KEY or AZURE_OPENAI_API_KEY"}
+
+_BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}  # in YAML files
 
 # flags of the paper's code that are another flag with a value here
 _SPELLED = {
@@ -128,7 +139,19 @@ def parse(argv: Sequence[str] | None, prog: str, description: str, *groups: type
         needed = flag.field.default is MISSING and flag.field.default_factory is MISSING
         if needed and name == flag.field.name and name not in values:  # an alias is not needed as well
             raise InputError(f"--{name} is needed: {flag.field.metadata['help']}")
+    values = {name: _expanded(value) for name, value in values.items()}
+    if isinstance(values.get("result_folder"), str):
+        global _run_folder
+        _run_folder = Path(values["result_folder"])
     return tuple(group(**{f.name: values[f.name] for f in fields(group) if f.name in values}) for group in groups)
+
+
+def _expanded(value: Any) -> Any:
+    """A path below somebody's home, which a shell leaves as it is in --name=~/x, and a YAML file does."""
+    if isinstance(value, str) and value.startswith("~") and (value == "~" or "/" in value):
+        with contextlib.suppress(RuntimeError):  # nobody of this name: whoever reads it says so
+            return str(Path(value).expanduser())
+    return value
 
 
 def parse_step(prog: str, description: str, steps: dict[str, tuple[type, ...]]) -> tuple[str, tuple[Any, ...]]:
@@ -144,7 +167,14 @@ def parse_step(prog: str, description: str, steps: dict[str, tuple[type, ...]]) 
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Call an entry point: bad input is one line on stderr and exit code 2, an interrupt is 130."""
+    """Call an entry point: bad input is one line on stderr and exit code 2, an interrupt is 130.
+
+    What nobody expected is 1. Its line says where it came from and quotes nothing, as an exception may quote a private
+    text; the whole trace goes to a private folder.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that has not every letter
     try:
         main()
     except (InputError, PrivacyError) as error:
@@ -154,7 +184,24 @@ def run(main: Callable[[], None]) -> NoReturn:
         _stop(f"{where}{error.strerror or error}; the run can be continued with the same command", 2)
     except KeyboardInterrupt:
         _stop("interrupted; the same command continues the run", 130)
+    except Exception as error:
+        _stop(_unexpected(error), 1)
     sys.exit(0)
+
+
+def _unexpected(error: Exception) -> str:
+    """Keeps the trace of an error, and says of it what is public."""
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = [(Path(f.filename).relative_to(_ROOT), f.lineno) for f in frames if Path(f.filename).is_relative_to(_ROOT)]
+    ours = [(path, line) for path, line in inside if path.parts[0] in ("apis", "dpsda") or len(path.parts) == 1]
+    place = f"{ours[-1][0]}, line {ours[-1][1]}" if ours else "a library"
+    folder = private_folder(_run_folder / "private" if _run_folder and _run_folder.is_dir() else home() / "private")
+    path = folder / f"trace-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    write_atomic(path, "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
+    return (
+        f"unexpected {type(error).__name__} in {place}: a fault of this program, or of a library that it uses; the "
+        f"whole trace is in {path}, and may quote private texts"
+    )
 
 
 def _stop(message: str, code: int) -> NoReturn:
@@ -205,14 +252,9 @@ def _kind(hint: Any) -> tuple[type, bool]:
 
 
 def _read_yaml(path: Path, known: dict[str, _Flag]) -> dict[str, Any]:
-    import yaml
+    from dpsda import yaml_files
 
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; --config names a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise not_yaml(path, error) from None
+    data = yaml_files.read(path, "--config names a YAML file") or {}
     if not isinstance(data, dict):
         raise InputError(f"{path}: a configuration is a list of `option: value` lines")
     values: dict[str, Any] = {}
@@ -236,13 +278,11 @@ def _read_yaml(path: Path, known: dict[str, _Flag]) -> dict[str, Any]:
 
 
 def _scalar(path: Path, key: str, value: Any, flag: _Flag) -> Any:
-    """One YAML value as the flag's type. Whole numbers pass as float, and `inf` and `1e-5` are text to YAML."""
+    """One YAML value, a text as it is written, as the flag's type. Infinity is `inf`, or YAML's own `.inf`."""
     kind, choices = flag.kind, flag.field.metadata["choices"]
-    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
-        value = str(value)
+    if isinstance(value, str) and kind is not str:
+        with contextlib.suppress(ValueError, KeyError):
+            value = _BOOLS[value.lower()] if kind is bool else kind(re.sub(r"^([+-]?)\.(?=[a-zA-Z])", r"\1", value))
     if type(value) is not kind:
         raise InputError(f"{path}: {key} has to be {'true or false' if kind is bool else kind.__name__}, not {value!r}")
     if choices and value not in choices:

@@ -47,6 +47,7 @@ class Streams(Protocol):
     """A language model in the process of a worker, such as `apis.hf_api.HFAPI`."""
 
     def stream(self, prompts: Sequence[Prompt], draws: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, str]]: ...
+    def check(self, prompt: Prompt) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,12 @@ class Worker:
     def answer(self, prompts: list[Prompt], draws: list[tuple[int, ...]]) -> Iterator[tuple[int, str]]:
         assert self.job.api is not None
         yield from self._part("api", self.job.api).stream(prompts, draws)
+
+    def check(self, prompt: Prompt) -> Iterator[None]:
+        """Whether the language model answers."""
+        assert self.job.api is not None
+        self._part("api", self.job.api).check(prompt)
+        yield None
 
     def embed(self, how: Format, texts: list[str]) -> Iterator[int]:
         """Put the vectors of public texts into the cache."""
@@ -318,6 +325,10 @@ class RayAPI(TextAPI):
 
     def __init__(self, workers: Workers) -> None:
         self.workers = workers
+
+    def check(self, prompt: Prompt) -> None:
+        for _ in self.workers.map("check", [lambda: (prompt,)]):
+            pass
 
     def generate(
         self, prompts: Sequence[Prompt], seed: int, on_answer: OnAnswer = lambda number, answer: None

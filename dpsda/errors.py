@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+LONGEST = 240  # characters of another library's message that are shown
+
 
 class InputError(ValueError):
     """What is wrong, where, and what to do about it, in one line that quotes no private value."""
@@ -18,8 +20,11 @@ def not_yaml(path: Path, error: Exception) -> InputError:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's text, or its kind where it has none."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """The first line of an error's text, printable and cut, with its kind where it is no sentence, as of a KeyError."""
+    kind, line = type(error).__name__, next(iter(str(error).strip().splitlines()), "")
+    line = "".join(c if c.isprintable() else " " for c in line).strip().rstrip(".")
+    line = line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
+    return line if " " in line else f"{kind}: {line}" if line else kind
 
 
 def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:

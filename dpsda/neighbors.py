@@ -8,17 +8,16 @@ and the precision of the first step, and removing a query changes no other one's
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from dpsda.devices import multiplies_bfloat16
-
-if TYPE_CHECKING:
-    pass
+from dpsda.errors import InputError
 
 Metric = Literal["L2", "IP", "cos_sim"]
 
+LONGEST = 1e18  # the length above which a vector is not multiplied in float32
 BLOCK = 1024  # queries scored at a time
 TILE = 1 << 14  # candidates scored at a time
 PAIRS = 1 << 13  # pairs rescored at a time
@@ -157,6 +156,20 @@ class _Tile:
         survives = scores[:, : len(block)] >= (kth - slack).to(self.low)
         column, row = np.divmod(np.flatnonzero(survives.cpu().numpy()), len(block))
         return row, column
+
+
+def usable(rows: np.ndarray) -> np.ndarray:
+    """(N,) bool: which of `rows` (N, D) have a nearest candidate: they hold numbers only, of a length that can be
+    multiplied. Each for itself, and a block at a time, as they may be memory-mapped."""
+    parts = [_norms(rows[start : start + TILE]) <= LONGEST for start in range(0, len(rows), TILE)]
+    return np.concatenate([np.zeros(0, dtype=bool), *parts])
+
+
+def require_usable(rows: np.ndarray, what: str) -> np.ndarray:
+    """`rows`, of public texts; InputError, which begins with `what`, where one is not usable."""
+    if not usable(rows).all():
+        raise InputError(f"{what}: an embedding holds NaN, infinity or a number too large; take another file or model")
+    return rows
 
 
 def _distinct(candidates: np.ndarray, k: int) -> np.ndarray:

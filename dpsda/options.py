@@ -50,12 +50,14 @@ class PrivacyOptions:
     )
 
     def __post_init__(self) -> None:
+        from dpsda.privacy.accounting import check_budget, check_noise
+
         if (self.epsilon is None) == (self.noise is None):
             raise InputError("give --epsilon or --noise, and not both")
-        if self.epsilon is not None and not self.epsilon > 0:
-            raise InputError(f"--epsilon has to be above 0, not {self.epsilon:g}; inf means no noise")
-        if self.noise is not None and not 0 < self.noise < math.inf:
-            raise InputError(f"--noise has to be above 0, not {self.noise:g}; --epsilon inf runs without noise")
+        if self.epsilon not in (None, math.inf):
+            check_budget(self.epsilon)
+        if self.noise is not None:
+            check_noise(self.noise)
         if self.delta is not None and not 0 < self.delta < 1:
             raise InputError(f"--delta has to lie between 0 and 1, not at {self.delta:g}")
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpsda.arg_utils import option, parse, run
-from dpsda.assets import private_home
 from dpsda.options import DataOptions, EmbeddingOptions, EngineOptions
 
 
@@ -33,7 +32,7 @@ def main() -> None:
         None, "python -m dpsda.precompute", __doc__ or "", DataOptions, EmbeddingOptions, EngineOptions, DeviceOptions
     )
     from dpsda.data import DatasetSpec, load
-    from dpsda.embedding import Encoder
+    from dpsda.embedding import Encoder, private_home
 
     spec = DatasetSpec.read(data.dataset)
     corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share)

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from dpsda.privacy import certificate
-from dpsda.privacy.accounting import round_up
-from dpsda.privacy.files import appearing, drop_unfinished, sha256, write_atomic
+from dpsda.privacy.accounting import round_up, shown
+from dpsda.privacy.files import appearing, drop_unfinished, write_atomic
 from dpsda.privacy.ledger import Ledger
-from dpsda.runs import RunFolder, csv_bytes, read_json, write_json
+from dpsda.runs import RunFolder, csv_bytes, read_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ def publish(
     facts = certificate.build(ledger)
     path.unlink(missing_ok=True)
     drop_unfinished(folder.release)
-    (folder.release / "report.html").unlink(missing_ok=True)  # what dpsda.report made tells of an earlier spend
+    (folder.release / certificate.PAGE).unlink(missing_ok=True)  # what dpsda.report made tells of an earlier spend
     if frames is not None:
         texts, parquet = (folder.release / name for name in certificate.TEXTS)
         columns, count = _write_tables(texts, parquet, frames)
@@ -42,11 +42,7 @@ def publish(
         for name in certificate.TEXTS:  # of a model before this one
             (folder.release / name).unlink(missing_ok=True)
     write_atomic(folder.release / certificate.CARD, _card(facts, told, texts=frames is not None).encode())
-    facts["about"] = about
-    there = certificate.RELEASED if frames is not None else (certificate.CARD,)
-    facts["files"] = {name: sha256(folder.release / name) for name in there}
-    write_json(path, facts)
-    return facts
+    return certificate.publish(ledger, facts, about)
 
 
 def _write_tables(texts: Path, parquet: Path, frames: pd.DataFrame | Iterable[pd.DataFrame]) -> tuple[list[str], int]:
@@ -75,15 +71,14 @@ def _write_tables(texts: Path, parquet: Path, frames: pd.DataFrame | Iterable[pd
 def add_audit(folder: RunFolder, line: str) -> None:
     """Add what an audit found, one line, to the certificate and the card of a release; a later audit's takes its place,
     and a release that is made again has none. Raises PrivacyError where `certificate.verify` would."""
-    with contextlib.closing(Ledger(folder.root, protected=folder.protected)):  # locked: nobody publishes meanwhile
+    with contextlib.closing(Ledger(folder.root, protected=folder.protected)) as ledger:
         certificate.verify(folder.root)
         path, card = folder.shared / certificate.FILE, folder.release / certificate.CARD
         facts, body = read_json(path), card.read_text(encoding="utf-8").partition(certificate.AUDIT)[0]
         path.unlink()
         write_atomic(card, f"{body}{certificate.AUDIT}{line}\n".encode())
-        facts["audit"] = line
-        facts["files"][certificate.CARD] = sha256(card)
-        write_json(path, facts)
+        fresh = {"format": certificate.FORMAT, "ledger": {"lines": len(ledger.lines), "head": ledger.head}}
+        certificate.publish(ledger, {**facts, **fresh, "audit": line}, facts["about"])
 
 
 def is_published(folder: RunFolder, ledger: Ledger, about: dict[str, str]) -> bool:
@@ -92,8 +87,8 @@ def is_published(folder: RunFolder, ledger: Ledger, about: dict[str, str]) -> bo
     if not path.exists():
         return False
     facts = read_json(path)
-    same = facts.get("about") == about and facts.get("not_protected") == certificate.limits(ledger)
-    return same and facts.get("ledger", {}).get("head") == ledger.head
+    told = {"about": about, "not_protected": certificate.limits(ledger), "budget": ledger.budget}
+    return certificate.is_current(facts, ledger) and all(facts.get(key) == value for key, value in told.items())
 
 
 def spent(ledger: Ledger) -> str:
@@ -104,17 +99,20 @@ def spent(ledger: Ledger) -> str:
 def _card(facts: dict[str, Any], about: dict[str, str], *, texts: bool) -> str:
     lines = ["# Synthetic text" if texts else "# A model of private data", "", facts["statement"], ""]
     lines += [f"- {name}: {value}" for name, value in about.items()]
-    lines += ["", "## The guarantee", ""]
-    lines += [
-        "| | |",
-        "|---|---|",
-        f"| epsilon | {facts['epsilon']} |",
-        f"| delta | {facts['delta']:.4g} |",
-        f"| protected unit | one {facts['unit']} of {facts['units']:,} |",
-        f"| neighbouring relation | one {facts['unit']} added or removed |",
-        f"| labels | {facts['facts'].get('labels', 'none')} |",
-        f"| accountant | {facts['accountant']} |",
-    ]
+    if facts["epsilon"] == "inf":
+        lines += ["", "## No guarantee", "", "Nothing of the private data is protected: keep this folder private."]
+    else:
+        lines += ["", "## The guarantee", ""]
+        lines += [
+            "| | |",
+            "|---|---|",
+            f"| epsilon | {facts['epsilon']} |",
+            f"| delta | {shown(facts['delta'])} |",
+            f"| protected unit | one {facts['unit']} of {facts['units']:,} |",
+            f"| neighbouring relation | one {facts['unit']} added or removed |",
+            f"| labels | {facts['facts'].get('labels', 'none')} |",
+            f"| accountant | {facts['accountant']} |",
+        ]
     if facts["cross_check"]:
         low, high = facts["cross_check"]["lower"], facts["cross_check"]["upper"]
         lines.append(f"| cross-check (PRV) | epsilon between {low:.4f} and {round_up(high)} |")

@@ -17,8 +17,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpsda import csv_records
 from dpsda.errors import InputError
-from dpsda.privacy.files import write_atomic
+from dpsda.privacy import certificate
+from dpsda.privacy.files import is_private, private_folder, sha256, write_atomic, write_json
+from dpsda.privacy.ledger import Ledger
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +38,7 @@ class RunFolder:
         self.release = self.shared / "release"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            self.private.mkdir(mode=0o700, exist_ok=True)
+            private_folder(self.private)
             self.state.mkdir(exist_ok=True)
         except OSError as error:
             raise InputError(
@@ -55,7 +58,10 @@ class RunFolder:
         for protected in (True, False):
             ledger = root / ("state" if protected else "private/state") / "ledger.jsonl"
             if ledger.is_file():
-                return cls(root, protected=protected)
+                folder = cls(root, protected=protected)
+                # an earlier version kept what only claims an epsilon where guaranteed runs are
+                folder.protected = protected and Ledger(root, read_only=True).guaranteed
+                return folder
         raise InputError(f"{root}: this is not the folder of a run; give the --result_folder of one")
 
     def step(self, t: int) -> Path:
@@ -124,21 +130,28 @@ def secret_key(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def lies_in_private(path: Path) -> bool:
-    """Whether a file or folder is there and lies in the private part of a run, which nothing protects."""
-    place = path.expanduser().resolve()
-    inside = (p.parent for p in (place, *place.parents) if p.name == "private")
-    return place.exists() and any(RunFolder.is_run(p) or (p / "state" / "ensemble.json").is_file() for p in inside)
-
-
 def run_of(path: Path) -> Path | None:
     """The folder of the run that a file or folder belongs to; None where it is not there, or is of none."""
     place = path.expanduser().resolve()
     return next((p for p in place.parents if RunFolder.is_run(p)), None) if place.exists() else None
 
 
-def write_json(path: Path, data: Any) -> None:
-    write_atomic(path, (json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+def is_released(path: Path) -> bool:
+    """Whether a run with a guarantee made a file, or all files of a folder, as they are now: its ledger committed or
+    noted them, or its certificate has their hashes. Where a file lies says nothing: it may have been put there.
+
+    Privacy: post-processing. Such a file was computed from releases of the run's ledger and from public data only, so
+    whatever is computed from it costs nothing more.
+    """
+    place = path.expanduser().resolve()
+    root = run_of(place)
+    if root is None or is_private(place):
+        return False
+    ledger = Ledger(root, read_only=True)
+    if not ledger.lines or not ledger.guaranteed:
+        return False
+    known, there = certificate.made_files(ledger), [p for p in (place, *sorted(place.rglob("*"))) if p.is_file()]
+    return bool(there) and all(known.get(file.relative_to(root).as_posix()) == sha256(file) for file in there)
 
 
 def read_json(path: Path) -> Any:
@@ -203,34 +216,39 @@ def _has_index(frame: pd.DataFrame) -> bool:
 
 def read_table(path: Path, choose: Callable[[list[str]], list[str]] = list) -> pd.DataFrame:
     """A csv or parquet file, or the parquet files of a folder in the order of their names, as strings: the columns that
-    `choose` takes of those that are there. InputError where it cannot be read."""
+    `choose` takes of those that are there, but for such without a name. InputError where it cannot be read, or one of
+    these is there twice."""
     import pandas as pd
 
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    files = sorted(filter(csv_records.is_parquet, path.iterdir())) if path.is_dir() else [path]
     if not files:
         raise InputError(f"{path}: this folder holds no parquet file")
     return pd.concat([_read_file(file, choose) for file in files], ignore_index=True)
 
 
 def _read_file(path: Path, choose: Callable[[list[str]], list[str]]) -> pd.DataFrame:
-    import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    def chosen(there: list[str]) -> list[str]:
+        columns = choose([name for name in dict.fromkeys(there) if name])
+        twice = next((name for name in columns if there.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(f"{path}: has more than one column {twice!r} in its header; rename all but one")
+        return columns
+
     try:
-        if path.suffix == ".parquet":
-            columns = choose(pq.read_schema(path).names)
-            table = pq.read_table(path, columns=columns)
-            frame = pa.table({name: table[name].cast(pa.large_string()) for name in columns}).to_pandas()
+        if csv_records.is_parquet(path):
+            file = pq.ParquetFile(path)
+            columns = chosen(file.schema_arrow.names)
+            table = file.read(columns).select(columns)
         else:
-            frame = read_csv(path)
-            if _has_index(frame):
-                raise ValueError
-            frame = frame[choose(list(frame.columns))]
+            table = pa.concat_tables(csv_records.tables(path, chosen))
+        table, broken = csv_records.texts(table)
     except InputError:
         raise
-    except pd.errors.EmptyDataError:
-        raise InputError(f"{path}: the file is empty") from None
     except (ValueError, OSError, pa.ArrowException):  # the reader's message quotes what stands there
         raise InputError(f"{path}: cannot be read as a table; write it with a CSV library, in UTF-8") from None
-    return frame.fillna("").astype(str)
+    if broken:
+        raise InputError(f"{path}: cannot be read as a table: {next(iter(broken))!r} is not UTF-8; save it in UTF-8")
+    return table.to_pandas().fillna("").astype(str)

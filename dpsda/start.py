@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 from dpsda.errors import InputError
 from dpsda.options import PrivacyOptions
 from dpsda.privacy.accounting import default_delta
-from dpsda.privacy.files import sha256
+from dpsda.privacy.files import is_private, sha256
 from dpsda.privacy.ledger import Ledger
-from dpsda.runs import RunFolder, lies_in_private, run_of, write_csv
+from dpsda.runs import RunFolder, is_released, run_of, write_csv
 
 if TYPE_CHECKING:
     from dpsda.data import DatasetSpec, PrivateCorpus
 
 PROMPTS = "prompts.yaml"
+NOTICEABLE = 0.02  # the share of records that are left out from which on it is said
 LATER = "resample"  # the stage that goes on with the texts of another one, and replaces its release
 
 
@@ -31,18 +32,39 @@ def num_units(corpus: PrivateCorpus, unit: str) -> int:
     return units
 
 
+def check_apart(root: Path, spec: DatasetSpec, file: str | Path | None = None) -> None:
+    """InputError where a run folder is, holds or lies in the folder of the data set, or holds a file of it, whatever
+    links lead there: what lies in a run folder looks as if the run had made it."""
+    run, data = root.expanduser().resolve(), spec.folder.resolve()
+    files = [spec.folder / split.file for split in spec.splits.values()] + ([Path(file)] if file else [])
+    held = [f for f in files if f.exists() and f.resolve().is_relative_to(run) and not is_private(f)]
+    if run == data or run in data.parents or data in run.parents or held:
+        raise InputError(
+            f"{root}: the data set's files ({held[0] if held else spec.folder}) and a run's may not lie in one folder, "
+            "or one inside the other; give a folder apart from the data"
+        )
+
+
 @contextlib.contextmanager
 def open_run(
-    root: Path, corpus: PrivateCorpus, privacy: PrivacyOptions, labels: str | None = None
+    root: Path,
+    corpus: PrivateCorpus,
+    privacy: PrivacyOptions,
+    labels: str | None = None,
+    *,
+    protected: bool | None = None,
 ) -> Iterator[tuple[RunFolder, Ledger]]:
     """The run folder and its ledger, locked, opened for this corpus; a folder of other data is refused.
 
     `labels` comes from a stage that reads no private label: what a certificate says of them where the run begins with
     that stage. Where it goes on with a run, what the first stage said holds, and so does its delta unless one is given.
+    `protected` is False for a run with a finite epsilon that is no guarantee.
     """
+    check_apart(root, corpus.spec, corpus.file)
     units = num_units(corpus, privacy.privacy_unit)
-    folder = RunFolder(root, protected=privacy.protected)
-    with contextlib.closing(Ledger(root, protected=privacy.protected)) as ledger:
+    protected = privacy.protected if protected is None else protected
+    folder = RunFolder(root, protected=protected)
+    with contextlib.closing(Ledger(root, protected=protected)) as ledger:
         if labels is not None and ledger.lines:
             labels = str(ledger.header["facts"].get("labels", labels))
             privacy = replace(privacy, delta=ledger.header["delta"] if privacy.delta is None else privacy.delta)
@@ -62,6 +84,11 @@ def _open(
     facts = {"data": corpus.fingerprint(folder.secret_key()), "labels": labels}
     ledger.open(unit=privacy.privacy_unit, units=units, delta=delta, facts=facts)
     write_csv(folder.private / "dropped.csv", corpus.dropped)
+    if corpus.dropped_share > NOTICEABLE:  # that there is something to look at; how much is private
+        print(
+            "warning: many records are left out (a label outside its domain, no text, ...): "
+            f"{folder.private / 'dropped.csv'} says which, and why"
+        )
 
 
 def _labels(corpus: PrivateCorpus, privacy: PrivacyOptions) -> str:
@@ -92,12 +119,18 @@ def configuration(spec: DatasetSpec, *options: Any) -> tuple[dict[str, Any], set
 
 def _check_model(option: str, model: Path, root: Path) -> None:
     """InputError for a model that was trained on private data at a price that the ledger of `root` does not hold."""
-    if lies_in_private(model):
+    if is_private(model):
         raise InputError(
-            f"{option}: was trained on private data without noise, and no certificate could cover what it makes"
+            f"{option}: lies in a private folder, so it was trained on private data without noise, and no certificate "
+            "could cover what it makes"
         )
     other = run_of(model)
-    if other is not None and other != root.resolve():
+    if other == root.expanduser().resolve() and not is_released(model):
+        raise InputError(
+            f"{option}: lies in this run's folder, and the run did not make it as far as its ledger knows (what is in "
+            "alignment/ may come from other runs); take a model that was never near these records"
+        )
+    if other is not None and other != root.expanduser().resolve():
         raise InputError(
             f"{option}: belongs to another run, and what that spent is not in the ledger of this one; if it never saw "
             f"these private records, copy the model out of {other}"

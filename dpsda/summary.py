@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dpsda.augpe.planning import STAGE
+from dpsda.neighbors import usable
 from dpsda.privacy.accounting import epsilon, from_json, round_up
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, read_csv, read_json, write_csv
+from dpsda.wording import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +65,8 @@ class Distances:
     @functools.cached_property
     def _real(self) -> np.ndarray:
         assert self.reference is not None
-        return self.encoder.embed(self.reference.texts, private=not self.public, desc="reference")
+        rows = self.encoder.embed(self.reference.texts, private=not self.public, desc="reference")
+        return rows[usable(rows)]
 
 
 def distances_file(folder: RunFolder, split: str, public: bool) -> Path:
@@ -76,9 +79,13 @@ def _sample(vectors: np.ndarray, size: int) -> np.ndarray:
 
 
 def spent(ledger: Ledger, t: int) -> float:
-    """The epsilon of all that was released up to iteration `t`; what other stages released is not of an iteration."""
-    lines = [line for line in ledger.reservations(STAGE) if _iteration(line["name"]) <= t]
-    return round_up(epsilon([from_json(line["event"]) for line in lines], float(ledger.header["delta"])))
+    """The epsilon of all that was released up to iteration `t`, by the stages before this one, too."""
+    lines = ledger.charges()
+    ours = [n for n, line in enumerate(lines) if line["stage"] == STAGE]
+    until = [n for n in ours if _iteration(lines[n]["name"]) <= t]
+    # what comes before the first of the next iteration, or of this stage, came before it; later stages are not of it
+    stop = max(until, default=-1) + 1 or min(ours, default=len(lines))
+    return round_up(epsilon([from_json(line["event"]) for line in lines[:stop]], float(ledger.header["delta"])))
 
 
 def iteration_table(ledger: Ledger, epochs: int, distances: pd.DataFrame | None) -> str:
@@ -109,7 +116,7 @@ def examples(frame: pd.DataFrame, label_columns: list[str], count: int = 10) -> 
     lines: list[str] = []
     for row in shown.to_dict("records"):
         label = ", ".join(str(row[c]) for c in label_columns)
-        lines.append(f"  {'[' + label + '] ' if label else ''}{row['text']}")
+        lines.append(f"  {printable('[' + label + '] ') + ' ' if label else ''}{printable(row['text'])}")
     return "\n".join(lines)
 
 

@@ -19,6 +19,7 @@ from dpsda.options import RunOptions
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, read_json, write_json
 from dpsda.summary import Distances, spent
+from dpsda.wording import count
 
 _MODES = ("online", "offline", "disabled")
 PATIENCE = 30  # seconds for a server that may not be there
@@ -43,7 +44,7 @@ def tracker(
 
             def observe(t: int, texts: list[str]) -> None:
                 distances.note(t, texts)
-                words = sum(len(text.split()) for text in texts) / max(len(texts), 1)
+                words = sum(count(text) for text in texts) / max(len(texts), 1)
                 figures = {"epsilon": spent(ledger, t), "texts": len(texts), "mean_words": words}
                 log({"iteration": t, **figures, **(distances.row(t) if shown else {})})
 

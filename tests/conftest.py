@@ -57,9 +57,12 @@ def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> Path:
+def dataset(tmp_path_factory) -> Path:
+    return made_up(tmp_path_factory.mktemp("data") / "made_up")
+
+
+def made_up(folder: Path) -> Path:
     """The folder of a data set: 120 records of 30 users in 6 label cells; the last cell is empty."""
-    folder = tmp_path / "made_up"
     folder.mkdir()
     (folder / "spec.yaml").write_text(SPEC)
     (folder / "prompts.yaml").write_text(PROMPTS)

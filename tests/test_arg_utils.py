@@ -1,10 +1,18 @@
+import os
+import re
+import subprocess
+import sys
 from dataclasses import MISSING, dataclass
 
 import pytest
 
+from dpsda import arg_utils
 from dpsda.arg_utils import option, parse, run
 from dpsda.errors import InputError
+from dpsda.options import DataOptions, ModelOptions, PrivacyOptions, RunOptions
 from dpsda.privacy.errors import BudgetError
+
+GROUPS = (DataOptions, PrivacyOptions, ModelOptions, RunOptions)
 
 
 @dataclass(frozen=True)
@@ -46,12 +54,54 @@ def test_yaml_numbers_as_people_write_them(config):
     assert read("--config", config("name: x\nnoise: inf\nsizes: 4")).sizes == [4]
 
 
+@pytest.mark.parametrize("written", ["007", "1e3", "no", "3.10", "2024-05-01", "1_000", "0x1F", "~x", "'null'"])
+def test_a_yaml_text_keeps_its_spelling(config, written):
+    assert read("--config", config(f"name: {written}")).name == written.strip("'")
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("noise: inf", float("inf")),
+        ("noise: .inf", float("inf")),
+        ("noise: -.INF", float("-inf")),
+        ("noise: .5", 0.5),
+        ("noise: 1e-5", 1e-5),
+        ("noise: 3", 3.0),
+        ("epochs: 007", 7),
+        ("epochs: 010", 10),
+        ("epochs: -1", -1),
+        ("epochs: '4'", 4),
+        ("loud: yes", True),
+        ("loud: On", True),
+        ("loud: TRUE", True),
+        ("loud: no", False),
+        ("loud: off", False),
+        ("sizes: [1, 02]", [1, 2]),
+        ("epochs:", 3),
+        ("epochs: ~", 3),
+    ],
+)
+def test_a_yaml_value_is_of_the_type_of_its_option(config, text, value):
+    found = getattr(read("--config", config(f"name: x\n{text}")), text.split(":")[0])
+    assert found == value and type(found) is type(value)
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
         ("nmae: a", "unknown key 'nmae'; did you mean name?"),
         ("epochs: many", "epochs has to be int"),
         ("epochs: 2.5", "epochs has to be int"),
+        ("epochs: 5.0", "epochs has to be int"),
+        ("epochs: 1e3", "epochs has to be int"),
+        ("epochs: [3]", "epochs has to be int"),
+        ("noise: yes", "noise has to be float"),
+        ("noise: 1:30", "noise has to be float"),
+        ("name: [a]", "name has to be str"),
+        ("sizes: [1, ~]", "sizes has to be int, not None"),
+        ("sizes: []", "sizes is an empty list"),
+        ("name: a\nname: b", "the key 'name' is given twice"),
         ("epochs: true", "epochs has to be int"),
         ("loud: 1", "loud has to be true or false"),
         ("mode: best", "mode is one of rank, prob"),
@@ -107,6 +157,50 @@ def test_an_entry_point_ends_in_one_line_and_a_code(error, code, line, capsys):
     assert stop.value.code == code and printed.startswith(line) and printed.count("\n") == 1
 
 
-def test_a_bug_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError):
-        run(lambda: 1 / 0)
+def test_a_bug_is_one_line_without_private_content_and_its_trace_is_private(tmp_path, monkeypatch, capsys):
+    """What a library raises may quote a record: nothing of it is shown."""
+    monkeypatch.setenv("DPSDA_HOME", str(tmp_path / "home"))
+    root = tmp_path / "run"
+    root.mkdir()
+
+    def main():
+        secret = "the patient Jane Doe"
+        groups = parse(["--dataset", "x", "--epsilon", "1", "--result_folder", str(root)], "", "", *GROUPS)
+        return {}[secret], groups
+
+    for folder, fault in ((tmp_path / "home" / "private", lambda: int("Jane Doe")), (root / "private", main)):
+        monkeypatch.setattr(arg_utils, "_run_folder", None)
+        with pytest.raises(SystemExit) as stop:
+            run(fault)
+        out, err = capsys.readouterr()
+        assert stop.value.code == 1 and err.count("\n") == 1 and not out and "Jane" not in err
+        [trace] = folder.glob("trace-*.txt")
+        assert re.match(r"error: unexpected (Key|Value)Error in \S+( library)?", err) and str(trace) in err
+        assert "Jane Doe" in trace.read_text() and "Traceback" in trace.read_text()
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_line_of_a_bug_names_our_own_file(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("DPSDA_HOME", str(tmp_path))
+    monkeypatch.setattr(arg_utils, "_run_folder", None)
+    with pytest.raises(SystemExit):
+        run(lambda: parse([], "", "", type("NoDataclass", (), {})))
+    assert re.search(r"unexpected TypeError in dpsda/arg_utils\.py, line \d+: a fault of", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("form", ["word", "equals", "yaml"])
+def test_a_path_below_home_is_expanded(form, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / "x.yaml"
+    file.write_text("result_folder: ~/runs/x\n" if form == "yaml" else "{}")
+    words = {"word": ["--result_folder", "~/runs/x"], "equals": ["--result_folder=~/runs/x"], "yaml": []}[form]
+    argv = ["--dataset", "~", "--epsilon", "1", "--config", str(file), "--model_type", "a~/b", *words]
+    data, _, model, run = parse(argv, "", "", *GROUPS)
+    assert (data.dataset, run.result_folder, model.model_type) == (str(tmp_path), f"{tmp_path}/runs/x", "a~/b")
+
+
+def test_a_terminal_that_has_not_every_letter_ends_no_run():
+    code = "from dpsda.arg_utils import run; run(lambda: print('Zürich 東京'))"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
+    assert done.returncode == 0 and done.stdout == b"Z\\xfcrich \\u6771\\u4eac\n" and not done.stderr

@@ -259,6 +259,81 @@ def test_a_share_of_the_private_records(tmp_path, dataset):
         assert set(load(spec, "train", share=share).texts) == {text for text in before if "number 7." not in text}
 
 
+class Deaf(EchoAPI):
+    """Answers the initial prompts, and nothing after that: None or ""."""
+
+    def __init__(self, answers, after=1):
+        super().__init__()
+        self.answers, self.after, self.calls = answers, after, 0
+
+    def generate(self, prompts, seed, on_answer=lambda number, answer: None):
+        self.calls += 1
+        found = super().generate(prompts, seed)
+        if self.calls > self.after:
+            found = [self.answers[i % len(self.answers)] for i in range(len(prompts))]
+        for i, answer in enumerate(found):
+            on_answer(i, answer)
+        return found
+
+
+def test_a_round_without_a_new_text_costs_no_vote(tmp_path, dataset, monkeypatch, capsys):
+    """It stops at once, says why, and the same command goes on when the model does."""
+    settings = {"evolution": {"L": 2}}
+    deaf = Deaf([None, ""])
+    with monkeypatch.context() as patch:
+        patch.setattr(main, "_models", lambda *options: (deaf, HashEncoder()))
+        refused(
+            capsys,
+            tmp_path / "run",
+            dataset,
+            r"varied none of the texts kept at iteration 1 \(12 refused or filtered, 12 empty\)",
+            **settings,
+        )
+        assert deaf.calls == 2 and [x["name"] for x in ledger(tmp_path / "run").charges()] == [
+            "label_counts",
+            "votes/1",
+        ]
+        shutil.rmtree(tmp_path / "run" / "state" / "answers")  # which would be taken again
+    run(tmp_path / "run", dataset, **settings)
+
+
+def test_a_model_that_says_nothing_is_asked_once_and_why_is_told(tmp_path, dataset, monkeypatch, capsys):
+    deaf = Deaf([None, ""], after=0)
+    monkeypatch.setattr(main, "_models", lambda *options: (deaf, HashEncoder()))
+    refused(capsys, tmp_path / "run", dataset, r"no initial prompt with a text \(12 refused or filtered, 12 empty\)")
+    assert deaf.calls == 1
+
+
+def test_the_candidates_of_a_vote_are_different_texts(tmp_path, dataset, monkeypatch, capsys):
+    """Of a model that says every other thing twice."""
+
+    class Stammers(EchoAPI):
+        def generate(self, prompts, seed, on_answer=lambda number, answer: None):
+            found = [f"Text {int(answer.split()[1]) // 2}." for answer in super().generate(prompts, seed)]
+            for i, answer in enumerate(found):
+                on_answer(i, answer)
+            return found
+
+    monkeypatch.setattr(main, "_models", lambda *options: (Stammers(), HashEncoder()))
+    run(tmp_path / "run", dataset)
+    assert re.search(r"no new text, and were asked for again: \d+ there already", capsys.readouterr().out)
+    for t in (1, 2, 3):
+        candidates = pd.read_csv(tmp_path / "run" / "state" / f"candidates-{t}.csv")
+        assert len(candidates) == (24 if t == 1 else 72)
+        assert not candidates.duplicated(["text", "stars", "kind"]).any()
+
+
+def test_nothing_is_spent_on_a_model_that_does_not_answer(tmp_path, dataset, monkeypatch, capsys):
+    class Gone(EchoAPI):
+        def check(self, prompt):
+            assert "review" in prompt.text
+            raise InputError("no server is there")
+
+    monkeypatch.setattr(main, "_models", lambda *options: (Gone(), HashEncoder()))
+    refused(capsys, tmp_path / "run", dataset, "no server is there")
+    assert not ledger(tmp_path / "run").charges()
+
+
 def test_one_variation_of_each_where_l_is_one(tmp_path, dataset):
     texts = run(tmp_path / "run", dataset, evolution={"L": 1})
     assert texts.id.str.startswith("3-").all() and texts.parent_id.str.startswith("2-").all()
@@ -466,7 +541,10 @@ def test_bad_values_are_refused(tmp_path, dataset, capsys):
         ({"epsilon": -1.0}, "above 0"),
         ({"epsilon": float("nan")}, "above 0"),
         ({"epsilon": 1.0, "noise": 1.0}, "not both"),
-        ({"noise": 0.0}, "above 0"),
+        ({"epsilon": 1e300}, "--epsilon has to be above 0 and at most 100"),
+        ({"noise": 0.0}, "--noise has to be a noise multiplier from 0.1 to 1000"),
+        ({"noise": 1e-300}, "from 0.1 to 1000"),
+        ({"noise": 1e300}, "from 0.1 to 1000"),
         ({"epsilon": 1.0, "delta": 1.0}, "--delta"),
         ({"epsilon": 1.0, "delta": 2.0}, "--delta"),
         ({"delta": 1e-5}, "--epsilon or --noise"),

@@ -114,9 +114,20 @@ def test_a_file_of_ones_own_and_chosen_iterations(made, tmp_path, dataset, encod
     with pytest.raises(InputError, match="not one row of 16 numbers for each record"):
         np.save(given, np.zeros((119, 16), np.float32))
         run(folder, "--train_data_embeddings_file", str(given))
-    with pytest.raises(InputError, match="train: an embedding holds NaN"):
+    with pytest.raises(InputError, match="train: too few texts"):
         np.save(given, np.full((120, 16), np.nan, np.float32))
         run(folder, "--train_data_embeddings_file", str(given))
+
+
+def test_a_record_without_a_vector_stops_nothing(made, tmp_path, dataset):  # noqa: F811
+    """A run that stopped because of it would tell that it is there."""
+    folder, given = made(), tmp_path / "vectors.npy"
+    vectors = np.random.default_rng(0).normal(size=(120, 16)).astype(np.float32)
+    vectors[7], vectors[8] = np.nan, 1e30
+    np.save(given, vectors)
+    run(folder, "--train_data_embeddings_file", str(given))
+    found = table(folder / "private" / "metrics_train.csv")
+    assert list(found["set"]) == ["floor", "0", "1", "2"] and (found["fid"] != "n/a").all()
 
 
 def test_an_empty_iteration_is_a_row_that_says_so(made):  # noqa: F811

@@ -54,7 +54,12 @@ def train(root, dataset, model, *words) -> None:
 def generate(root, *words) -> pd.DataFrame:
     few = ("--epsilon", 8, "--queries", 60, "--length", 10, "--together", 3, "--block_queries", 25, "--inclusion", 0.5)
     step("generate", root, *few, *words)
-    return pd.read_csv(root / "release" / "synthetic.csv", keep_default_na=False)
+    return pd.read_csv(shared(root) / "release" / "synthetic.csv", keep_default_na=False)
+
+
+def shared(root: Path) -> Path:
+    """Where the results of a run lie: those of a mechanism whose claim does not hold are private."""
+    return root if (root / "state" / "ledger.jsonl").exists() else root / "private"
 
 
 def refused(match: str, call, *words) -> None:
@@ -119,16 +124,23 @@ def test_every_mechanism_writes_texts(trained, method):
     frame = generate(trained, *words, "--order", 4)
     facts = certificate.verify(trained)
     kinds = {"max": "MaxDivergence", "renyi": "Renyi", "paper": "Published", "dclip": "ClippedLogits"}
-    assert facts["mechanisms"][1]["mechanism"] == kinds[method] and len(frame) and facts["epsilon"] <= 8
-    card = (trained / "release" / "README.md").read_text()
+    assert facts["mechanisms"][1]["mechanism"] == kinds[method] and len(frame)
+    assert facts["claimed" if method == "paper" else "mechanisms"] and (method == "paper") == (
+        facts["epsilon"] == "inf"
+    )
+    assert facts.get("claimed", facts)["epsilon"] <= 8
+    card = (shared(trained) / "release" / "README.md").read_text()
+    assert (method == "paper") == ("| epsilon |" not in card) == ("No guarantee" in card)
     assert (method == "paper") == facts["statement"].startswith("NOT A VERIFIED GUARANTEE") == ("NOT A" in card)
     assert (method == "paper") == ("does not hold" in facts["not_protected"][0])
     report(trained)
-    page = (trained / "release" / "report.html").read_text()
+    page = (shared(trained) / "release" / "report.html").read_text()
     assert "each on a part of them" in page and "sees no private record" not in page
     assert (method == "paper") == ("None that is verified" in page) == ("best possible attacker" not in page)
     if method == "paper":
         refused("does not hold, so no total", certificate.total, [trained])
+        assert {path.name for path in trained.iterdir()} == {"private", "state"}
+        assert {path.name for path in (trained / "state").iterdir()} == {"ensemble.json", "ledger.lock"}
 
 
 def report(root: Path) -> None:
@@ -448,7 +460,6 @@ def test_bad_input_is_one_line(tmp_path, dataset, llama, gpt2, trained):
         (("--epsilon", "inf"), "takes a finite --epsilon"),
         (("--privacy_unit", "user"), "the shards are of whole records"),
         (("--length", 62), "the model takes 64"),
-        (("--projection", "paper", "--order", 2, "--epsilon", 0.5), "--order 2 leaves nothing of epsilon 0.5; take a"),
         (("--epsilon", 0.01), "leaves nothing for answers"),
         (("--prompts", tmp_path / "none.csv"), "there is no such file"),
         (("--prompts", dataset / "train.csv"), "is private, and a prompt is released"),
@@ -456,11 +467,16 @@ def test_bad_input_is_one_line(tmp_path, dataset, llama, gpt2, trained):
     ):
         refused(match, generate, trained, *words)
     refused("no ensemble is here", generate, tmp_path / "nowhere")
+    paper = ("--projection", "paper", "--order", 2, "--epsilon", 0.5)
+    refused("with and without noise do not share a folder", generate, trained, *paper)
+    (trained / "state" / "ledger.jsonl").unlink()
+    refused("--order 2 leaves nothing of epsilon 0.5; take a", generate, trained, *paper)
+    shutil.rmtree(trained / "private" / "state")
     refused("another configuration", train, trained, dataset, gpt2)
     refused("more tokens than the test split has", step, "evaluate", trained, "--queries", 100000)
     for words, match in (
         (("--methods", "best"), "there are max, renyi"),
-        (("--epsilons", "inf"), "--epsilons have to be above 0 and finite"),
+        (("--epsilons", "inf"), "--epsilons has to be above 0 and at most 100"),
         (("--epsilons", 0.01, "--methods", "paper"), "--order 3 leaves nothing of epsilon 0.01"),
         (("--seed", -1), "--seed at least 0"),
         (("--name", "../x"), "without a folder"),

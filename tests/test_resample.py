@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -129,10 +130,10 @@ def test_a_run_is_resampled_within_one_ledger(run, dataset, capsys):
 
 def test_other_sizes_seeds_and_caps_are_free(run, dataset):
     texts = [go(run, dataset)]
-    head, counts = book(run).head, (run / "resample" / "counts.csv").read_bytes()
+    spent, counts = book(run).charges(), (run / "resample" / "counts.csv").read_bytes()
     for more in ({"seed": 1}, {"num_samples": 24}, {"ratio_cap": 1.0}, {"draws": 3}, {"privacy": {"noise": 5.0}}):
         texts.append(go(run, dataset, **more))
-        assert certificate.verify(run)["epsilon"] and book(run).head == head
+        assert certificate.verify(run)["epsilon"] and book(run).charges() == spent
         assert (run / "resample" / "counts.csv").read_bytes() == counts
     assert set(texts[1].id) != set(texts[0].id) and len(texts[2]) == 24
     assert texts[4].equals(texts[0])
@@ -143,7 +144,7 @@ def test_other_sizes_seeds_and_caps_are_free(run, dataset):
 
 def test_what_decides_the_histogram_stays(run, dataset, tmp_path):
     go(run, dataset)
-    other = write_texts(run / "texts.csv", {"sea": 30})
+    other = run / "1" / "samples.csv"
     for match, more in [
         ("num_clusters was 4, now 5", {"num_clusters": 5}),
         ("pca_variance was 0.9, now 1.0", {"pca_variance": 1.0}),
@@ -220,6 +221,9 @@ def test_shards_and_public_files(tmp_path, dataset, run):
         frame = pd.DataFrame({"text": texts, "stars": "low", "kind": "food", "other": 1})
         frame.to_parquet(shards / f"part-{part:05}.parquet")
     (shards / "manifest.json").write_text("{}")
+    refused("not what the run made", run, dataset)
+    with contextlib.closing(Ledger(run)) as ledger:
+        ledger.note("finetune", shards)
     texts = go(run, dataset)
     assert list(texts.columns) == ["id", "text", "stars", "kind"] and texts.text.str.startswith("Shard").all()
     assert not (run / "state" / "before_resampling.csv").exists()
@@ -443,7 +447,10 @@ def test_bad_input_is_one_line(run, dataset, tmp_path, monkeypatch):
         ("--ratio_cap has to be at least 1", {"ratio_cap": float("nan")}),
         ("--pca_variance", {"pca_variance": 0.0}),
         ("there is no such file", {"synthetic_file": str(bad)}),
-        ("lies in private/", {"synthetic_file": str(run / "private" / "dropped.csv"), "synthetic_public": True}),
+        (
+            "lies in a private folder",
+            {"synthetic_file": str(run / "private" / "dropped.csv"), "synthetic_public": True},
+        ),
         ("is replaced by what comes out", {"synthetic_file": str(run / "release" / "synthetic.parquet")}),
         ("not enough", {"privacy": {"epsilon": 0.1}}),
     ]:
@@ -467,7 +474,7 @@ def test_bad_input_is_one_line(run, dataset, tmp_path, monkeypatch):
     refused("no run is here", tmp_path / "nowhere", dataset)
     assert not (tmp_path / "nowhere").exists()
     monkeypatch.setattr(resample, "_encoder", lambda name, device: BrokenEncoder())
-    refused("NaN or infinity", run, dataset)
+    refused("NaN, infinity or a number too large", run, dataset)
     assert book(run).head == head  # nothing of all this is in the ledger
     certificate.verify(run)
     (run / "release" / "certificate.json").unlink()
@@ -530,7 +537,7 @@ def test_a_lost_centre_or_count_is_refused(run, dataset):
     path = run / "state" / "centres.safetensors"
     good = path.read_bytes()
     path.write_bytes(b"x" * 20)
-    refused("damaged", run, dataset)
+    refused("centres.safetensors: not the file that the run made", run, dataset)
     path.write_bytes(good)
     shutil.copy(run / "resample" / "clusters.csv", run / "resample" / "counts.csv")
     refused("not the result that the ledger committed", run, dataset)

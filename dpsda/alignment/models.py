@@ -12,7 +12,8 @@ from transformers.utils.logging import disable_progress_bar
 from dpsda import models
 from dpsda.alignment.step import check_adapter
 from dpsda.devices import is_bfloat16, pick_device
-from dpsda.errors import InputError, first_line
+from dpsda.errors import InputError
+from dpsda.tuning.adapter import load_adapter
 
 
 class Precision(Protocol):
@@ -40,20 +41,13 @@ def load(source: str, name: str, options: Precision, *, reward: bool = False) ->
     kind, config = ("AutoModelForSequenceClassification", {"num_labels": 1}) if reward else ("AutoModelForCausalLM", {})
     bfloat16 = is_bfloat16(options.dtype, pick_device(options.device))
     model, tokenizer = models.load_model(kind, source, called=name, bfloat16=bfloat16, **config)
-    if tokenizer.pad_token is None:
-        raise InputError(f"{name}: its tokenizer has neither a padding nor an end token; take another --model_type")
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
 
 
 def with_adapter(model: Any, adapter: Path, *, trainable: bool = False) -> Any:
     """`model` with the adapter in a folder on top; InputError where the two do not fit."""
-    from peft import PeftModel
-
-    try:
-        return PeftModel.from_pretrained(model, str(check_adapter(adapter)), is_trainable=trainable)
-    except (ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise InputError(f"{adapter}: this adapter does not fit --model_type ({first_line(error)})") from None
+    return load_adapter(model, check_adapter(adapter), trainable=trainable)
 
 
 def write_merged(source: str, name: str, adapter: Path, folder: Path, options: Precision) -> Path:

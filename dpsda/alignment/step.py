@@ -3,7 +3,7 @@
 RUN/alignment/NAME/            may be shared, like everything outside RUN/private
 RUN/private/alignment/NAME/    computed from something that no guarantee covers
     settings.json              written first: what the step was asked to do
-    done.json                  written last: without it, nothing here counts as a result
+    done.json                  written last, with the hash of every result: what it does not name is none
 """
 
 from __future__ import annotations
@@ -15,24 +15,27 @@ from typing import Any
 
 from dpsda.alignment.options import StepOptions
 from dpsda.errors import InputError
-from dpsda.privacy.files import sha256
-from dpsda.runs import lies_in_private, read_json, write_json
+from dpsda.privacy.files import is_private, private_folder, sha256
+from dpsda.privacy.ledger import Ledger
+from dpsda.runs import is_released, read_json, run_of, write_json
 
+SCRATCH = ("training", "journal")  # what only a restart needs
 WEIGHTS = ("adapter_model.safetensors", "adapter_config.json")
 
 
-def is_released(path: Path) -> bool:
-    """Whether a run with noise vouches for a file or folder: it lies in that run's folder, and not in its private/.
-
-    Privacy: post-processing. What lies there outside private/ was computed from releases of the run's ledger and from
-    public data only, so whatever is computed from it costs nothing more.
-    """
-    for folder in path.resolve().parents:
-        if folder.name == "private":
-            return False
-        if (folder / "state" / "ledger.jsonl").is_file():
-            return True
-    return False
+def is_public(path: Path) -> bool:
+    """Whether a run with a guarantee vouches for a file or folder as it is now: the run made it (`is_released`), or a
+    step of the pipeline in the run's folder did, of what such runs had made and of public data."""
+    if is_released(path):
+        return True
+    root, place = run_of(path), path.resolve()
+    if root is None or is_private(place) or not Ledger(root, read_only=True).guaranteed:
+        return False
+    step = next((p for p in place.parents if p.parent == root / "alignment" and (p / "done.json").is_file()), None)
+    if step is None:
+        return False
+    made, there = read_json(step / "done.json").get("files", {}), [p for p in (place, *place.rglob("*")) if p.is_file()]
+    return bool(there) and all(made.get(file.relative_to(step).as_posix()) == sha256(file) for file in there)
 
 
 def check_adapter(path: Path) -> Path:
@@ -63,8 +66,8 @@ class Step:
                 raise InputError(f"--{name} {path}: there is no such file or folder")
         root = Path(options.result_folder)
         models = [settings.get(name) for name in ("model_type", "reward_model")]
-        hidden = any(lies_in_private(Path(name)) for name in models if name)  # one that was trained without noise
-        self.private = hidden or (not public and not (inputs and all(map(is_released, inputs.values()))))
+        hidden = any(is_private(Path(name)) for name in models if name)  # one that was trained without noise
+        self.private = hidden or (not public and not (inputs and all(map(is_public, inputs.values()))))
         self.folder = (root / "private" if self.private else root) / "alignment" / options.name
         self.show = options.log_private or not self.private
         self.settings = {"step": kind, "seed": options.seed, **settings}
@@ -85,13 +88,16 @@ class Step:
         if not done.exists():
             return None
         self._tidy()
-        return dict(read_json(done))
+        facts = dict(read_json(done))
+        if "files" not in facts:  # an earlier version did not name them
+            self.finish(facts)
+        return facts
 
     def begin(self) -> None:
         """Make the folder, and say there what the step is to do."""
         try:
             if self.private:
-                self.folder.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                private_folder(self.folder.parent.parent)
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{self.folder}: cannot be written to ({error.strerror})") from None
@@ -102,17 +108,21 @@ class Step:
 
     def finish(self, facts: dict[str, Any]) -> None:
         """Mark the step as complete, and remove what only a restart would have needed."""
-        write_json(self.folder / "done.json", facts)
+        notes = ("settings.json", "done.json", "requests.jsonl")
+        files = [p for p in sorted(self.folder.rglob("*")) if p.is_file() and p.name not in notes]
+        results = [p for p in files if p.relative_to(self.folder).parts[0] not in SCRATCH]
+        made = {p.relative_to(self.folder).as_posix(): sha256(p) for p in results}
+        write_json(self.folder / "done.json", {**facts, "files": made})
         self._tidy()
 
     def _tidy(self) -> None:
-        for scratch in ("training", "journal"):
+        for scratch in SCRATCH:
             shutil.rmtree(self.folder / scratch, ignore_errors=True)
 
 
 def refuse_to_send(inputs: dict[str, Path], allowed: bool) -> None:
     """InputError if private texts are about to go to an API and their owner has not said that they may."""
-    private = [name for name, path in inputs.items() if not is_released(path)]
+    private = [name for name, path in inputs.items() if not is_public(path)]
     if private and not allowed:
         raise InputError(
             f"--{private[0]} {inputs[private[0]]}: no run with noise vouches for these texts, so they are taken as "

@@ -35,6 +35,7 @@ from dpsda.devices import pick_device
 from dpsda.errors import InputError
 from dpsda.options import ModelOptions
 from dpsda.runs import write_csv
+from dpsda.start import check_apart
 
 # Of a model's name or folder, with a folder for its journal and log, and whether its progress, a count, may be shown.
 Engine = Callable[[str, Path, bool], TextAPI]
@@ -54,6 +55,7 @@ def pairs(options: PairsOptions, step: StepOptions, source: Source) -> None:
     from dpsda.privacy.files import write_atomic
 
     spec = DatasetSpec.read(options.dataset)
+    check_apart(Path(step.result_folder), spec)
     split = spec.split(options.split)
     texts, answers = load_columns(spec, options.split, [spec.text, options.answer_column])
     # of the split's own rows: the file may hold private ones, too, which a hash of all of it could be searched for
@@ -243,14 +245,9 @@ def _template(chat_model: str | None, source: Source) -> Callable[[str, str], st
     """How a pair becomes one text."""
     if chat_model is None:
         return lambda text, answer: f"{text}\n{answer}"
-    from transformers import AutoTokenizer
+    from dpsda.models import load_tokenizer
 
-    from dpsda.errors import first_line
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source(chat_model))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot load the tokenizer of {chat_model!r} ({first_line(error)})") from None
+    tokenizer = load_tokenizer(source(chat_model), chat_model)
     if not tokenizer.chat_template:
         raise InputError(f"{chat_model} has no chat template; leave out --chat_model")
 
@@ -291,7 +288,7 @@ def _print(step: Step, facts: dict[str, Any]) -> None:
         if name in facts:
             print(facts[name])
     if "line" not in facts:
-        numbers = {name: value for name, value in facts.items() if name != "seconds"}
+        numbers = {name: value for name, value in facts.items() if name not in ("seconds", "files")}
         words = [
             f"{k.replace('_', ' ')} {v:,}" if isinstance(v, int) else f"{k.replace('_', ' ')} {v:.3f}"
             for k, v in numbers.items()

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dpsda.data import DatasetSpec, PrivateCorpus, load, rows, taken
-from dpsda.data.loading import record_hash
+from dpsda.data.loading import user_hash
 from dpsda.errors import InputError
 from dpsda.options import DataOptions
-from dpsda.privacy.files import write_atomic
+from dpsda.privacy.files import private_folder, write_atomic
 from dpsda.runs import read_table
+from dpsda.wording import spaced, words
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,7 +71,7 @@ def plant(folder: Path, spec: DatasetSpec, data: DataOptions, canaries: int, rep
         raise InputError(f"{folder}: canaries are planted here already; give another --output")
     table = rows(spec, data.split, file=data.train_data_file)
     own = np.flatnonzero(taken(table, spec, data.split, data.private_share))
-    unit = np.arange(len(table)) if repeats == 1 else record_hash(table[spec.user])
+    unit = np.arange(len(table)) if repeats == 1 else user_hash(table[spec.user])
     units, choice = np.unique(unit[own]), secrets.SystemRandom()
     if 2 * canaries > len(units):
         what = "records" if repeats == 1 else "users"
@@ -79,7 +80,7 @@ def plant(folder: Path, spec: DatasetSpec, data: DataOptions, canaries: int, rep
     own = own[np.isin(unit[own], chosen)]
     sources: dict[float, list[str]] = {}  # of each canary, the texts that it is made of
     for source, text in zip(unit[own].tolist(), table[spec.text].take(own).to_pylist(), strict=True):
-        if len({*text.split()}) >= DIFFERENT:
+        if len({*map(str.strip, words(text))}) >= DIFFERENT:
             sources.setdefault(source, []).append(text)
     if 4 * len(sources) < canaries:  # which chance alone does not do
         raise InputError(
@@ -89,7 +90,7 @@ def plant(folder: Path, spec: DatasetSpec, data: DataOptions, canaries: int, rep
     number = np.repeat(np.arange(len(sources)), repeats)
     there = np.array([secrets.randbits(1) for _ in sources], dtype=bool)[number]
 
-    private.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(private)
     others = table.filter(pa.array(~np.isin(unit, [*sources])))
     _write(private / CORPUS, pa.concat_tables([others, made.filter(there)]))
     made = made.append_column(NUMBER, pa.array(number.astype(str)))
@@ -137,8 +138,8 @@ def _canary(spec: DatasetSpec, texts: list[str], choice: secrets.SystemRandom, r
     same = {column: values[0] for column, values in spec.filter.items()}
     same |= dict(zip(spec.label_columns, choice.choice(spec.cells), strict=True))
     same |= {spec.user: f"canary {secrets.token_hex(8)}"} if spec.user else {}
-    words = [choice.choice(texts).split() for _ in range(repeats)]
-    return [{**same, spec.text: " ".join([*own[:PREFIX], *choice.choices(own, k=SUFFIX)])} for own in words]
+    drawn = [words(choice.choice(texts)) for _ in range(repeats)]
+    return [{**same, spec.text: spaced([*own[:PREFIX], *choice.choices(own, k=SUFFIX)])} for own in drawn]
 
 
 def _write(path: Path, table: pa.Table) -> None:

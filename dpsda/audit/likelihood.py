@@ -13,6 +13,7 @@ from dpsda.audit.canaries import Planted
 from dpsda.embedding import PRIVATE_BAR
 from dpsda.models import load_model, most_tokens
 from dpsda.runs import RunFolder
+from dpsda.tuning.adapter import load_adapter
 from dpsda.tuning.generator import NextToken, encode, prefixes
 from dpsda.tuning.tokens import Tokens
 
@@ -33,9 +34,7 @@ def scores(folder: RunFolder, config: dict[str, Any], planted: Planted, weights:
     if config["full"]:
         trained = load_model("AutoModelForCausalLM", str(folder.state / "model"))[0]
     else:
-        from peft import PeftModel
-
-        trained = PeftModel.from_pretrained(model, str(folder.state / "adapter"))
+        trained = load_adapter(model, folder.state / "adapter")
     return before - losses(trained.to(device), tokens, device)
 
 

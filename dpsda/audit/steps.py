@@ -23,10 +23,11 @@ from dpsda.embedding import Embeds
 from dpsda.errors import InputError
 from dpsda.options import DataOptions, EmbeddingOptions
 from dpsda.privacy import accounting, certificate, mixture
-from dpsda.privacy.accounting import DiscreteGaussian, SubsampledGaussian, round_up
+from dpsda.privacy.accounting import DiscreteGaussian, SubsampledGaussian, round_up, shown
 from dpsda.privacy.ledger import Ledger, Line, span
 from dpsda.privacy.mechanism import GradientSum, RecordHistogram, UserHistogram
 from dpsda.runs import RunFolder, read_table, write_json
+from dpsda.start import check_apart
 
 FILE, MEMBERSHIP = "audit.json", "membership.json"
 PRIVATE = "keep it private, it was computed from private data without noise"
@@ -46,14 +47,14 @@ def mechanism(options: MechanismOptions) -> bool:
     for finding in found:
         claimed, least = round_up(finding.claimed, 2), _least(finding.bound.epsilon)
         how = f"REFUTED, {finding.bound.how}" if finding.caught else finding.bound.how
-        print(f"{finding.mechanism:<16} {finding.delta:>9.3g} {claimed:>9.2f} {least:>9.2f}   {how}")
+        print(f"{finding.mechanism:<16} {shown(finding.delta):>9} {claimed:>9.2f} {least:>9.2f}   {how}")
     return any(finding.caught for finding in found)
 
 
 def _attacks(ledger: Ledger, delta: float, failure: float) -> Iterator[list[Finding]]:
     """One attack a kind of release. Releases that are equal in everything but their name are attacked together."""
     kinds: dict[tuple[str, ...], list[Line]] = {}
-    for line in ledger.reservations():
+    for line in ledger.charges():
         kinds.setdefault(tuple(str(line.get(part)) for part in KIND), []).append(line)
     failure /= max(1, len(kinds))
     for lines in kinds.values():
@@ -83,6 +84,7 @@ def plant(data: DataOptions, options: PlantOptions) -> bool:
     spec = DatasetSpec.read(data.dataset)
     if options.repeats > 1 and not spec.user:
         raise InputError(f"--repeats is for users, and {spec.folder / 'spec.yaml'} names no user column")
+    check_apart(Path(options.output), spec, data.train_data_file)
     path = canaries.plant(Path(options.output), spec, data, options.canaries, options.repeats)
     unit = "user" if options.repeats > 1 else "record"
     print(f"planted: run a route with --train_data_file {path} --privacy_unit {unit}, then audit.py score")
@@ -124,7 +126,7 @@ def score(options: ScoreOptions, unpacked: Callable[[str], str]) -> bool:
         result["scores"][name] = {**asdict(bound), **asdict(scores.attack(values, planted.there))}
     write_json(folder.private / FILE, result)
     if options.log_private:
-        print(f"claimed: epsilon {round_up(claimed)} at delta {delta:.3g}; {len(planted.there)} canaries")
+        print(f"claimed: epsilon {round_up(claimed)} at delta {shown(delta)}; {len(planted.there)} canaries")
         print(f"{'score':<10} {'at least':>9} {'at most':>9} {'AUC':>6} {'TPR at 1% FPR':>14}")
         for name, row in result["scores"].items():
             print(

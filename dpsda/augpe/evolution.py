@@ -18,10 +18,11 @@ import numpy as np
 from apis.api import Prompt, TextAPI
 from dpsda.augpe import planning
 from dpsda.augpe.options import AugPEOptions
-from dpsda.augpe.population import Population, from_nothing, prompt_lines, variations
+from dpsda.augpe.population import Made, Population, from_nothing, lookahead, prompt_lines, variations
 from dpsda.augpe.selection import select
 from dpsda.augpe.voting import Voters
 from dpsda.errors import InputError
+from dpsda.neighbors import require_usable
 from dpsda.privacy.accounting import round_up
 from dpsda.privacy.files import write_atomic
 from dpsda.privacy.ledger import Ledger
@@ -46,7 +47,7 @@ class Prompts(Protocol):
     def variation(
         self, kind: str, text: str, label: dict[str, str], rng: np.random.Generator, degree: float
     ) -> Prompt: ...
-    def clean(self, answer: str | None) -> str: ...
+    def text_of(self, answer: str | None) -> tuple[str, str]: ...
 
 
 @dataclass
@@ -70,6 +71,8 @@ class Evolution:
 
     def run(self) -> pd.DataFrame:
         """Evolve up to T = `options.epochs`; what is released: id, parent_id, text, then the label columns."""
+        if not self.ledger.charges() and not self.folder.begun():  # before anything is spent: does the model answer?
+            self.api.check(self.book.first(self._label(0), self._rng(0, _PROMPTS)))
         counts = self._label_counts()
         sizes = [allocate(counts, total) for total in self.options.sizes]
         if self._last_kept() < self.options.epochs:
@@ -78,7 +81,7 @@ class Evolution:
         self.observe(0, kept.texts)
         for t in range(1, self.options.epochs + 1):
             samples = self.folder.step(t) / "samples.csv"
-            if samples.exists():
+            if self.ledger.holds(samples):
                 kept = self._read(samples)
             else:
                 started = time.monotonic()
@@ -89,7 +92,7 @@ class Evolution:
                 kept = candidates.take(
                     select(noisy, candidates.cells, sizes[t], mode, self.options.count_threshold, rng)
                 )
-                write_csv(samples, self._frame(kept))
+                self._store(samples, kept, t)
                 self.say(
                     f"iteration {t}/{self.options.epochs}: {len(candidates):,} candidates, {len(kept):,} kept, epsilon "
                     f"{round_up(self.ledger.epsilon())} spent, {time.monotonic() - started:.0f} s"
@@ -148,37 +151,49 @@ class Evolution:
 
     def _start(self, sizes: np.ndarray) -> Population:
         path = self.folder.step(0) / "samples.csv"
-        if path.exists():
+        if self.ledger.holds(path):
             return self._read(path)
         started = time.monotonic()
         rng = self._rng(0, _PROMPTS)
         cells = np.repeat(np.arange(len(sizes)), sizes)
-        kept, prompts = from_nothing(
+        made = from_nothing(
             self.api,
             lambda cell: self.book.first(self._label(cell), rng),
-            self.book.clean,
+            self.book.text_of,
             cells,
             self._number(0, _ANSWERS),
         )
-        if not len(kept):
-            raise InputError("the model answered no initial prompt with a text; check prompts.yaml and --model_type")
-        write_atomic(self.folder.step(0) / "prompts.jsonl", prompt_lines(prompts))
-        write_csv(path, self._frame(kept))
-        self.say(f"start: {len(kept):,} texts from prompts alone, {time.monotonic() - started:.0f} s")
-        return kept
+        if not len(made.texts):
+            raise InputError(
+                f"the model answered no initial prompt with a text ({made.why()}); check prompts.yaml, --length and "
+                "--model_type"
+            )
+        write_atomic(self.folder.step(0) / "prompts.jsonl", prompt_lines(made.prompts))
+        self._store(path, made.texts, 0)
+        self.say(f"start: {len(made.texts):,} texts from prompts alone, {time.monotonic() - started:.0f} s")
+        self._tell_lost(made)
+        return made.texts
 
     def _candidates(self, t: int, kept: Population) -> Population:
         """The population that is voted on at iteration `t`, made from what was kept at t - 1."""
         path = self.folder.state / f"candidates-{t}.csv"
-        if path.exists():
+        if self.ledger.holds(path):
             return self._read(path)
         keep = t == 1 or self.options.keeps_survivors
         times = (self.options.init_L if t == 1 else self.options.L) - keep
-        made, prompts = self._vary(t, kept, times, str(t), _PROMPTS, _ANSWERS)
-        candidates = kept.plus(made) if keep else made
-        if prompts:
-            write_atomic(self.folder.step(t) / "prompts.jsonl", prompt_lines(prompts))
-        write_csv(path, self._frame(candidates))
+        made = variations(
+            self.api, self._varying(t, _PROMPTS), self.book.text_of, kept, times, str(t), self._number(t, _ANSWERS)
+        )
+        if times and not len(made.texts):
+            raise InputError(
+                f"the model varied none of the texts kept at iteration {t - 1} ({made.why()}), and no vote is spent on "
+                "them again; check prompts.yaml, --length and --model_type"
+            )
+        candidates = (kept.plus(made.texts) if keep else made.texts).distinct()
+        if made.prompts:
+            write_atomic(self.folder.step(t) / "prompts.jsonl", prompt_lines(made.prompts))
+        self._tell_lost(made)
+        self._store(path, candidates, t - 1)
         return candidates
 
     def _saved(self, kept: Population) -> Population:
@@ -192,7 +207,8 @@ class Evolution:
             return everything
         parents = set(kept.ids)
         first = {p: i for i, p in reversed(list(enumerate(everything.parents))) if everything.ids[i] not in parents}
-        return everything.take([first[i] for i in kept.ids])
+        own = range(len(everything), len(everything) + len(kept))  # for a text that the model did not vary
+        return everything.plus(kept).take([first.get(name, i) for name, i in zip(kept.ids, own, strict=True)])
 
     def _lookahead(self, t: int, candidates: Population) -> np.ndarray:
         """(M, D) embeddings of the candidates, or of the mean of K variations of each."""
@@ -201,28 +217,25 @@ class Evolution:
         if degree == 0:
             assert own is not None
             return own
-        ahead, _ = self._vary(t, candidates, degree, f"{t}-ahead", _LOOKAHEAD, _LOOKAHEAD)
-        total = self._embed(ahead.texts).reshape(len(candidates), degree, -1).sum(axis=1)
+        varying, seed = self._varying(t, _LOOKAHEAD), self._number(t, _LOOKAHEAD)
+        ahead = lookahead(self.api, varying, self.book.text_of, candidates, degree, seed)
+        total = self._embed(ahead).reshape(len(candidates), degree, -1).sum(axis=1)
         return total / degree if own is None else (total + own) / (degree + 1)
 
-    def _vary(
-        self, t: int, sources: Population, times: int, prefix: str, prompts: int, answers: int
-    ) -> tuple[Population, list[Prompt]]:
-        rng, kind, degree = self._rng(t, prompts), self.options.variation_type, self.options.degree(t)
-        return variations(
-            self.api,
-            lambda text, cell: self.book.variation(kind, text, self._label(cell), rng, degree),
-            self.book.clean,
-            sources,
-            times,
-            prefix,
-            self._number(t, answers),
-        )
+    def _varying(self, t: int, stream: int) -> Callable[[str, int], Prompt]:
+        """What draws a prompt that varies a text of a label."""
+        rng, kind, degree = self._rng(t, stream), self.options.variation_type, self.options.degree(t)
+        return lambda text, cell: self.book.variation(kind, text, self._label(cell), rng, degree)
+
+    def _tell_lost(self, made: Made) -> None:
+        if made.lost:
+            self.say(f"answers that were no new text, and were asked for again: {made.why()}")
 
     # small things
 
     def _embed(self, texts: list[str]) -> np.ndarray:
-        return self.encoder.embed(texts, private=not self.folder.protected, desc="candidates")
+        rows = self.encoder.embed(texts, private=not self.folder.protected, desc="candidates")
+        return require_usable(rows, "the encoder, on the candidates")
 
     def _expectation(self, counts: np.ndarray, sizes: list[np.ndarray]) -> None:
         if self.options.select_syn_mode == "random":
@@ -235,6 +248,12 @@ class Evolution:
         candidates = sizes[-1] * (self.options.L if self.options.epochs > 1 else self.options.init_L)
         for line in planning.signal(unit, self.ledger.header["units"], k, shares, candidates, mechanism.scale):
             self.say(line)
+
+    def _store(self, path: Path, population: Population, t: int) -> None:
+        """Write texts that were made of the noisy counts up to iteration `t`, and note that they were."""
+        known = [name for name in (planning.LABEL_COUNTS, planning.votes_name(t)) if self.ledger.result(name)]
+        write_csv(path, self._frame(population))
+        self.ledger.note(planning.STAGE, path, of=known)
 
     def _last_kept(self) -> int:
         return max(

@@ -11,7 +11,7 @@ from dpsda.augpe.options import AugPEOptions
 from dpsda.label_counts import NAME as LABEL_COUNTS
 from dpsda.options import PrivacyOptions
 from dpsda.privacy import accounting
-from dpsda.privacy.accounting import Event
+from dpsda.privacy.accounting import Event, shown
 from dpsda.privacy.ledger import Ledger
 from dpsda.privacy.mechanism import Histogram, histogram
 from dpsda.runs import RunFolder
@@ -91,23 +91,24 @@ def describe_plan(
     what = f"{options.epochs} votes{extra}"
     if options.select_syn_mode == "random":
         what = f"no vote{extra}"
-    return f"privacy: {goal} noise multiplier {noise:.4f} for {what}; delta {delta:.3g}, {units:,} {unit}s"
+    return f"privacy: {goal} noise multiplier {noise:.4f} for {what}; delta {shown(delta)}, {units:,} {unit}s"
 
 
 def _calibrate(ledger: Ledger, names: list[str], k: int, epsilon: float) -> float:
     """The smallest multiplier at which the releases not charged yet, composed with all that is, stay within epsilon."""
-    charged = {line["name"] for line in ledger.reservations()}
+    charged = {line["name"] for line in ledger.charges()}
     open_names = [name for name in names if name not in charged]
     if epsilon == math.inf:
         return 0.0
+    earlier = [float(line["noise_multiplier"]) for line in ledger.reservations(STAGE)]
     if not open_names:
-        return max((line["noise_multiplier"] for line in ledger.reservations()), default=0.0)
+        return max(earlier, default=0.0)
     spent, unit = ledger.events(), ledger.header["unit"]
 
     def events(noise: float) -> list[Event]:
         return [mechanism(name, unit, noise, k).event for name in open_names]
 
-    most = DROWNED * max(line["noise_multiplier"] for line in ledger.reservations()) if spent else 1000.0
+    most = DROWNED * max(earlier) if earlier else 1000.0
     return accounting.calibrate(events, epsilon, float(ledger.header["delta"]), spent, most)
 
 

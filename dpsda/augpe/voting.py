@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from dpsda.neighbors import nearest
+from dpsda.neighbors import nearest, usable
 from dpsda.privacy.mechanism import NO_VOTE
 
 if TYPE_CHECKING:
@@ -49,14 +49,17 @@ def vote(
 ) -> np.ndarray:  # (n, k) candidate numbers
     """Each record's k nearest candidates of its own label (Xie et al. 2024, Algorithm 1, line 7).
 
-    A label with fewer than k candidates takes fewer votes of each of its records, one without any takes none: NO_VOTE
-    fills the rest. The result is private; it goes into a mechanism's `release` and nowhere else.
+    A label with fewer than k candidates takes fewer votes of each of its records, one without any takes none, and a
+    record whose vector is no point in space casts none: NO_VOTE fills the rest. The result is private; it goes into a
+    mechanism's `release` and nowhere else.
     """
     votes = np.full((len(cells), k), NO_VOTE, dtype=np.int64)
     order = np.argsort(cells, kind="stable")
+    good = usable(private)
     bounds = np.searchsorted(cells[order], np.arange(int(max(cells.max(), candidate_cells.max(initial=0))) + 2))
     for cell in np.unique(candidate_cells):
         rows = np.sort(order[bounds[cell] : bounds[cell + 1]])
+        rows = rows[good[rows]]
         own = np.flatnonzero(candidate_cells == cell)
         if len(rows):
             found = nearest(private, candidates[own], min(k, len(own)), metric, rows=rows)

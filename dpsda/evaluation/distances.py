@@ -13,8 +13,9 @@ import numpy as np
 from dpsda.errors import InputError
 from dpsda.evaluation import metrics, results
 from dpsda.evaluation.options import MetricOptions, SubjectOptions
-from dpsda.evaluation.subject import Subject, TextSet, longer, real_set
-from dpsda.privacy.files import sha256
+from dpsda.evaluation.subject import Subject, TextSet, longer, real_set, take
+from dpsda.neighbors import usable
+from dpsda.privacy.files import private_folder, sha256
 
 if TYPE_CHECKING:
     from dpsda.embedding import Encoder
@@ -34,7 +35,7 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
     from dpsda.embedding import Encoder
 
     started = time.monotonic()
-    subject.private.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(subject.private)
     encoder = Encoder(subject.feature_extractor, device=options.device)
     corpus = subject.real(settings.reference_split, settings.original_file)
     reference = _measured(real_set(corpus, against), encoder, subject, private=not public, given=settings)
@@ -90,6 +91,10 @@ def _measured(
         vectors = encoder.embed(kept.texts, private=private, desc=texts.name)
     else:
         vectors = np.empty((0, encoder.dim), dtype=np.float32)
+    good = usable(vectors)
+    if given is not None and not good.all():  # of real texts: to stop because of one would tell that it is there
+        rows = np.flatnonzero(good)
+        kept, vectors, lengths = take(kept, rows), vectors[rows], lengths[rows]
     return metrics.Measured(texts.name, kept.texts, vectors, lengths)
 
 

@@ -19,7 +19,9 @@ from dpsda.devices import multiplies_bfloat16, pick_device
 from dpsda.errors import InputError
 from dpsda.evaluation import results
 from dpsda.evaluation.options import DownstreamOptions, SubjectOptions
-from dpsda.evaluation.subject import Subject, TextSet, check_finite, longer, real_set, take
+from dpsda.evaluation.subject import Subject, TextSet, longer, real_set, take
+from dpsda.neighbors import require_usable, usable
+from dpsda.privacy.files import private_folder
 from dpsda.runs import whole_csv, whole_json, write_json
 from dpsda.scores import label_scores
 
@@ -68,7 +70,7 @@ def evaluate(options: SubjectOptions, settings: DownstreamOptions) -> None:
         )
         return
     started = time.monotonic()
-    subject.private.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(subject.private)
     trainer = _Trainer(subject, options, settings)
     if selected_on_private:
         _note_selection(subject, settings.validation_split)
@@ -242,8 +244,12 @@ class _Trainer:
         """(N, D) the texts of a set, embedded once for all targets and seeds."""
         assert self.encoder is not None
         if (texts, private) not in self._vectors:
-            self._vectors[texts, private] = self.encoder.embed(texts.texts, private=private)
-            check_finite(texts.name, self._vectors[texts, private])
+            rows = self.encoder.embed(texts.texts, private=private)
+            if texts.name in self.subject.files:
+                require_usable(rows, texts.name)
+            else:  # a real text without a vector: to stop because of one would tell that it is there
+                rows = np.where(usable(rows)[:, None], rows, 0)
+            self._vectors[texts, private] = rows
         return self._vectors[texts, private]
 
 

@@ -24,8 +24,8 @@ from dpsda.evaluation.mauve import mauve
 from dpsda.evaluation.nearest_distance import nearest_distance
 from dpsda.evaluation.results import spread
 from dpsda.evaluation.sinkhorn import sinkhorn
-from dpsda.evaluation.subject import check_finite
 from dpsda.evaluation.text_lengths import wasserstein
+from dpsda.neighbors import require_usable
 
 FLOOR = "floor"
 LEAST = 2  # texts of a set below which nothing can be measured
@@ -49,7 +49,7 @@ class Measured:
     lengths: np.ndarray
 
     def __post_init__(self) -> None:
-        check_finite(self.name, self.vectors)
+        require_usable(self.vectors, self.name)
 
 
 @dataclass(frozen=True)

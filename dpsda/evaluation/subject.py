@@ -16,12 +16,12 @@ from dpsda.errors import InputError
 from dpsda.evaluation.options import SubjectOptions
 from dpsda.evaluation.results import digest
 from dpsda.options import EmbeddingOptions
-from dpsda.runs import RunFolder, read_table
+from dpsda.privacy.files import is_private
+from dpsda.runs import RunFolder, is_released, read_table, run_of
+from dpsda.start import check_apart
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-BLOCK = 1 << 16  # embeddings checked at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +72,7 @@ class Subject:
         if options.synthetic_file:
             file = Path(options.synthetic_file)
             files = {file.stem: file}
-            inside = file.resolve().is_relative_to(shared.resolve())
-            protected = protected and inside and not file.resolve().is_relative_to((root / "private").resolve())
+            protected = protected and is_released(file) and run_of(file) == root.resolve()
         if not files and not options.dry_run:
             raise InputError(f"{root}: no iteration of a run is here; give the folder of one, or --synthetic_file")
         dataset = options.dataset or config.get("dataset")
@@ -82,6 +81,9 @@ class Subject:
         spec = DatasetSpec.read(dataset)
         if config and spec.folder.resolve() != DatasetSpec.read(config["dataset"]).folder.resolve():
             config = {}  # of another data set: its private file is not this one's
+        check_apart(root, spec)
+        encoder = options.feature_extractor or config.get("feature_extractor", EmbeddingOptions().feature_extractor)
+        protected = protected and not is_private(Path(encoder))  # figures by it may not be shared
         return cls(
             spec=spec,
             config=config,
@@ -89,8 +91,7 @@ class Subject:
             shared=shared,
             private=root / "private",
             protected=protected,
-            feature_extractor=options.feature_extractor
-            or config.get("feature_extractor", EmbeddingOptions().feature_extractor),
+            feature_extractor=encoder,
             min_tokens=options.min_token_threshold,
             prefix=f"{Path(options.synthetic_file).stem}_" if options.synthetic_file else "",
         )
@@ -165,13 +166,6 @@ def longer(texts: TextSet, tokenizer: PreTrainedTokenizerBase, min_tokens: int) 
         return texts, lengths
     rows = np.flatnonzero(lengths > min_tokens)
     return take(texts, rows), lengths[rows]
-
-
-def check_finite(name: str, vectors: np.ndarray) -> None:
-    """InputError if one of the embeddings (N, D) is not finite; they may be a large file."""
-    for start in range(0, len(vectors), BLOCK):
-        if not np.isfinite(vectors[start : start + BLOCK]).all():
-            raise InputError(f"{name}: an embedding holds NaN or infinity; take another file or model")
 
 
 def take(texts: TextSet, rows: np.ndarray) -> TextSet:

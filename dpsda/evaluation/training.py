@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from dpsda.embedding import PRIVATE_BAR
+
 WARMUP = 0.06  # the share of steps in which the learning rate rises
 POOL = 64  # batches whose rows are sorted by length together
 MULTIPLE = 8  # tokens of a batch are rounded up to this
@@ -86,7 +88,7 @@ def fit(
         optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(steps - warm, 1))
     )
     best, kept = -np.inf, None
-    layout = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]" if recipe.private else None
+    layout = PRIVATE_BAR if recipe.private else None
     total = recipe.epochs * len(examples)
     with tqdm(total=total, desc=desc, unit="text", bar_format=layout, delay=1, leave=False) as bar:
         for _ in range(recipe.epochs):

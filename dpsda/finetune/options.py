@@ -35,7 +35,8 @@ class TuningOptions:
     device: str = option("auto", "cpu, cuda, cuda:1, ...; auto takes the GPU if there is one", free=True)
     dtype: str = option(
         "auto",
-        "number format of the frozen weights under a generator's adapters; all else is float32",
+        "number format of the generator that is sampled, and without noise of its frozen weights in training; "
+        "under DP, training is in float32, as records move each other's gradients in bfloat16",
         choices=("auto", "bfloat16", "float32"),
         free=True,
     )
@@ -71,7 +72,9 @@ class TrainingOptions:
     )
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "clip_norm", "epochs", "label_noise"):
+        from dpsda.privacy.accounting import check_noise
+
+        for name in ("learning_rate", "clip_norm", "epochs"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"--{name} has to be above 0 and finite, not {getattr(self, name):g}")
         counts = ("batch_size", "checkpoint_steps", "physical_batch_size", "physical_tokens", "examples_per_user")
@@ -82,8 +85,9 @@ class TrainingOptions:
             raise InputError(f"--steps has to be at least 1, not {self.steps}")
         if self.warmup_steps < 0 or not 0 <= self.weight_decay < math.inf:
             raise InputError("--warmup_steps and --weight_decay have to be at least 0")
-        if self.histogram_noise is not None and not 0 < self.histogram_noise < math.inf:
-            raise InputError(f"--histogram_noise has to be above 0 and finite, not {self.histogram_noise:g}")
+        for name in ("label_noise", "histogram_noise"):
+            if getattr(self, name) is not None:
+                check_noise(getattr(self, name), f"--{name}")
 
 
 @dataclass(frozen=True)

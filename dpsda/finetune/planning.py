@@ -11,7 +11,7 @@ from dpsda.finetune.options import TrainingOptions
 from dpsda.label_counts import NAME as LABEL_COUNTS
 from dpsda.options import PrivacyOptions
 from dpsda.privacy import accounting
-from dpsda.privacy.accounting import Event, round_up
+from dpsda.privacy.accounting import Event, round_up, shown
 from dpsda.privacy.ledger import Ledger, Line, span
 from dpsda.privacy.mechanism import GradientSum, histogram
 from dpsda.runs import RunFolder
@@ -93,7 +93,7 @@ def keep(folder: RunFolder, ledger: Ledger, privacy: PrivacyOptions, config: dic
 
 def others(ledger: Ledger, made: Plan, *, label_counts: bool) -> list[Event]:
     """What is still to be charged beside the steps: the label counts, and a histogram that is reserved for later."""
-    unit, charged = str(ledger.header["unit"]), {line["name"] for line in ledger.reservations()}
+    unit, charged = str(ledger.header["unit"]), {line["name"] for line in ledger.charges()}
     events = []
     if label_counts and LABEL_COUNTS not in charged:
         events.append(histogram(unit, made.label_noise).event)
@@ -179,5 +179,5 @@ def describe_plan(
         parts.append(f"{made.label_noise:g} on the label counts")
     if made.histogram_noise is not None:
         parts.append(f"{made.histogram_noise:g} on a later histogram, for which budget is left")
-    lines.append(f"privacy: {', '.join(parts)}: epsilon {round_up(total)} at delta {delta:.3g}, {units:,} {unit}s")
+    lines.append(f"privacy: {', '.join(parts)}: epsilon {round_up(total)} at delta {shown(delta)}, {units:,} {unit}s")
     return "\n".join(lines)

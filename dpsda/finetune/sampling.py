@@ -15,17 +15,21 @@ import numpy as np
 
 from apis.api import Prompt, TextAPI
 from dpsda.finetune.options import SamplingOptions
+from dpsda.finetune.planning import STAGE
 from dpsda.privacy.files import appearing, drop_unfinished
 from dpsda.shares import sequence
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dpsda.privacy.ledger import Ledger
+
 
 @dataclass(frozen=True, eq=False)
 class Shards:
     """`options.num_samples` texts below `folder`, in shards that are drawn once. Labels go by `shares`, (cells,) noisy
-    counts; `columns` and `cells` are the label columns and their values, empty without labels."""
+    counts; `columns` and `cells` are the label columns and their values, empty without labels. The ledger notes each
+    shard, as made of the releases `of`."""
 
     folder: Path
     options: SamplingOptions
@@ -34,6 +38,8 @@ class Shards:
     shares: np.ndarray
     columns: list[str]
     cells: list[tuple[str, ...]]
+    ledger: Ledger
+    of: list[str]
 
     @property
     def paths(self) -> list[Path]:
@@ -49,7 +55,7 @@ class Shards:
         return [self.folder / f"part-{start:010d}-{stop:010d}.parquet" for start, stop in spans]
 
     def complete(self) -> bool:
-        return all(path.exists() for path in self.paths)
+        return all(self.ledger.holds(path) for path in self.paths)
 
     def draw(self, writer: Callable[[], TextAPI]) -> None:
         """Draw the shards that are not there; exact repeats, of an earlier shard, too, and empty texts drop out."""
@@ -60,7 +66,7 @@ class Shards:
         seen: set[bytes] = set()
         api: TextAPI | None = None
         for path in self.paths:
-            if path.exists():
+            if self.ledger.holds(path):
                 seen.update(_digest(text) for text in pd.read_parquet(path, columns=["text"])["text"])
                 continue
             api = api or writer()
@@ -77,6 +83,7 @@ class Shards:
             frame = pd.DataFrame(rows, columns=["id", "parent_id", "text", *self.columns], dtype=str)
             with appearing(path) as scratch:
                 frame.to_parquet(scratch, index=False)
+            self.ledger.note(STAGE, path, of=self.of)
 
     def frames(self) -> Iterator[pd.DataFrame]:
         """id, parent_id (empty), text, then the label columns, shard by shard."""

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from dpsda.errors import InputError
 from dpsda.privacy import certificate
+from dpsda.privacy.files import is_private
 from dpsda.privacy.ledger import Ledger
-from dpsda.runs import RunFolder, read_json, read_table
+from dpsda.runs import RunFolder, is_released, read_json, read_table
 from dpsda.start import LATER
 
 if TYPE_CHECKING:
@@ -59,28 +60,36 @@ def locate(root: Path, file: str | None, public: bool, *, protected: bool) -> So
                 f"{root}: its texts are not finished; finish the run with the command that began it, or give "
                 "--synthetic_file"
             )
-        shards = folder.state / "samples"
-        if shards.is_dir():
-            return Source(shards, shards, about)
-        return Source(folder.release / "synthetic.csv" if _is_of_another_stage(folder) else kept, kept, about)
+        shards, released = folder.state / "samples", folder.release / "synthetic.csv"
+        own = released if _is_of_another_stage(folder) and _is_current(folder) else kept
+        source = Source(shards, shards, about) if shards.is_dir() else Source(own, kept, about)
+        if protected and not is_released(source.path):
+            raise InputError(f"{source.path}: not what the run made; it was replaced or edited, restore it")
+        return source
     path = Path(file)
     where = path.resolve()
     if where.is_relative_to(folder.release.resolve()):
         raise InputError(f"{path}: is replaced by what comes out; leave --synthetic_file out, which takes it, too")
-    if protected and where.is_relative_to(folder.private.resolve()):
-        raise InputError(f"{path}: lies in private/, which nothing protects; take texts from outside of it")
+    if protected and is_private(path):
+        raise InputError(f"{path}: lies in a private folder, which nothing protects; take texts from outside of it")
     if where.is_relative_to((folder.shared / "alignment").resolve()):
         raise InputError(f"{path}: may come from the releases of other runs, which this run's ledger does not know")
-    if where.is_relative_to(folder.shared.resolve()):
+    if where.is_relative_to(folder.shared.resolve()) and (is_released(path) or not protected):
         return Source(path, path, _about(folder) or {"method": "texts of this run"})
     if public:
         return Source(path, path, {"method": "given texts", "candidates": "public, on the owner's word"})
     if protected:
         raise InputError(
-            f"{path}: is not of the run in {root}, whose ledger does not know what privacy it cost; give the run that "
-            "made it as --result_folder, or state by --synthetic_public that nothing private went into it"
+            f"{path}: was not made by the run in {root}, whose ledger does not know what privacy it cost; give the run "
+            "that made it as --result_folder, or state by --synthetic_public that nothing private went into it"
         )
     return Source(path, path, {"method": "given texts"})
+
+
+def _is_current(folder: RunFolder) -> bool:
+    """Whether nothing was spent since the release; if something was, this stage did, and had set its texts aside."""
+    facts = read_json(folder.shared / certificate.FILE)
+    return certificate.is_current(facts, Ledger(folder.root, read_only=True))
 
 
 def _is_of_another_stage(folder: RunFolder) -> bool:
@@ -93,7 +102,7 @@ def _about(folder: RunFolder) -> dict[str, str] | None:
     if _is_of_another_stage(folder):
         facts = read_json(folder.shared / certificate.FILE)
         ledger = Ledger(folder.root, read_only=True)
-        if not ledger.reservations(STAGE) and facts.get("ledger", {}).get("head") != ledger.head:
+        if not ledger.reservations(STAGE) and not certificate.is_current(facts, ledger):
             return None
         about: dict[str, str] = facts.get("about", {})
         return about

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dpsda.errors import InputError
-from dpsda.neighbors import nearest
+from dpsda.neighbors import nearest, usable
 from dpsda.privacy.mechanism import NO_VOTE
 
 BLOCK = 1 << 14  # rows that are looked at together
@@ -21,12 +21,6 @@ def unit(rows: np.ndarray) -> np.ndarray:
         lengths = np.sqrt(np.vecdot(block.astype(np.float64), block.astype(np.float64)))
         block /= np.where((lengths > 0) & np.isfinite(lengths), lengths, 1)[:, None]
     return rows
-
-
-def finite(rows: np.ndarray) -> np.ndarray:
-    """(N,) bool: which of `rows` (N, D) hold numbers only."""
-    parts = [np.isfinite(rows[start : start + BLOCK]).all(axis=1) for start in range(0, len(rows), BLOCK)]
-    return np.concatenate([np.zeros(0, dtype=bool), *parts])
 
 
 def fit(rows: np.ndarray, count: int, variance: float, seed: int) -> np.ndarray:
@@ -64,6 +58,6 @@ def votes(private: np.ndarray, centres: np.ndarray, device: str = "auto") -> np.
     The result is private; it goes into a mechanism's `release` and nowhere else. No record's vote depends on another's.
     """
     cast = np.full((len(private), 1), NO_VOTE, dtype=np.int64)
-    rows = np.flatnonzero(finite(private))
+    rows = np.flatnonzero(usable(private))
     cast[rows] = nearest(private, centres, rows=rows, device=device)
     return cast

@@ -22,14 +22,15 @@ from dpsda.errors import InputError
 from dpsda.instruct import candidates, clustering, resampling
 from dpsda.instruct.candidates import RESAMPLED, STAGE, Source
 from dpsda.instruct.options import KEPT, ResampleOptions
-from dpsda.neighbors import nearest, search
+from dpsda.neighbors import nearest, require_usable, search
 from dpsda.options import PrivacyOptions
 from dpsda.privacy import accounting, certificate
-from dpsda.privacy.accounting import round_up
+from dpsda.privacy.accounting import round_up, shown
 from dpsda.privacy.files import write_atomic
 from dpsda.privacy.ledger import Ledger
 from dpsda.privacy.mechanism import Histogram, describe, histogram
 from dpsda.runs import RunFolder, csv_bytes, read_csv, read_json, write_csv
+from dpsda.wording import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,7 +163,7 @@ class Resampling:
         goal = "the epsilon of" if self.privacy.epsilon is None else f"epsilon {self.privacy.epsilon:g} by"
         self.say(
             f"privacy: {goal} noise multiplier {noise:.4f} for one histogram of {clusters:,} clusters, after epsilon "
-            f"{round_up(self.ledger.epsilon())} of this run; delta {header['delta']:.3g}"
+            f"{round_up(self.ledger.epsilon())} of this run; delta {shown(header['delta'])}"
         )
         average = header["units"] / clusters
         self.say(
@@ -178,14 +179,16 @@ class Resampling:
         fitted = None
         if self._charged is None:
             fitted = clustering.fit(rows, clusters, self.options.pca_variance, self.options.seed)
-        self.ledger.set_budget(self.privacy.epsilon)  # after everything that may refuse the command
-        self.folder.keep_config(STAGE, {**self.config, "noise_multiplier": noise})
         if self.source.stays != self.source.path:
             write_csv(self.source.stays, self.frame)
+            self.ledger.note(STAGE, self.source.stays)
+        self.ledger.set_budget(self.privacy.epsilon)  # after everything that may refuse the command
+        self.folder.keep_config(STAGE, {**self.config, "noise_multiplier": noise})
         if fitted is not None:
             from safetensors.numpy import save
 
             write_atomic(self._centres_file, save({"centres": fitted}))
+            self.ledger.note(STAGE, self._centres_file)
 
     # what is released
 
@@ -232,7 +235,7 @@ class Resampling:
         for row in lacking.head(SHOWN).itertuples():
             self.say(
                 f"  cluster {row.cluster}: {row.noisy:,.0f} noisy votes ask for {row.asked:,.0f} texts, there are "
-                f"{row.candidates:,}, like: {' '.join(row.nearest.split())[:80]}"
+                f"{row.candidates:,}, like: {printable(row.nearest)[:80]}"
             )
 
     def _examples(
@@ -289,14 +292,9 @@ class Resampling:
         return self.encoder()
 
     def _embed(self, texts: list[str]) -> np.ndarray:
-        """(N, D) the candidates at length one; InputError if one is not finite."""
+        """(N, D) the candidates at length one; InputError if one has no direction."""
         rows = self._encoder.embed(texts, private=not self.folder.protected, desc="candidates")
-        if not clustering.finite(rows).all():
-            raise InputError(
-                f"{self.config['feature_extractor']}: the embedding of a synthetic text holds NaN or infinity; take "
-                "another --feature_extractor"
-            )
-        return clustering.unit(rows)
+        return clustering.unit(require_usable(rows, f"{self.config['feature_extractor']}, on the synthetic texts"))
 
     @functools.cached_property
     def _centres(self) -> np.ndarray:
@@ -304,6 +302,7 @@ class Resampling:
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
+        self.ledger.holds(self._centres_file)
         try:
             return load(self._centres_file.read_bytes())["centres"]
         except (SafetensorError, KeyError):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from dpsda.embedding import PRIVATE_BAR
 from dpsda.errors import InputError
 from dpsda.pmixed.answers import clipped, projected, usable
 from dpsda.pmixed.ensemble import Ensemble, log_laws
@@ -53,10 +54,13 @@ def ask(tokens: Tokens, queries: int, runs: int, seed: int) -> list[Queries]:
     raise InputError(f"--runs {runs} of --queries {queries} need more tokens than the test split has; ask for fewer")
 
 
-def losses(ensemble: Ensemble, asked: Sequence[Queries], arms: dict[str, Answers | None]) -> dict[str, np.ndarray]:
-    """For each arm the loss, (n,), of every query in nats; None stands for the public model."""
+def losses(
+    ensemble: Ensemble, asked: Sequence[Queries], arms: dict[str, Answers | None], *, private: bool = True
+) -> dict[str, np.ndarray]:
+    """For each arm the loss, (n,), of every query in nats; None stands for the public model. Of `private` texts the bar
+    has no count: how many are read follows from their lengths."""
     found: dict[str, list[np.ndarray]] = {name: [] for name in arms}
-    for block in tqdm(asked, unit="text", desc="evaluate", delay=1):
+    for block in tqdm(asked, unit="text", desc="evaluate", bar_format=PRIVATE_BAR if private else None, delay=1):
         at = np.flatnonzero(block.run >= 0)
         if not len(at):
             continue

@@ -112,11 +112,14 @@ class AnswerOptions:
     block_queries: int = option(256, "answers charged at a time, before the first of them; a kill costs these to redo")
 
     def __post_init__(self) -> None:
+        from dpsda.privacy.accounting import check_noise
+
         for name in ("num_samples", "length", "together", "block_queries"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} has to be at least 1, not {getattr(self, name)}")
-        if self.top_k < 0 or not 0 < self.temperature < math.inf or not 0 < self.label_noise < math.inf:
-            raise InputError("--top_k has to be at least 0, --temperature and --label_noise above 0")
+        if self.top_k < 0 or not 0 < self.temperature < math.inf:
+            raise InputError("--top_k has to be at least 0, and --temperature above 0")
+        check_noise(self.label_noise, "--label_noise")
 
 
 @dataclass(frozen=True)
@@ -139,12 +142,16 @@ class PerplexityOptions:
     log_private: bool = option(False, "show the table")
 
     def __post_init__(self) -> None:
+        from dpsda.privacy.accounting import check_budget
+
         known = ("max", "renyi", "paper", "dclip")
         for method in self.methods or ():
             if method not in known:
                 raise InputError(f"--methods {method}: there are {', '.join(known)}")
-        if not all(0 < epsilon < math.inf for epsilon in self.epsilons or ()) or not 0 < self.delta < 1:
-            raise InputError("--epsilons have to be above 0 and finite, and --delta to lie between 0 and 1")
+        for epsilon in self.epsilons or ():
+            check_budget(epsilon, "--epsilons")
+        if not 0 < self.delta < 1:
+            raise InputError(f"--delta has to lie between 0 and 1, not at {self.delta:g}")
         if self.runs < 1 or self.seed < 0:
             raise InputError("--runs has to be at least 1, and --seed at least 0")
         if not self.name or Path(self.name).name != self.name:

@@ -29,12 +29,12 @@ from dpsda.pmixed.options import (
     MechanismOptions,
     PerplexityOptions,
 )
-from dpsda.privacy.accounting import Event, round_up
-from dpsda.privacy.files import sha256, write_atomic
-from dpsda.privacy.ledger import Ledger, span
+from dpsda.privacy.accounting import Event, round_up, shown
+from dpsda.privacy.files import is_private, sha256, write_atomic
+from dpsda.privacy.ledger import Ledger, Line, span
 from dpsda.privacy.mechanism import histogram
 from dpsda.privacy.mixture import Answers, Mixture, Published, describe, restored
-from dpsda.runs import RunFolder, lies_in_private, read_table, whole_json, write_csv
+from dpsda.runs import RunFolder, read_table, whole_json, write_csv
 from dpsda.shares import sequence
 from dpsda.tuning.generator import openings, prefixes
 
@@ -68,6 +68,7 @@ def train(
     root = Path(run.result_folder)
     spec = DatasetSpec.read(data.dataset)
     corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share)
+    start.check_apart(root, spec, data.train_data_file)
     folder = RunFolder(root)
     # the ledger's lock: with two keys at a time a unit could come to be in two shards
     with contextlib.closing(Ledger(root)):
@@ -109,14 +110,15 @@ def evaluate(options: PerplexityOptions, device: HardwareOptions, run: FolderOpt
     length = min(config["block_length"], ensemble.positions)
     texts = blocks(test, np.arange(test.num_records), leads, ensemble.tokenizer, length, config["max_blocks"])
     asked = ask(texts, options.queries, options.runs, options.seed)
-    found = losses(ensemble, asked, {name: arm for name, (_, arm) in arms.items()})
+    private = options.test_split not in spec.public and not options.log_private
+    found = losses(ensemble, asked, {name: arm for name, (_, arm) in arms.items()}, private=private)
     rows = []
     for name, (epsilon, arm) in arms.items():
         rows.append({"model": name, "epsilon": epsilon, **_figures(perplexities(found[name], asked), arm)})
     del ensemble
     for name, base, adapters, epsilon in others:
         other = Ensemble(base, config["model_type"], adapters, device)
-        loss = losses(other, asked, {"": Mixture(1, 1.0) if other.shards else None})[""]
+        loss = losses(other, asked, {"": Mixture(1, 1.0) if other.shards else None}, private=private)[""]
         rows.append({"model": name, "epsilon": epsilon, **_figures(perplexities(loss, asked), None)})
     settings = {name: getattr(options, name) for name in ("inclusion", "queries", "delta", "runs")}
     table = pd.DataFrame(rows).assign(shards=config["shards"], **settings)
@@ -151,7 +153,9 @@ def generate(
     labelled = config["conditional"] and bool(spec.labels) and options.prompts is None
     prompts = _prompts(options, spec, config) if options.prompts is not None else None
     leads = prefixes(spec, conditional=labelled) if prompts is None else prompts
-    with start.open_run(root, corpus, privacy, None if labelled else NO_COUNTS) as (folder, ledger):
+    guaranteed = mechanism.projection != "paper" or mechanism.aggregation == "dclip"
+    labels = None if labelled else NO_COUNTS
+    with start.open_run(root, corpus, privacy, labels, protected=guaranteed) as (folder, ledger):
         if ledger.reservations(start.LATER):
             print(f"{root}: this run is complete, and its texts were resampled; resample.py goes on from here")
             return
@@ -173,10 +177,10 @@ def generate(
             counts = label_counts(folder, ledger, STAGE, corpus, options.label_noise, public=public)
             cells = sequence(counts, most).tolist()
         writer = Writer(ensemble, arm, options, [Text(number, first[cell]) for number, cell in enumerate(cells)])
-        charged = _answer(folder, ledger, writer, mechanism.queries, options.block_queries)
+        _answer(folder, ledger, writer, mechanism.queries, options.block_queries)
         answered = sum(len(text.tokens) for text in writer.texts)
-        stopped = "the budget of queries is spent" if charged >= mechanism.queries else "all texts are written"
-        print(f"{answered:,} answers, {charged:,} charged: {stopped}")
+        stopped = "the budget of queries is spent" if answered >= mechanism.queries else "all texts are written"
+        print(f"{answered:,} answers, {mechanism.queries:,} charged: {stopped}")
         about = {
             "method": "private next-token prediction"
             + (" (clipped logits)" if mechanism.aggregation == "dclip" else " (PMixED)"),
@@ -194,34 +198,54 @@ def generate(
         print(f"{facts['statement']}\nrelease: {folder.release}")
 
 
-def _answer(folder: RunFolder, ledger: Ledger, writer: Writer, queries: int, block: int) -> int:
-    """Give the answers that are left, block by block, each charged before its first answer; how many are charged."""
+def _answer(folder: RunFolder, ledger: Ledger, writer: Writer, queries: int, block: int) -> None:
+    """Give the answers that are left, block by block.
+
+    All `queries` are charged before the first of them, and stay charged where fewer are needed: when the texts end is
+    told by their tokens, and an epsilon that follows from what was drawn is exceeded with more than delta.
+    """
     from tqdm import tqdm
 
     arm, done = writer.mechanism, 0
-    spans = [span(str(line["name"])) for line in ledger.reservations(STAGE) if _is_answers(line["name"])]
+    charged = _charged(ledger)
+    if queries > charged:
+        rest = queries - charged
+        ledger.charge(STAGE, f"{ANSWERS}{charged}-{queries}", describe(arm), arm.event(rest))
+    charges = {span(str(line["name"])): str(line["name"]) for line in ledger.charges(STAGE) if _is_answers(line)}
+    blocks = {span(str(line["name"]))[0]: line for line in ledger.reservations(STAGE) if _is_answers(line)}
     with tqdm(total=queries, unit="answer", desc="answers") as bar:
-        while done < queries and (writer.unfinished or any(start == done for start, _ in spans)):
-            stop = next((stop for start, stop in spans if start == done), None)
-            stop = stop or min(done + block, queries, done + writer.unfinished)
-            name, number = f"{ANSWERS}{done}-{stop}", stop - done
-            file = folder.relative(folder.answers / f"{done:09d}-{stop:09d}.json")
+        while done < queries and (writer.unfinished or done in blocks):
+            (_, end), within = next((s, name) for s, name in charges.items() if s[0] <= done < s[1])
+            known = done in blocks
+            stop = span(str(blocks[done]["name"]))[1] if known else min(done + block, end, done + writer.unfinished)
+            number, file = stop - done, folder.answers / f"{done:09d}-{stop:09d}.json"
+            own = known and "event" in blocks[done]  # of an earlier version, which charged block by block
             stored = ledger.release(
-                STAGE, name, file, describe(arm), arm.event(number), lambda number=number: writer.answer(number)
+                STAGE,
+                f"{ANSWERS}{done}-{stop}",
+                folder.relative(file),
+                describe(arm) if own else {},
+                arm.event(number) if own else None,
+                lambda number=number: writer.answer(number),
+                within=None if own else within,
             )
             writer.take(stored)
             bar.update(number)
             done = stop
-    return done
 
 
-def _is_answers(name: Any) -> bool:
-    return str(name).startswith(ANSWERS)
+def _is_answers(line: Line) -> bool:
+    return str(line["name"]).startswith(ANSWERS)
+
+
+def _charged(ledger: Ledger) -> int:
+    """How many answers are charged."""
+    return max((span(str(line["name"]))[1] for line in ledger.charges(STAGE) if _is_answers(line)), default=0)
 
 
 def _others(ledger: Ledger, options: AnswerOptions, *, counted: bool) -> list[Event]:
     """What is still to be charged beside the answers."""
-    charged = {line["name"] for line in ledger.reservations()}
+    charged = {line["name"] for line in ledger.charges()}
     if not counted or LABEL_COUNTS in charged:
         return []
     return [histogram(str(ledger.header["unit"]), options.label_noise).event]
@@ -244,12 +268,12 @@ def _plan(
     config = {name: value for group in groups for name, value in dataclasses.asdict(group).items()}
     config["prompts_sha256"] = sha256(Path(options.prompts)) if options.prompts is not None else None
     free = {f.name for group in groups for f in dataclasses.fields(group) if f.metadata["free"]}
-    earlier = [line for line in ledger.reservations(STAGE) if _is_answers(line["name"])]
+    earlier = [line for line in ledger.charges(STAGE) if _is_answers(line)]
     before = folder.earlier_config(STAGE, config, free) if earlier else {}
     others = _others(ledger, options, counted=counted)
     if earlier:
         arm = restored(earlier[0])
-        done = max(span(str(line["name"]))[1] for line in earlier)
+        done = _charged(ledger)
         for name, least in (("queries", done), ("num_samples", before.get("num_samples", 0))):
             if config[name] < least:
                 raise InputError(f"--{name} {config[name]}: this run was begun with {least}; ask for no fewer")
@@ -286,7 +310,7 @@ def _told(arm: Answers, queries: int, ledger: Ledger) -> str:
     if isinstance(arm, Published):
         return f"{line}; its published accounting does not hold, so this is no verified guarantee"
     share = planning.kept(arm) / planning.GAIN
-    return f"{line}, delta {delta:.3g}; it keeps {share:.0%} of what a reference pair of models differs by"
+    return f"{line}, delta {shown(delta)}; it keeps {share:.0%} of what a reference pair of models differs by"
 
 
 def _prompts(options: AnswerOptions, spec: DatasetSpec, config: dict[str, Any]) -> list[str]:
@@ -296,7 +320,7 @@ def _prompts(options: AnswerOptions, spec: DatasetSpec, config: dict[str, Any]) 
     if not path.exists():
         raise InputError(f"{path}: there is no such file")
     private = {spec.path(spec.split(config["split"]).file), Path(config["train_data_file"] or os.devnull)}
-    if lies_in_private(path) or any(path.resolve() == other.resolve() for other in private):
+    if is_private(path) or any(other.exists() and path.samefile(other) for other in private):
         raise InputError(f"{path}: is private, and a prompt is released with the text that goes on with it")
     frame = read_table(path)
     column = next((name for name in ("prompt", "text") if name in frame), None)

@@ -57,6 +57,9 @@ def main(argv: list[str] | None = None) -> int:
     except (PrivacyError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except (LookupError, TypeError, ValueError, AttributeError) as error:  # a chain that is whole, and not of ours
+        print(f"error: not a ledger or certificate of ours ({type(error).__name__}); restore it", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -67,8 +70,8 @@ def _numbers(args: argparse.Namespace) -> None:
         raise PrivacyError(f"--steps has to be at least 1, not {args.steps}")
     if not 0 < args.sampling_rate <= 1:
         raise PrivacyError(f"--sampling_rate has to lie in (0, 1], not at {args.sampling_rate}")
-    if args.histogram_noise is not None and not args.histogram_noise > 0:
-        raise PrivacyError(f"--histogram_noise has to be above 0, not {args.histogram_noise}")
+    if args.histogram_noise is not None:
+        accounting.check_noise(args.histogram_noise, "--histogram_noise")
     histogram = [accounting.DiscreteGaussian(args.histogram_noise, 1)] if args.histogram_noise else []
 
     def steps(noise: float) -> list[accounting.Event]:
@@ -81,10 +84,9 @@ def _numbers(args: argparse.Namespace) -> None:
 
     if args.command == "calibrate":
         noise = accounting.calibrate(events, args.epsilon, args.delta)
-    elif args.noise > 0:
-        noise = args.noise
     else:
-        raise PrivacyError(f"--noise has to be above 0, not {args.noise}")
+        accounting.check_noise(args.noise)
+        noise = args.noise
     print(f"noise multiplier  {noise:.4f}")
     if histogram:
         print(f"  the steps alone      epsilon {_shown(steps(noise), args.delta)}")
@@ -143,7 +145,8 @@ def _total(runs: list[Path], delta: float | None) -> None:
     from dpsda.privacy import accounting, certificate
 
     spent, at = certificate.total(runs, delta)
-    print(f"together: ({accounting.round_up(spent)}, {at:.3g})-differentially private, if the runs saw the same data")
+    together = f"({accounting.round_up(spent)}, {accounting.shown(at)})"
+    print(f"together: {together}-differentially private, if the runs saw the same data")
 
 
 if __name__ == "__main__":

@@ -12,11 +12,33 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 import numpy as np
 
 from dpsda.privacy.errors import BudgetError, PrivacyError
+
+# Beyond these nothing is protected, or nothing left, and an accountant takes hours, or all memory, to say so.
+LEAST_NOISE, MOST_NOISE, MOST_EPSILON = 0.1, 1000.0, 100.0
+
+
+def check_noise(noise: float, name: str = "--noise") -> None:
+    """PrivacyError for a noise multiplier that is not from LEAST_NOISE to MOST_NOISE."""
+    if not LEAST_NOISE <= noise <= MOST_NOISE:
+        raise PrivacyError(
+            f"{name} has to be a noise multiplier from {LEAST_NOISE:g} to {MOST_NOISE:g}, not {noise:g}; --epsilon inf "
+            "runs without noise, and protects nothing"
+        )
+
+
+def check_budget(epsilon_budget: float, name: str = "--epsilon") -> None:
+    """PrivacyError for an epsilon that is not above 0 and at most MOST_EPSILON."""
+    if not 0 < epsilon_budget <= MOST_EPSILON:
+        raise PrivacyError(
+            f"{name} has to be above 0 and at most {MOST_EPSILON:g}, not {epsilon_budget:g}; inf is for a run without "
+            "noise, which protects nothing"
+        )
 
 
 @dataclass(frozen=True)
@@ -114,6 +136,11 @@ def epsilon(events: Sequence[Event], delta: float) -> float:
     return _rdp_epsilon(events, delta) if accountant(events) == "RDP" else _pld_epsilon(events, delta)
 
 
+def guaranteed(events: Sequence[Event]) -> bool:
+    """Whether the epsilon of `events` is finite, and more than what a publication claims."""
+    return not any(isinstance(event, Claimed) or _noise(event) == 0 for event in events)
+
+
 def cross_check(events: Sequence[Event], delta: float) -> tuple[float, float] | None:
     """PRV's bounds (lower, upper) on epsilon for the continuous proxy of `events`.
 
@@ -141,7 +168,8 @@ def cross_check(events: Sequence[Event], delta: float) -> tuple[float, float] | 
         prv = PRVAccountant(prvs=prvs, eps_error=0.01, delta_error=delta / 1000, max_self_compositions=counts)
     except RuntimeError:
         return None
-    lower, _, upper = (float(bound) for bound in prv.compute_epsilon(delta, counts))
+    # at a large delta PRV's bounds lie below 0
+    lower, _, upper = (max(float(bound), 0.0) for bound in prv.compute_epsilon(delta, counts))
     pld = epsilon(events, delta)
     slack = _PROXY_TOLERANCE * pld if any(isinstance(event, DiscreteGaussian) for event in events) else 1e-3
     if not lower - slack <= pld <= upper + slack:
@@ -157,12 +185,12 @@ def calibrate(
     epsilon_budget: float,
     delta: float,
     spent: Sequence[Event] = (),
-    most: float = 1000.0,
+    most: float = MOST_NOISE,
 ) -> float:
     """The smallest noise multiplier, on a grid of 1e-4, at which `spent` and `events(noise_multiplier)` together stay
     within the budget. Raises BudgetError where no noise up to `most` is enough.
     """
-    _check_budget(epsilon_budget)
+    check_budget(epsilon_budget)
     _check_delta(delta)
     too_much = BudgetError(
         f"epsilon {epsilon_budget:g} is not enough for what is still to be released: it would take a noise multiplier "
@@ -224,7 +252,8 @@ def gaussian_noise(epsilon_budget: float, releases: int, delta: float) -> float:
     from scipy.optimize import brentq
 
     _check_gaussian(releases, delta)
-    _check_budget(epsilon_budget)
+    if not 0 < epsilon_budget < math.inf:
+        raise PrivacyError(f"epsilon has to be above 0 and finite, not {epsilon_budget}")
     log_mu = brentq(lambda x: _gaussian_delta(math.exp(x), epsilon_budget) - delta, -300.0, 300.0, xtol=1e-12)
     return math.sqrt(releases) / math.exp(float(log_mu))
 
@@ -240,14 +269,16 @@ def round_up(value: float, digits: int = 4) -> float:
     return math.ceil(value * 10**digits - 1e-9) / 10**digits if math.isfinite(value) else value
 
 
+def shown(delta: float, digits: int = 4) -> str:
+    """`delta` as it is shown: to so many digits, and rounded up, as a smaller one would promise too much."""
+    exact = Decimal(repr(float(delta)))
+    place = exact.adjusted() - digits + 1
+    return f"{float(exact.quantize(Decimal(1).scaleb(place), ROUND_CEILING)):.{digits}g}"
+
+
 def _check_delta(delta: float) -> None:
     if not 0 < delta < 1:
         raise PrivacyError(f"delta has to lie between 0 and 1, not at {delta}")
-
-
-def _check_budget(epsilon_budget: float) -> None:
-    if not 0 < epsilon_budget < math.inf:
-        raise PrivacyError(f"epsilon has to be above 0 and finite, not {epsilon_budget}")
 
 
 def _check_gaussian(releases: int, delta: float) -> None:

@@ -1,25 +1,34 @@
-"""What a run may claim, recomputed from its ledger: the certificate, its sentence, and its verification."""
+"""What a run may claim, recomputed from its ledger: the certificate, its sentence, and its verification.
+
+A certificate outlives the code that wrote it. Its numbers are recomputed from the ledger. Its words are held against a
+digest of the whole certificate, which the ledger noted when it was published: a later version may put them better.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from dpsda.privacy import accounting
+from dpsda.privacy import accounting, folder, format_0
 from dpsda.privacy.errors import LedgerError, PrivacyError
-from dpsda.privacy.files import sha256
-from dpsda.privacy.ledger import Ledger
+from dpsda.privacy.files import sha256, write_json
+from dpsda.privacy.ledger import Ledger, Line
 
+FORMAT = 1
 FILE = "release/certificate.json"
 TEXTS = ("synthetic.csv", "synthetic.parquet")
 CARD = "README.md"
 RELEASED = (*TEXTS, CARD)  # beside it, each with its hash in it; a run whose result is a model has the card alone
+_ENDS = ("lower", "upper")  # of the cross-check
+PAGE = "report.html"  # and this, which is made later, and noted in the ledger
 AUDIT = "\n## An attack on this run\n\n"  # what stands in the card before the line of an audit
-_LIBRARIES = ("dp-accounting", "prv-accountant", "opendp", "numpy")
+_LIBRARIES = ("dpsda", "dp-accounting", "prv-accountant", "opendp", "numpy")
 _TRAINING = ("torch", "opacus")
+_SPENDING = ("reserve", "charge", "retry", "commit")  # lines after which a certificate is an old one
 
 NOT_PROTECTED = (
     "How long the run took, and other side channels of the machine that it ran on.",
@@ -45,22 +54,24 @@ CLAIMED = (
 
 
 def build(ledger: Ledger) -> dict[str, Any]:
-    """The certificate of a run as plain data; everything in it but library versions and files follows from the ledger.
+    """What a certificate says of a run, but for its files: all of it but the versions follows from the ledger.
 
     Raises PrivacyError where the accountants disagree.
     """
     header, events, delta = ledger.header, ledger.events(), float(ledger.header["delta"])
     spent = accounting.epsilon(events, delta)
     bounds = accounting.cross_check(events, delta)
-    protected = math.isfinite(spent)
+    claimed = {"claimed": {"epsilon": accounting.round_up(spent)}} if _claimed(events) else {}
     return {
-        "epsilon": accounting.round_up(spent) if protected else "inf",
+        "format": FORMAT,
+        "epsilon": accounting.round_up(spent) if ledger.guaranteed else "inf",
+        **claimed,
         "delta": delta,
         "unit": header["unit"],
         "units": header["units"],
         "relation": header["relation"],
         "budget": ledger.budget,
-        "statement": sentence(spent, delta, header["unit"], claimed=_claimed(events)),
+        "statement": sentence(spent, delta, header["unit"], claimed=bool(claimed)),
         "mechanisms": _mechanisms(ledger),
         "facts": header["facts"],
         "accountant": accounting.accountant(events),
@@ -71,11 +82,48 @@ def build(ledger: Ledger) -> dict[str, Any]:
     }
 
 
+def publish(ledger: Ledger, facts: dict[str, Any], about: dict[str, str]) -> dict[str, Any]:
+    """Write the certificate of the files that lie beside it: what `build` gave, as `about` tells it, with the hashes of
+    the files; it is noted in the ledger first. Whoever replaces one of the files removes the old certificate before."""
+    path = ledger.shared / FILE
+    files = {name: sha256(path.parent / name) for name in RELEASED if (path.parent / name).is_file()}
+    whole = {**facts, "about": about, "files": files}
+    ledger.publish(digest(whole))
+    write_json(path, whole)
+    return whole
+
+
+def digest(facts: dict[str, Any]) -> str:
+    """The hash of all that a certificate says."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def is_current(facts: dict[str, Any], ledger: Ledger) -> bool:
+    """Whether a certificate is the last one of this ledger, which spent nothing since."""
+    after = _after(facts, ledger)
+    if after is None or any(line["type"] in _SPENDING for line in after):
+        return False
+    published = [line["certificate"] for line in after if line["type"] == "publish"]
+    return published == [digest(facts)] if facts.get("format", 0) else not published
+
+
+def made_files(ledger: Ledger) -> dict[str, str]:
+    """The sha256 of every file that the run made of its releases, by its path relative to the run."""
+    known = {str(line["file"]): ledger.result(line["name"]) for line in ledger.reservations()}
+    found = {file: committed for file, committed in known.items() if committed is not None} | ledger.made()
+    if ledger.format == 0:
+        found |= {path.relative_to(ledger.run).as_posix(): sha256(path) for path in folder.taken(ledger)}
+    path = ledger.shared / FILE
+    if path.is_file() and is_current(facts := _read(path), ledger):
+        found |= {(path.parent / name).relative_to(ledger.run).as_posix(): of for name, of in facts["files"].items()}
+    return found
+
+
 def limits(ledger: Ledger) -> list[str]:
     """What the certificate of a run says that it does not cover."""
     events = ledger.events()
     claimed, trained = [CLAIMED] if _claimed(events) else [], TRAINED if _trained(events) else ()
-    answered = ANSWERED if any("settings" in line for line in ledger.reservations()) else ()
+    answered = ANSWERED if any("settings" in line for line in ledger.charges()) else ()
     return [*claimed, *NOT_PROTECTED, *trained, *answered]
 
 
@@ -95,64 +143,117 @@ def sentence(spent: float, delta: float, unit: str, *, claimed: bool = False) ->
     if claimed:
         return (
             f"NOT A VERIFIED GUARANTEE: the published accounting of this mechanism gives "
-            f"({accounting.round_up(spent)}, {delta:.3g}), and it does not hold."
+            f"({accounting.round_up(spent)}, {accounting.shown(delta)}), and it does not hold: nothing is protected."
         )
     return (
-        f"The release is ({accounting.round_up(spent)}, {delta:.3g})-differentially private for neighbouring data sets "
-        f"that differ by one {unit} added or removed."
+        f"The release is ({accounting.round_up(spent)}, {accounting.shown(delta)})-differentially private for "
+        f"neighbouring data sets that differ by one {unit} added or removed."
     )
 
 
 def verify(run: Path) -> dict[str, Any]:
-    """Recompute the certificate of `run` from its ledger alone, check the chain, every committed result and every
-    released file, and return it. Raises PrivacyError with the first thing that does not fit."""
+    """Recompute the certificate of `run` from its ledger alone, check the chain, every file that the ledger knows, that
+    it knows every file that it has to, and every released file; what `build` gives. Raises PrivacyError with the first
+    thing that does not fit."""
     path = run / FILE
     if not path.is_file():
-        path = run / "private" / FILE  # where a run without noise puts it
+        path = run / "private" / FILE  # where a run without a guarantee puts it
     if not path.is_file():
         raise LedgerError(f"{run / FILE}: no certificate here; has the run finished?")
     ledger = Ledger(run, read_only=True)
-    try:
-        claimed = json.loads(path.read_text(encoding="utf-8"))
-        claimed_epsilon, files = float(claimed["epsilon"]), dict(claimed["files"])
-        lines, head = int(claimed["ledger"]["lines"]), claimed["ledger"]["head"]
-    except (ValueError, KeyError, TypeError):
-        raise LedgerError(f"{path}: not a certificate of ours; it was edited or damaged") from None
-    if 0 < lines < len(ledger.lines) and ledger.lines[lines - 1]["hash"] == head:
+    if not ledger.lines:
+        raise LedgerError(f"{ledger.path}: no ledger here, or an empty one, so what was spent is not known; restore it")
+    facts = _read(path)
+    after = _after(facts, ledger)
+    if after is not None and any(line["type"] in ("budget", *_SPENDING) for line in after):
         raise LedgerError(f"{path}: the run has gone on since it was certified; finish it with its own command")
+    _check_results(ledger)
+    actual = build(ledger)
+    _check_numbers(path, facts, actual)
+    if not is_current(facts, ledger):
+        raise PrivacyError(f"{path}: is not what the ledger noted when it was published; one of the two was edited")
+    if not facts.get("format", 0):
+        format_0.check(path, facts, path.parent / CARD, AUDIT)
+    _check_release(path, facts, ledger)
+    return actual
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The certificate in a file, of a format that is known."""
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        number, _, _ = int(facts.get("format", 0)), float(facts["epsilon"]), facts["ledger"]["head"]
+        sound = isinstance(facts["files"], dict) and isinstance(facts["ledger"]["lines"], int)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise LedgerError(f"{path}: not a certificate of ours; it was edited or damaged")
+    if number > FORMAT:
+        raise PrivacyError(f"{path}: has format {number}, and this version knows up to {FORMAT}; take a newer version")
+    return facts
+
+
+def _after(facts: dict[str, Any], ledger: Ledger) -> list[Line] | None:
+    """The lines that came after a certificate was built; None where it is of another ledger."""
+    lines, head = facts["ledger"]["lines"], facts["ledger"]["head"]
+    here = 0 < lines <= len(ledger.lines) and ledger.lines[lines - 1]["hash"] == head
+    return ledger.lines[lines:] if here else None
+
+
+def _check_results(ledger: Ledger) -> None:
+    """Every committed result and every file that was noted is as it was, and there is no other of their kinds."""
     superseded = ledger.superseded()
     for line in ledger.reservations():
         committed = ledger.result(line["name"])
         if committed is None:
             continue  # charged, never seen
-        file = run / line["file"]
+        file = ledger.run / line["file"]
         if not file.is_file():
             if line["name"] in superseded:
                 continue
             raise LedgerError(f"{file}: the result of {line['name']} is missing")
         if sha256(file) != committed:
             raise LedgerError(f"{file}: not the result that the ledger committed for {line['name']}; it was edited")
-    actual = build(ledger)
-    for key, value in json.loads(json.dumps(actual)).items():
-        if key not in ("versions", "cross_check", "epsilon", "statement") and claimed.get(key) != value:
-            raise PrivacyError(
-                f"{path}: {key!r} is not what the ledger gives; the certificate or the ledger was edited"
-            )
+    folder.check(ledger)
+    for name, noted in ledger.made().items():
+        file = ledger.run / name
+        if file.is_file() and sha256(file) != noted:
+            raise LedgerError(f"{file}: not the file that the run made; it was replaced or edited")
+    stray = folder.unnoted(ledger)
+    if stray is not None:
+        raise LedgerError(f"{stray}: not a file that the run made, as far as its ledger knows; remove it")
+
+
+def _check_numbers(path: Path, facts: dict[str, Any], actual: dict[str, Any]) -> None:
+    """What a certificate says in numbers is what the ledger gives."""
+    keys = ["delta", "unit", "units", "relation", "budget", "facts", "mechanisms", "accountant", "claimed"]
+    spent = float(actual["epsilon"])
+    if not facts.get("format", 0):  # which told what a publication claims as the epsilon
+        keys, spent = keys[:-1], float(actual.get("claimed", actual)["epsilon"])
+    for key in keys:
+        if facts.get(key) != json.loads(json.dumps(actual.get(key))):
+            raise PrivacyError(f"{path}: {key!r} is not what the ledger gives; one of the two was edited")
     # another version of an accountant may move the last digit; a claim below what is spent is none
-    if not float(actual["epsilon"]) - 1e-4 <= claimed_epsilon <= float(actual["epsilon"]) * 1.001:
-        raise PrivacyError(f"{path}: epsilon {claimed_epsilon} is claimed, the ledger gives {actual['epsilon']}")
-    statement = sentence(claimed_epsilon, actual["delta"], actual["unit"], claimed=_claimed(ledger.events()))
-    if claimed.get("statement") != statement:
-        raise PrivacyError(f"{path}: the statement is not what epsilon, delta and unit say; it was edited")
-    texts = any(name in files or (path.parent / name).exists() for name in TEXTS)
+    if not spent - 1e-4 <= float(facts["epsilon"]) <= spent * 1.001:
+        raise PrivacyError(f"{path}: epsilon {facts['epsilon']} is claimed, the ledger gives {actual['epsilon']}")
+    told, found = facts.get("cross_check"), actual["cross_check"]
+    if not (told == found or (told and found and all(abs(told[end] - found[end]) < 0.02 for end in _ENDS))):
+        raise PrivacyError(f"{path}: 'cross_check' is not what the other accountant gives; the certificate was edited")
+
+
+def _check_release(path: Path, facts: dict[str, Any], ledger: Ledger) -> None:
+    """Every released file is the one that was certified, and no other file is there."""
+    texts = any(name in facts["files"] or (path.parent / name).exists() for name in TEXTS)
     for name in RELEASED if texts else (CARD,):
         file = path.parent / name
-        if not file.is_file() or sha256(file) != files.get(name):
+        if not file.is_file() or sha256(file) != facts["files"].get(name):
             raise PrivacyError(f"{file}: not the file that was certified")
-    told = (path.parent / CARD).read_text(encoding="utf-8").partition(AUDIT)[2]
-    if told != (f"{claimed['audit']}\n" if "audit" in claimed else ""):
-        raise PrivacyError(f"{path}: what it says of an audit is not what {CARD} says; it was edited")
-    return actual
+    page = path.parent / PAGE
+    noted = not facts.get("format", 0) or page.relative_to(ledger.run).as_posix() in ledger.made()
+    known = {path.name, *facts["files"], *((PAGE,) if noted else ())}
+    for file in sorted(path.parent.rglob("*")):
+        if file.name not in known or file.parent != path.parent:
+            raise PrivacyError(f"{file}: is no part of the release that was certified; remove it")
 
 
 def total(runs: list[Path], delta: float | None = None) -> tuple[float, float]:
@@ -182,7 +283,7 @@ def strength(row: dict[str, Any]) -> str:
 def _mechanisms(ledger: Ledger) -> list[dict[str, Any]]:
     """The releases, those alike in one row with their number."""
     rows: list[dict[str, Any]] = []
-    for line in ledger.reservations():
+    for line in ledger.charges():
         keys = ("stage", "mechanism", "noise_multiplier", "l2_sensitivity", "scale", "event")
         row = {"releases": 1, "what": line["name"].split("/")[0], **{key: line.get(key) for key in keys}}
         if "settings" in line:

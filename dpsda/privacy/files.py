@@ -1,13 +1,36 @@
-"""Writes that a kill at any moment leaves either undone or done."""
+"""Writes that a kill at any moment leaves either undone or done, and folders that are never shared."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+MARKER = "NEVER_SHARE.txt"
+_MARKED = b"What lies in this folder was computed from private data without noise. Never share it.\n"
+
+
+def private_folder(path: Path) -> Path:
+    """The folder `path`, made if it is not there: nobody else may read it, and a file in it says what it is."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.chmod(0o700)
+    if not (path / MARKER).exists():
+        write_atomic(path / MARKER, _MARKED)
+    return path
+
+
+def is_private(path: Path) -> bool:
+    """Whether a file or folder is there and lies in a folder that is never shared: one that is called `private`, or one
+    that says so, whatever its name and whatever links lead there. (/private itself is how some systems call /tmp.)"""
+    place = path.expanduser().resolve()
+    above = (place, *place.parents)
+    named = any(p.name == "private" and p.parent != p.parent.parent for p in above)
+    return place.exists() and (named or any((p / MARKER).is_file() for p in above))
 
 
 def write_atomic(path: Path, data: bytes, scratch_folder: Path | None = None) -> None:
@@ -17,6 +40,10 @@ def write_atomic(path: Path, data: bytes, scratch_folder: Path | None = None) ->
     """
     with appearing(path, scratch_folder) as scratch:
         scratch.write_bytes(data)
+
+
+def write_json(path: Path, data: Any) -> None:
+    write_atomic(path, (json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
 
 @contextlib.contextmanager

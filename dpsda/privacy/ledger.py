@@ -9,12 +9,23 @@ and nothing reads the result before it is stored, so that a kill at any moment c
     store            a reservation and its result    the stored result is committed; nothing is drawn
     commit           all of it                       the stored result is used
 
-A line holds `seq`, `type`, its own fields, the hash of the line before it and its own hash. The types are `open` (unit,
-number of units, delta, relation, facts on the data), `budget` (epsilon or null), `reserve` (stage, name, mechanism,
-event, file), `retry` and `commit` (name, sha256 of the file).
+A line holds `seq`, `type`, its own fields, the hash of the line before it and its own hash. The types are
+
+    open      format, unit, number of units, delta, relation, facts on the data
+    budget    epsilon or null
+    reserve   stage, name, file, mechanism, event: a release and its charge; or `within` in the place of the last two
+    charge    stage, name, mechanism, event: of releases that are reserved `within` it, of which fewer may come
+    retry     stage, name
+    commit    stage, name, sha256 of the file
+    made      stage, files with the sha256 of each, `of`: what was computed from the releases of these names
+    publish   sha256 of the certificate
 
 A reservation may say that it `continues` another release, as an interval of training does the one before. Once it is
 committed, the result that it continues is superseded: its file may go, its charge stays.
+
+A run builds on what its ledger knows and on nothing else (`dpsda.privacy.folder` says which files have to be known): a
+`made` file without its line is made again. Ledgers of format 0, which have no number in their first line, are from
+before there were such lines; their files are taken where the releases that they come from are committed.
 """
 
 from __future__ import annotations
@@ -23,15 +34,16 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpsda.privacy import accounting
+from dpsda.privacy import accounting, folder
 from dpsda.privacy.accounting import Event
 from dpsda.privacy.errors import BudgetError, LedgerError
-from dpsda.privacy.files import append_line, drop_unfinished, sha256, write_atomic
+from dpsda.privacy.files import append_line, drop_unfinished, private_folder, sha256, write_atomic
 
+FORMAT = 1
 RELATION = "add_remove"
 _FIRST = "0" * 64
 
@@ -44,7 +56,7 @@ class Ledger:
     def __init__(self, run: Path, *, read_only: bool = False, protected: bool = True) -> None:
         self.run = Path(run)
         # the hashes of exact counts can be searched for the counts, so a run without noise has its ledger in private/
-        shared, hidden = (self.run / folder / "ledger.jsonl" for folder in ("state", "private/state"))
+        shared, hidden = (self.run / place / "ledger.jsonl" for place in ("state", "private/state"))
         self.path = hidden if not protected or (read_only and not shared.exists()) else shared
         other = shared if self.path == hidden else hidden
         if not read_only and other.exists():
@@ -53,8 +65,7 @@ class Ledger:
         if not read_only:
             self._lock = _lock(self.path.with_suffix(".lock"))
             _drop_torn_line(self.path)
-            self._scratch = self.run / "private"
-            self._scratch.mkdir(mode=0o700, exist_ok=True)
+            self._scratch = private_folder(self.run / "private")
             drop_unfinished(self._scratch)  # a draw that was killed before it was stored
             drop_unfinished(self.path.parent)
         self.lines = _read(self.path)
@@ -69,8 +80,17 @@ class Ledger:
     @property
     def header(self) -> Line:
         if not self.lines:
-            raise LedgerError(f"{self.path}: no ledger here; is this the folder of a run?")
+            raise LedgerError(f"{self.path}: no ledger here, or an empty one; is this the folder of a run?")
         return self.lines[0]
+
+    @property
+    def format(self) -> int:
+        return int(self.header.get("format", 0))
+
+    @property
+    def shared(self) -> Path:
+        """The folder that the files of the run lie below."""
+        return self.path.parent.parent
 
     @property
     def head(self) -> str:
@@ -83,11 +103,20 @@ class Ledger:
         return next((line["epsilon"] for line in reversed(self.lines) if line["type"] == "budget"), None)
 
     def reservations(self, stage: str | None = None) -> list[Line]:
-        """The charged releases, committed or not."""
+        """The releases that have a file, committed or not."""
         return [x for x in self.lines if x["type"] == "reserve" and stage in (None, x["stage"])]
 
+    def charges(self, stage: str | None = None) -> list[Line]:
+        """What is spent: the lines that have an event."""
+        return [x for x in self.lines if "event" in x and stage in (None, x["stage"])]
+
     def events(self, stage: str | None = None) -> list[Event]:
-        return [accounting.from_json(line["event"]) for line in self.reservations(stage)]
+        return [accounting.from_json(line["event"]) for line in self.charges(stage)]
+
+    @property
+    def guaranteed(self) -> bool:
+        """Whether epsilon is finite, and more than what a publication claims."""
+        return accounting.guaranteed(self.events())
 
     def result(self, name: str) -> str | None:
         """The sha256 of a committed result; None where it is not committed."""
@@ -109,6 +138,27 @@ class Ledger:
             raise LedgerError(f"{path}: not the result that the ledger committed; restore it, it is not drawn twice")
         return path.read_bytes()
 
+    def made(self) -> dict[str, str]:
+        """The sha256 of every file that was noted, by its path relative to the run."""
+        return {file: digest for x in self.lines if x["type"] == "made" for file, digest in x["files"].items()}
+
+    def holds(self, path: Path, *, noted: bool = False) -> bool:
+        """Whether a file, or a folder with all its files, is what the run made; if not, it is to be made again.
+
+        A ledger of format 0 noted nothing, and takes what is there, unless it has to be `noted`. Raises LedgerError for
+        a file that was noted and is another one now.
+        """
+        known, there = self.made(), [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        place = self._relative(path)
+        if not any(file == place or file.startswith(f"{place}/") for file in known):
+            return bool(there) and self.format == 0 and not noted
+        for file in there:
+            if known.get(self._relative(file)) != sha256(file):
+                raise LedgerError(
+                    f"{file}: not the file that the run made; restore it, or remove {path} to make it again"
+                )
+        return bool(there)
+
     def epsilon(self) -> float:
         """What is spent, reservations without a result included: an upper bound at the ledger's delta."""
         return accounting.epsilon(self.events(), float(self.header["delta"]))
@@ -116,10 +166,17 @@ class Ledger:
     # what is written
 
     def open(self, *, unit: str, units: int, delta: float, facts: dict[str, Any]) -> None:
-        """Start the ledger, or check that it was started for the same unit, delta and data."""
+        """Start the ledger, or check that it was started for the same unit, delta and data, and that it is the one of
+        the files that are there: a folder in which a run has begun is never given another ledger."""
         fields = {"relation": RELATION, "unit": unit, "units": units, "delta": delta, "facts": facts}
         if not self.lines:
-            self._append("open", fields)
+            begun = folder.begun(self.shared) if self.path.is_relative_to(self.run / "state") else None
+            if begun is not None:
+                raise LedgerError(
+                    f"{self.path}: is missing or empty, and a run has begun here ({self._relative(begun)}), so what it "
+                    "spent is not known; restore the ledger, or begin anew in another --result_folder"
+                )
+            self._append("open", {"format": FORMAT, **fields})
             return
         for key, value in fields.items():
             if self.header.get(key) != value:
@@ -128,6 +185,7 @@ class Ledger:
                     f"{self.run}: this run was started with other private data or settings ({what} differs): its "
                     "budget covers those only; use another --result_folder"
                 )
+        folder.check(self)
 
     def set_budget(self, epsilon: float | None) -> None:
         """Note the budget. It may be raised, or dropped for none, but never lie below what is spent."""
@@ -139,10 +197,33 @@ class Ledger:
         if not any(line["type"] == "budget" for line in self.lines) or self.budget != epsilon:
             self._append("budget", {"epsilon": epsilon})
 
+    def charge(self, stage: str, name: str, mechanism: dict[str, Any], event: Event) -> None:
+        """Charge for the releases that are reserved `within` it, before the first of them, however many of them come:
+        how many were needed may follow from what was drawn, and an epsilon that does as well is no bound.
+
+        Raises BudgetError where it would exceed the budget, LedgerError where `name` was charged for something else.
+        """
+        fields = {"stage": stage, "name": name, **mechanism, "event": accounting.to_json(event)}
+        charged = next((x for x in self.charges() if x["name"] == name), None)
+        if charged is None:
+            self._check_budget(name, event)
+            self._append("charge", fields)
+        else:
+            self._check_same(charged, fields)
+
     def release(
-        self, stage: str, name: str, file: str, mechanism: dict[str, Any], event: Event, draw: Callable[[], bytes]
+        self,
+        stage: str,
+        name: str,
+        file: str,
+        mechanism: dict[str, Any],
+        event: Event | None,
+        draw: Callable[[], bytes],
+        *,
+        within: str | None = None,
     ) -> bytes:
-        """The result of release `name`, drawn at most once: `draw()` gives the bytes of `file`, relative to the run.
+        """The result of release `name`, drawn at most once: `draw()` gives the bytes of `file`, relative to the run. It
+        costs `event`, or is a part of the charge `within`.
 
         Raises BudgetError before the draw where it would exceed the budget, and LedgerError where a stored result is
         not the one that was committed, or `name` was charged for something else.
@@ -150,23 +231,40 @@ class Ledger:
         path = self.run / file
         if self.result(name) is not None:
             return self.stored(name)
-        fields = {"stage": stage, "name": name, "file": file, **mechanism, "event": accounting.to_json(event)}
+        fields: Line = {"stage": stage, "name": name, "file": file, **mechanism}
+        fields |= {"event": accounting.to_json(event)} if event is not None else {"within": within}
         reserved = next((x for x in self.reservations() if x["name"] == name), None)
         if reserved is None:
             if path.exists():
-                raise LedgerError(f"{path}: a result without a reservation; remove it, the ledger does not cover it")
-            self._check_budget(name, event)
+                raise LedgerError(folder.unknown(path))
+            if event is not None:
+                self._check_budget(name, event)
+            else:
+                self._check_part(name, str(within))
             self._append("reserve", fields)
-        elif any(reserved.get(key) != value for key, value in fields.items()):
-            raise LedgerError(
-                f"{self.path}: {name!r} is reserved with other settings; go on with the command that made it"
-            )
-        elif not path.exists():
-            self._append("retry", {"stage": stage, "name": name})
+        else:
+            self._check_same(reserved, fields)
+            if not path.exists():
+                self._append("retry", {"stage": stage, "name": name})
         if not path.exists():
             write_atomic(path, draw(), self._scratch)
         self._append("commit", {"stage": stage, "name": name, "sha256": sha256(path)})
         return path.read_bytes()
+
+    def note(self, stage: str, *paths: Path, of: Sequence[str] = ()) -> None:
+        """Note files, or folders with all their files, that were computed from the committed releases `of` and from
+        public data, before anything is built on them. What is noted already is not noted again."""
+        missing = [name for name in of if self.result(name) is None]
+        if missing:
+            raise LedgerError(f"{self.path}: {missing[0]!r} is not committed, so nothing can have been made of it")
+        files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
+        made = {self._relative(file): sha256(file) for file in files if file.is_file()}
+        if not made.items() <= self.made().items():
+            self._append("made", {"stage": stage, "files": made, "of": list(of)})
+
+    def publish(self, digest: str) -> None:
+        """Note the certificate that is about to be written, by the digest of what it says."""
+        self._append("publish", {"certificate": digest})
 
     def drop_superseded(self) -> None:
         """Remove the files of superseded results, which nothing reads any more."""
@@ -183,6 +281,25 @@ class Ledger:
                 f"{self.run}: {name} would bring epsilon to {accounting.round_up(after)}, above the budget of "
                 f"{self.budget:g}; nothing was drawn"
             )
+
+    def _check_same(self, before: Line, fields: Line) -> None:
+        if any(before.get(key) != value for key, value in fields.items()):
+            raise LedgerError(
+                f"{self.path}: {fields['name']!r} is reserved with other settings; go on with the command that made it"
+            )
+
+    def _check_part(self, name: str, within: str) -> None:
+        """A part lies in what its charge covers, and beside the other parts."""
+        start, stop = span(name)
+        whole = span(within) if any(x["name"] == within for x in self.charges()) else (0, 0)
+        parts = [span(x["name"]) for x in self.reservations() if x.get("within") == within]
+        if not whole[0] <= start < stop <= whole[1] or any(a < stop and start < b for a, b in parts):
+            raise LedgerError(
+                f"{self.path}: {name!r} is not a part of what {within!r} was charged for, or stands twice"
+            )
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self.run).as_posix()
 
     def _append(self, kind: str, fields: Line) -> None:
         if self._lock is None:

@@ -11,6 +11,7 @@ are private.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from dpsda.arg_utils import Parser, run
@@ -28,6 +29,8 @@ def main() -> None:
 
 def report(roots: list[Path], output: Path | None = None) -> None:
     """Write the pages of these runs, and print where each lies."""
+    from dpsda.privacy import certificate
+    from dpsda.privacy.ledger import Ledger
     from dpsda.report import comparison, owner, page, released
     from dpsda.report.finished import FinishedRun
 
@@ -39,11 +42,14 @@ def report(roots: list[Path], output: Path | None = None) -> None:
     for finished in runs:
         folder = finished.folder
         for path, build in (
-            (folder.release / "report.html", released.build),
+            (folder.release / certificate.PAGE, released.build),
             (folder.private / "report.html", owner.build),
         ):
             page.write(path, build(finished), private=folder.private in path.parents)
             print(path)
+        # the page of the release belongs to it: the ledger notes it as it is now
+        with contextlib.closing(Ledger(folder.root, protected=folder.shared == folder.root)) as ledger:
+            ledger.note("report", folder.release / certificate.PAGE)
     if len(runs) > 1:
         path = runs[0].folder.private / "comparison.html"
         page.write(path, comparison.build(runs, public=False), private=True)

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 
+from dpsda.privacy.accounting import shown
 from dpsda.report import charts, measurements, page
 from dpsda.report.finished import FinishedRun
 from dpsda.report.measurements import Figure, Measured
@@ -92,7 +93,7 @@ def _table(here: list[tuple[FinishedRun, dict[Figure, float]]]) -> str:
             run.data_set,
             run.method,
             "inf" if math.isinf(run.epsilon) else f"{run.epsilon:g}",
-            f"{float(run.certificate['delta']):.3g}",
+            shown(float(run.certificate["delta"])),
             f"{len(run.frame):,}" if len(run.frame) else "n/a",
             *(short(of[c]) if c in of else "n/a" for c in columns),
         ]

@@ -12,6 +12,7 @@ from dpsda.errors import InputError
 from dpsda.privacy import certificate
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, whole_csv, whole_json
+from dpsda.wording import count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,7 +103,7 @@ class FinishedRun:
 
 
 def words(texts: Sequence[str]) -> np.ndarray:
-    """(N,) int64: the number of words of each text, a word being what stands between white space."""
+    """(N,) int64: the number of words of each text, as wording.py counts them."""
     import numpy as np
 
-    return np.fromiter((len(text.split()) for text in texts), np.int64)
+    return np.fromiter((count(text) for text in texts), np.int64)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dpsda.errors import InputError
+from dpsda.neighbors import usable
 from dpsda.options import EmbeddingOptions
 from dpsda.report import charts, measurements, page
 from dpsda.report.finished import FinishedRun, words
@@ -158,6 +159,7 @@ def _map(run: FinishedRun, real: _Real) -> str:
     except InputError as error:
         return page.section(title, page.paragraph(f"This part is left out, for want of the encoder: {esc(error)}."))
     vectors = encoder.embed(real.texts, private=True, desc="real")
+    vectors = vectors[usable(vectors)]
     centre = vectors.mean(axis=0)
     variances, axes = np.linalg.eigh((vectors - centre).T @ (vectors - centre))  # (D,) upwards, (D, D)
     plane = axes[:, :-3:-1]

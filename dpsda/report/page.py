@@ -167,8 +167,9 @@ def short(value: float) -> str:
 
 def power(value: float) -> str:
     """A small bound in the notation of a lay reader, rounded up: 1.0 × 10⁻⁵."""
-    up = Context(prec=2, rounding=ROUND_UP).create_decimal(repr(value))
-    digits, _, exponent = f"{up:.1e}".partition("e")
+    up = Context(prec=4, rounding=ROUND_UP).create_decimal(repr(value))
+    digits, _, exponent = f"{up:.3e}".partition("e")
+    digits = digits[:3] + digits[3:].rstrip("0")
     return f"{digits} × 10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
 
 

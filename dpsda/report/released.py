@@ -56,10 +56,12 @@ def _header(run: FinishedRun) -> str:
 def _warning(run: FinishedRun) -> str:
     if run.folder.protected:
         return ""
+    why = (
+        "This run was made without noise (epsilon = inf)." if run.guaranteed else "What this run claims does not hold."
+    )
     return page.banner(
         "Nothing is protected: treat this page as private.",
-        "This run was made without noise (epsilon = inf). Its texts, and every figure on this page, may tell who or "
-        "what is in the private data.",
+        f"{why} Its texts, and every figure on this page, may tell who or what is in the private data.",
     )
 
 
@@ -75,19 +77,19 @@ def _what(run: FinishedRun) -> str:
 def _guarantee(run: FinishedRun) -> str:
     facts = run.certificate
     unit, delta = esc(facts["unit"]), float(facts["delta"])
-    if not math.isfinite(run.epsilon):
-        return page.section("The guarantee", page.paragraph(f"<strong>None.</strong> {esc(facts['statement'])}"))
     if not run.guaranteed:
         return page.section(
             "The guarantee",
             page.paragraph(f"<strong>None that is verified.</strong> {esc(facts['statement'])}"),
             page.paragraph(esc(certificate.CLAIMED)),
         )
+    if not math.isfinite(run.epsilon):
+        return page.section("The guarantee", page.paragraph(f"<strong>None.</strong> {esc(facts['statement'])}"))
     who = "one record" if unit == "record" else f"one {unit}, with all records of that {unit}"
     figures = page.figures(
         [
             ("epsilon", f"{run.epsilon:g}", "how much may show; smaller protects more"),
-            ("delta", power(delta), f"what may come on top: 1 in {1 / delta:,.0f}"),
+            ("delta", power(delta), f"what may come on top: 1 in {math.floor(1 / delta):,}"),
             (f"protected {unit}s", f"{int(facts['units']):,}", f"each for itself: {who}"),
         ]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 import align as entry
 from dpsda import arg_utils
 from dpsda.alignment.options import TrainingOptions
+from dpsda.privacy import certificate
+from dpsda.privacy.files import sha256, write_json
+from dpsda.privacy.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = [f"w{i}" for i in range(40)]
@@ -68,14 +72,27 @@ def training(tiny):
 
 @pytest.fixture
 def run(tmp_path) -> Path:
-    """The folder of a run with noise, as far as its files are concerned: 24 released instructions."""
+    """The folder of a run with a guarantee, as far as its files are concerned: 24 released instructions."""
     folder = tmp_path / "run"
-    (folder / "state").mkdir(parents=True)
-    (folder / "state" / "ledger.jsonl").touch()
-    (folder / "release").mkdir()
+    (folder / "release").mkdir(parents=True)
     rows = "".join(f"{i},,{text}\n" for i, (text, _) in enumerate(PAIRS[:24]))
     (folder / "release" / "synthetic.csv").write_text(f"id,parent_id,text\n{rows}")
+    certify(folder)
     return folder
+
+
+def certify(folder: Path, **ledger) -> None:
+    """A ledger without a spend, and a certificate of what lies in the folder's release."""
+    with contextlib.closing(Ledger(folder, **ledger)) as book:
+        if not book.lines:
+            book._append("open", {"unit": "record", "units": 100, "delta": 1e-5, "relation": "add_remove", "facts": {}})
+        certificate.publish(book, certificate.build(book), {})
+
+
+def as_a_step(path: Path) -> Path:
+    """`path`, vouched for as the result of a step of the pipeline."""
+    write_json(path.parent / "done.json", {"files": {path.name: sha256(path)}})
+    return path
 
 
 def write_pairs(path: Path, pairs=PAIRS) -> Path:

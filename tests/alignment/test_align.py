@@ -1,6 +1,9 @@
 """The command line: what is private stays so, what is complete is not done again, bad input is one line."""
 
+import contextlib
 import json
+import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -14,7 +17,7 @@ from apis.api import TextAPI
 from apis.journal import Journal
 from dpsda.alignment.answers import ask
 from dpsda.alignment.options import AnswersOptions, PairsOptions, StepOptions
-from dpsda.alignment.step import Step, is_released
+from dpsda.alignment.step import Step, is_public
 from dpsda.alignment.tables import read_instructions
 from dpsda.arg_utils import parse
 from dpsda.assets import resolve
@@ -22,8 +25,11 @@ from dpsda.data import DatasetSpec, load
 from dpsda.data.loading import load_columns
 from dpsda.errors import InputError
 from dpsda.options import ModelOptions
-from dpsda.privacy.files import sha256
-from tests.alignment.conftest import PAIRS, ROOT, write_pairs
+from dpsda.privacy import certificate
+from dpsda.privacy.accounting import Claimed
+from dpsda.privacy.files import private_folder, sha256
+from dpsda.privacy.ledger import Ledger
+from tests.alignment.conftest import PAIRS, ROOT, as_a_step, write_pairs
 
 REMOTE = ("--api", "AzureGPT", "--model_type", "m", "--length", 8)
 
@@ -74,14 +80,41 @@ def test_a_step_that_fails_asks_for_no_answer_again(run, capsys):
     assert not (run / "alignment" / "arm" / "journal").exists()
 
 
-def test_what_is_released(run, tmp_path):
-    assert is_released(run / "release" / "synthetic.csv") and is_released(run / "alignment" / "x")
-    assert not is_released(run / "private" / "x.csv") and not is_released(tmp_path / "x.csv")
-    (run / "private" / "state").mkdir(parents=True)
-    (run / "private" / "state" / "ledger.jsonl").touch()  # a run without noise lies in private/
-    assert not is_released(run / "private" / "release" / "synthetic.csv")
-    (run / "link.csv").symlink_to(tmp_path / "x.csv")
-    assert not is_released(run / "link.csv")
+def test_what_is_public(run, tmp_path):
+    """What the run or a step made, as it was made; never by where a file lies, or how it is called."""
+    released = run / "release" / "synthetic.csv"
+    assert is_public(released) and is_public(run / "release" / ".." / "release" / "synthetic.csv")
+    answers = write_pairs(run / "alignment" / "x" / "answers.csv")
+    assert not is_public(answers) and not is_public(run / "alignment" / "x") and not is_public(run / "gone.csv")
+    assert is_public(as_a_step(answers))
+    own = write_pairs(tmp_path / "own.csv")
+    put = [run / "own.csv", run / "release" / "own.csv", run / "1" / "samples.csv", run / "alignment" / "x" / "own.csv"]
+    for path in put:
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(own, path)
+    hidden = [own, run / "link.csv", run / "hard.csv", *put, run / "private" / "x.csv"]
+    (run / "link.csv").symlink_to(own)
+    os.link(own, run / "hard.csv")
+    write_pairs(run / "private" / "x.csv")
+    assert [is_public(path) for path in hidden] == [False] * len(hidden)
+    answers.write_bytes(own.read_bytes() + b"\n")
+    released.write_bytes(own.read_bytes())
+    assert not is_public(answers) and not is_public(released)
+
+
+def test_a_run_that_guarantees_nothing_vouches_for_nothing(tmp_path):
+    """Without noise it lies in private/; and the claim of a publication is no guarantee wherever it lies."""
+    for name, place in (("noiseless", "private/release"), ("claimed", "release")):
+        run = tmp_path / name
+        texts = write_pairs(run / place / "synthetic.csv")
+        protected = name == "claimed"
+        with contextlib.closing(Ledger(run, protected=protected)) as ledger:
+            facts = {"unit": "record", "units": 100, "delta": 1e-5, "relation": "add_remove", "facts": {}}
+            ledger._append("open", facts)
+            if protected:
+                ledger.charge("predict", "answers/0-9", {"mechanism": "Published"}, Claimed((3.0,), (0.1,)))
+            certificate.publish(ledger, certificate.build(ledger), {})
+        assert not is_public(texts)
 
 
 def test_a_public_split_tells_nothing_of_the_private_rows_of_its_file(run):
@@ -95,11 +128,15 @@ def test_a_public_split_tells_nothing_of_the_private_rows_of_its_file(run):
 
 
 def test_what_a_model_without_noise_writes_is_private(run, tmp_path):
+    """By the folder that it lies in: no ledger has to be near, and one that says so is private by any name."""
     inputs = {"instructions": run / "release" / "synthetic.csv"}
-    reference = tmp_path / "reference" / "private"
-    (reference / "state" / "model").mkdir(parents=True)
-    (reference / "state" / "ledger.jsonl").touch()
-    for name, private in (("gpt2", False), (str(reference / "state" / "model"), True)):
+    model = tmp_path / "fresh" / "private" / "alignment" / "real" / "model"
+    model.mkdir(parents=True)
+    renamed = private_folder(tmp_path / "renamed") / "model"
+    renamed.mkdir()
+    (tmp_path / "link").symlink_to(model)
+    hidden = [str(path) for path in (model, renamed, tmp_path / "link")]
+    for name, private in (("gpt2", False), *((name, True) for name in hidden)):
         assert Step("answers", StepOptions(str(run), "x"), {"model_type": name}, inputs).private is private
 
 
@@ -152,8 +189,9 @@ def test_an_arm_on_private_pairs_lies_in_private_and_shows_nothing(run, tiny, al
 
 
 def test_a_judgement_from_the_command_line(run, tiny, align):
-    one = write_pairs(run / "alignment" / "one" / "answers.csv")
+    one = as_a_step(write_pairs(run / "alignment" / "one" / "answers.csv"))
     other = write_pairs(run / "alignment" / "other" / "answers.csv", [(text, "w1") for text, _ in PAIRS[:20]])
+    as_a_step(other)
     words = ("--result_folder", run, "--device", "cpu", "--dtype", "float32", "--model_type", tiny)
     done = align("judge", "--answers", one, "--against", other, "--name", "v", *words)
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,7 @@ from dpsda.alignment import rlhf, sft
 from dpsda.alignment.models import load, with_adapter, write_merged
 from dpsda.alignment.options import PolicyOptions
 from dpsda.errors import InputError
-from tests.alignment.conftest import PAIRS, command, environment, write_pairs
+from tests.alignment.conftest import PAIRS, as_a_step, command, environment, write_pairs
 
 
 def tensors(folder):
@@ -147,7 +147,7 @@ def test_a_policy_needs_whole_groups(tiny, training, tmp_path):
 
 def test_a_killed_training_goes_on_from_its_last_whole_checkpoint(tiny, run, align):
     """SIGKILL, and a checkpoint that a kill cut off: the same command ends with the same number of steps."""
-    pairs = write_pairs(run / "alignment" / "answers.csv")
+    pairs = as_a_step(write_pairs(run / "alignment" / "pairs" / "answers.csv"))
     words = (
         "sft",
         "--pairs",

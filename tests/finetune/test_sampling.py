@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from apis.api import TextAPI
 from dpsda.finetune.options import SamplingOptions
 from dpsda.finetune.sampling import Shards
+from dpsda.privacy.errors import LedgerError
+from dpsda.privacy.ledger import Ledger
 from dpsda.shares import sequence
 
 
@@ -29,9 +33,29 @@ class Counting(TextAPI):
         ]
 
 
-def shards(folder, count=100, size=30, **options) -> Shards:
+BOOKS: dict[Path, Ledger] = {}
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    while BOOKS:
+        BOOKS.popitem()[1].close()
+
+
+def book(run: Path) -> Ledger:
+    """The ledger of a run, which several of its commands here share."""
+    if run not in BOOKS:
+        BOOKS[run] = Ledger(run)
+        BOOKS[run].open(unit="record", units=100, delta=1e-5, facts={})
+    return BOOKS[run]
+
+
+def shards(run, count=100, size=30, shares=(3.0, 1.0), **options) -> Shards:
     settings = SamplingOptions(num_samples=count, shard_size=size, length=5, **options)
-    return Shards(folder, settings, 0, ["low: ", "high: "], np.array([3.0, 1.0]), ["stars"], [("low",), ("high",)])
+    cells = [("low",), ("high",)]
+    leads, folder = ["low: ", "high: "], run / "state" / "samples"
+    return Shards(folder, settings, 0, leads, np.array(shares), ["stars"], cells, book(run), [])
 
 
 def whole(made: Shards) -> pd.DataFrame:
@@ -57,12 +81,22 @@ def test_exact_repeats_drop_out_across_shards_and_restarts(tmp_path):
     again = shards(tmp_path / "two", count=100)
     for path in again.paths[:2]:  # killed after two shards
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes((tmp_path / "one" / path.name).read_bytes())
-    (tmp_path / "two" / f".{again.paths[2].name}.77.tmp").write_bytes(b"half")
+        path.write_bytes((made.folder / path.name).read_bytes())
+        again.ledger.note("finetune", path)
+    again.paths[2].write_bytes(b"killed before it could be noted")
+    (again.folder / f".{again.paths[2].name}.77.tmp").write_bytes(b"half")
     two = Counting(period=7)
     again.draw(lambda: two)
     assert two.calls == 2 and whole(again).equals(frame)
-    assert sorted(p.name for p in (tmp_path / "two").iterdir()) == [p.name for p in again.paths]
+    assert sorted(p.name for p in again.folder.iterdir()) == [p.name for p in again.paths]
+
+
+def test_a_shard_that_was_replaced_is_refused(tmp_path):
+    made = shards(tmp_path)
+    made.draw(Counting)
+    made.paths[1].write_bytes(made.paths[0].read_bytes())
+    with pytest.raises(LedgerError, match="not the file that the run made"):
+        made.complete()
 
 
 def test_a_complete_set_loads_no_model(tmp_path):
@@ -100,8 +134,6 @@ def test_labels_of_a_longer_sequence_begin_with_those_of_a_shorter():
 
 
 def test_negative_counts_are_no_share(tmp_path):
-    made = Shards(
-        tmp_path, SamplingOptions(num_samples=10), 0, ["a", "b"], np.array([-4.0, 2.0]), ["x"], [("a",), ("b",)]
-    )
+    made = shards(tmp_path, count=10, shares=(-4.0, 2.0))
     made.draw(Counting)
-    assert set(whole(made).x) == {"b"}
+    assert set(whole(made).stars) == {"high"}

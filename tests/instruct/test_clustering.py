@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dpsda.errors import InputError
 from dpsda.instruct import clustering
+from dpsda.neighbors import usable
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.mechanism import NO_VOTE, histogram
 
@@ -23,7 +24,7 @@ def test_unit_rows():
     rows = np.array([[3, 4], [0, 0], [np.nan, 1], [np.inf, 1], [1e-30, 0]], dtype=np.float32)
     out = clustering.unit(rows)
     assert out is rows and np.allclose(out[[0, 4]], [[0.6, 0.8], [1, 0]]) and (out[1] == 0).all()
-    assert clustering.finite(out).tolist() == [True, True, False, False, True]
+    assert usable(out).tolist() == [True, True, False, False, True]
 
 
 def test_the_nearest_lifted_centre_is_the_nearest_among_the_components():

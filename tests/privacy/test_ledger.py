@@ -1,5 +1,6 @@
 """The ledger's promises, and a certificate that fails when anything under it is edited."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -11,16 +12,19 @@ import numpy as np
 import pytest
 
 from dpsda.privacy import certificate
+from dpsda.privacy.accounting import DiscreteGaussian, epsilon
 from dpsda.privacy.errors import BudgetError, LedgerError, PrivacyError
-from dpsda.privacy.files import write_atomic
+from dpsda.privacy.files import MARKER, write_atomic
 from dpsda.privacy.ledger import Ledger
 from dpsda.privacy.mechanism import describe, histogram
 
 
 def started(run, budget=None, **header):
-    ledger = Ledger(run)
-    ledger.open(**{"unit": "record", "units": 1000, "delta": 1e-5, "facts": {"labels": "none"}, **header})
-    ledger.set_budget(budget)
+    with contextlib.ExitStack() as failed:
+        ledger = failed.enter_context(contextlib.closing(Ledger(run)))
+        ledger.open(**{"unit": "record", "units": 1000, "delta": 1e-5, "facts": {"labels": "none"}, **header})
+        ledger.set_budget(budget)
+        failed.pop_all()
     return ledger
 
 
@@ -40,12 +44,9 @@ def finished(run, budget=None):
 
 def certified(run, ledger):
     """The certificate of a run whose released files are made up; it closes the ledger."""
-    facts = certificate.build(ledger)
-    facts["files"] = {}
     for name in certificate.RELEASED:
         write_atomic(run / "release" / name, b"text\r\nhello\r\n")
-        facts["files"][name] = certificate.sha256(run / "release" / name)
-    write_atomic(run / certificate.FILE, json.dumps(facts).encode())
+    facts = certificate.publish(ledger, certificate.build(ledger), {"labels": "public, on the owner's word"})
     ledger.close()
     return facts
 
@@ -102,7 +103,7 @@ def test_sigkill_at_any_point_costs_no_second_charge(tmp_path, moment):
     stored = moment in ("store", "commit")
     assert sum(b"first draw" in path.read_bytes() for path in outside) == stored
     again = Ledger(tmp_path)
-    assert not list((tmp_path / "private").iterdir())
+    assert [path.name for path in (tmp_path / "private").iterdir()] == [MARKER]
     result = release(again, 1, draw=lambda: b"second draw")
     assert result == (b"first draw" if stored else b"second draw")
     assert len(again.reservations()) == 1
@@ -179,7 +180,7 @@ def test_a_reservation_is_finished_as_it_was_made(tmp_path):
 def test_a_result_that_no_reservation_covers_is_refused(tmp_path):
     ledger = started(tmp_path)
     write_atomic(tmp_path / "1" / "counts.csv", b"from somewhere")
-    with pytest.raises(LedgerError, match="without a reservation"):
+    with pytest.raises(LedgerError, match="does not know"):
         release(ledger, 1)
 
 
@@ -211,12 +212,19 @@ LEDGER, COUNTS, CERTIFICATE = "state/ledger.jsonl", "1/counts.csv", certificate.
         (LEDGER, r"(?s)$", "{}\n"),
         (LEDGER, r"(?s)$", "not json\n"),
         (COUNTS, r"(?s)$", "0"),
-        (CERTIFICATE, r'"epsilon": [0-9.]+, "delta"', '"epsilon": 0.5, "delta"'),
+        (CERTIFICATE, r'"epsilon": [0-9.]+,\n', '"epsilon": 0.5,\n'),
         (CERTIFICATE, '"noise_multiplier": 5.0', '"noise_multiplier": 9.0'),
         (CERTIFICATE, '"delta": 1e-05', '"delta": 1e-09'),
         (CERTIFICATE, r"The release is \([0-9.]+", "The release is (0.01"),
         (CERTIFICATE, '"synthetic.csv": ', '"other.csv": '),
-        (CERTIFICATE, r'"files": \{.*?\}', '"files": {}'),
+        (CERTIFICATE, r'(?s)"files": \{.*?\}', '"files": {}'),
+        (CERTIFICATE, "public, on the owner's word", "private"),
+        (CERTIFICATE, r'(?s)"about": \{.*?\}', '"about": {}'),
+        (CERTIFICATE, r'"lower": [0-9.]+', '"lower": 0.01'),
+        (CERTIFICATE, '"unit": "record"', '"unit": "record",\n  "approved": true'),
+        (CERTIFICATE, '"format": 1', '"format": 0'),
+        (CERTIFICATE, '"format": 1', '"format": 2'),
+        (CERTIFICATE, "How long the run took", "Nothing"),
         (CERTIFICATE, r'"epsilon": [0-9.]+', '"epsilon": "low"'),
         (CERTIFICATE, r"(?s)^.*$", "[]"),
         ("release/synthetic.csv", "hello", "goodbye"),
@@ -312,3 +320,158 @@ def test_verify_wants_the_last_of_a_chain_and_only_that(tmp_path):
     (tmp_path / "b.bin").unlink()
     with pytest.raises(LedgerError, match="result of b is missing"):
         certificate.verify(tmp_path)
+
+
+# what a run builds on
+
+
+def test_a_run_that_has_begun_is_given_no_other_ledger(tmp_path):
+    """Lost, or emptied: what was spent is not known, so nothing goes on."""
+    for left in ("1/counts.csv", "0/samples.csv", "state/answers/7.jsonl", "state/checkpoints/0-2.safetensors"):
+        for emptied in (False, True):
+            run = tmp_path / f"{left.replace('/', '_')}-{emptied}"
+            finished(run)
+            shutil.rmtree(run / "1")
+            shutil.rmtree(run / "2")
+            shutil.rmtree(run / "release")
+            write_atomic(run / left, b"something")
+            (run / LEDGER).write_bytes(b"") if emptied else (run / LEDGER).unlink()
+            with pytest.raises(LedgerError, match=f"missing or empty, and a run has begun here .{left}"):
+                started(run)
+            (run / left).unlink()
+            started(run).close()  # what is left is of no run
+
+
+def test_a_ledger_that_is_older_than_the_run_is_refused(tmp_path):
+    ledger = started(tmp_path)
+    release(ledger, 1)
+    older = (tmp_path / LEDGER).read_bytes()
+    release(ledger, 2)
+    certified(tmp_path, ledger)
+    certificate.verify(tmp_path)
+    (tmp_path / LEDGER).write_bytes(older)
+    with pytest.raises(LedgerError, match=r"2/counts\.csv: a result that the run's ledger does not know"):
+        started(tmp_path)
+    ledger = Ledger(tmp_path)
+    (tmp_path / certificate.FILE).unlink()
+    certificate.publish(ledger, certificate.build(ledger), {})
+    ledger.close()
+    with pytest.raises(LedgerError, match=r"2/counts\.csv: a result that the run's ledger does not know"):
+        certificate.verify(tmp_path)
+
+
+def made(run, ledger, file="1/samples.csv", of=("votes/1",)):
+    write_atomic(run / file, b"id,text\r\n1,hello\r\n")
+    ledger.note("test", run / file, of=of)
+    return run / file
+
+
+def test_what_was_made_is_noted_and_held(tmp_path):
+    ledger = started(tmp_path)
+    release(ledger, 1)
+    path = tmp_path / "1" / "samples.csv"
+    assert not ledger.holds(path)
+    write_atomic(path, b"left by a process that was killed before it could note it")
+    assert not ledger.holds(path)
+    made(tmp_path, ledger)
+    lines = len(ledger.lines)
+    made(tmp_path, ledger)
+    assert ledger.holds(path) and len(ledger.lines) == lines
+    path.write_bytes(b"replaced")
+    with pytest.raises(LedgerError, match="not the file that the run made"):
+        ledger.holds(path)
+    path.unlink()
+    assert not ledger.holds(path)  # to be made again
+
+
+def test_a_folder_is_held_with_all_of_its_files(tmp_path):
+    ledger, folder = started(tmp_path), tmp_path / "state" / "adapter"
+    write_atomic(folder / "config.json", b"{}")
+    write_atomic(folder / "weights", b"1")
+    ledger.note("test", folder)
+    assert ledger.holds(folder)
+    write_atomic(folder / "another", b"1")
+    with pytest.raises(LedgerError, match="another: not the file that the run made"):
+        ledger.holds(folder)
+
+
+def test_nothing_is_made_of_votes_that_are_not_committed(tmp_path):
+    ledger = started(tmp_path)
+    with pytest.raises(LedgerError, match="'votes/1' is not committed"):
+        made(tmp_path, ledger)
+
+
+@pytest.mark.parametrize(
+    ("file", "match"),
+    [
+        ("1/samples.csv", "not the file that the run made; it was replaced"),
+        ("3/samples.csv", "not a file that the run made"),
+        ("state/adapter/weights", "not a file that the run made"),
+        ("state/answers/000-010.json", "a result that the run's ledger does not know"),
+        ("state/checkpoints/0-2.safetensors", "a result that the run's ledger does not know"),
+        ("label_counts.csv", "a result that the run's ledger does not know"),
+        ("release/more.csv", "no part of the release"),
+        ("release/report.html", "no part of the release"),
+        ("release/more/synthetic.csv", "no part of the release"),
+    ],
+)
+def test_verify_knows_every_file_that_a_run_is_built_of(tmp_path, file, match):
+    ledger = started(tmp_path)
+    for t in (1, 2):
+        release(ledger, t)
+    made(tmp_path, ledger)
+    certified(tmp_path, ledger)
+    certificate.verify(tmp_path)
+    write_atomic(tmp_path / file, b"from somewhere")
+    with pytest.raises(PrivacyError, match=match):
+        certificate.verify(tmp_path)
+
+
+def test_a_page_that_is_noted_belongs_to_the_release(tmp_path):
+    finished(tmp_path)
+    write_atomic(tmp_path / "release" / certificate.PAGE, b"<html>")
+    ledger = Ledger(tmp_path)
+    ledger.note("report", tmp_path / "release" / certificate.PAGE)
+    ledger.close()
+    certificate.verify(tmp_path)
+    (tmp_path / "release" / certificate.PAGE).write_bytes(b"<html>epsilon 0.1")
+    with pytest.raises(LedgerError, match="replaced or edited"):
+        certificate.verify(tmp_path)
+
+
+def test_the_hash_of_an_edited_card_cannot_be_renewed(tmp_path):
+    facts = finished(tmp_path)
+    card = tmp_path / "release" / certificate.CARD
+    card.write_bytes(b"epsilon 0.1")
+    facts["files"][certificate.CARD] = certificate.sha256(card)
+    (tmp_path / certificate.FILE).write_text(json.dumps(facts))
+    with pytest.raises(PrivacyError, match="not what the ledger noted when it was published"):
+        certificate.verify(tmp_path)
+
+
+# what is charged as a whole
+
+
+def part(ledger, start, stop, within="answers/0-10", draw=lambda: b"tokens"):
+    return ledger.release("test", f"answers/{start}-{stop}", f"{start}.json", {}, None, draw, within=within)
+
+
+def test_parts_cost_what_their_charge_does_however_few_of_them_come(tmp_path):
+    ledger = started(tmp_path)
+    event = DiscreteGaussian(5.0, 10)
+    ledger.charge("test", "answers/0-10", {"mechanism": "made up", "settings": {}}, event)
+    ledger.charge("test", "answers/0-10", {"mechanism": "made up", "settings": {}}, event)
+    before = ledger.epsilon()
+    part(ledger, 0, 4)
+    assert part(ledger, 0, 4, draw=never) == b"tokens" and ledger.epsilon() == before == epsilon([event], 1e-5)
+    for start, stop, within in ((8, 11, "answers/0-10"), (2, 6, "answers/0-10"), (4, 6, "answers/0-99")):
+        with pytest.raises(LedgerError, match="not a part"):
+            part(ledger, start, stop, within, never)
+    with pytest.raises(LedgerError, match="other settings"):
+        ledger.charge("test", "answers/0-10", {"mechanism": "another", "settings": {}}, event)
+
+
+def test_a_charge_above_the_budget_is_refused(tmp_path):
+    ledger = started(tmp_path, budget=1.0)
+    with pytest.raises(BudgetError, match="nothing was drawn"):
+        ledger.charge("test", "answers/0-10", {"mechanism": "made up"}, DiscreteGaussian(5.0, 10))

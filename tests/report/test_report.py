@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import math
@@ -18,9 +19,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dpsda import wording
 from dpsda.errors import InputError
+from dpsda.privacy import certificate
 from dpsda.privacy.errors import PrivacyError
-from dpsda.privacy.files import sha256
+from dpsda.privacy.ledger import Ledger
 from dpsda.report import charts, released
 from dpsda.report.page import esc, number, power
 from tests.conftest import write_rows
@@ -62,7 +65,7 @@ def test_a_run_gets_its_two_pages(make_run, pages):
         and "do not share" not in told
     )
     rows = samples(public)
-    assert len(rows) == 60 and all(row[-1] == len(row[0].split()) for row in rows)
+    assert len(rows) == 60 and all(row[-1] == wording.count(row[0]) for row in rows)
     owned = words(private)
     assert "Computed from private data without noise: do not share." in owned
     assert "of the variance" in owned and "Half of the real texts have" in owned
@@ -82,13 +85,12 @@ def test_hostile_texts_are_inert(make_run, pages):
 
 def test_a_hostile_label_and_certificate_are_inert(make_run, pages):
     run = make_run()
-    path = run / "release" / "certificate.json"
-    facts = json.loads(path.read_text())
-    facts["about"]["model"] = facts["about"]["data set"] = "<script>alert('ran')</script>"
+    about = json.loads((run / "release" / "certificate.json").read_text())["about"]
+    about["model"] = about["data set"] = "<script>alert('ran')</script>"
     csv = run / "release" / "synthetic.csv"
     csv.write_text(csv.read_text().replace("id,parent_id,text,stars", "id,parent_id,text,<b>stars"))
-    facts["files"]["synthetic.csv"] = sha256(csv)
-    path.write_text(json.dumps(facts))
+    with contextlib.closing(Ledger(run)) as ledger:
+        certificate.publish(ledger, certificate.build(ledger), about)
     write_metrics(run / "metrics_<b>.csv", "0.7", **{"<i>odd": "0.3"})
     for page in pages(run):
         assert "<script>alert" not in page.read_text() and not re.search("<(img|b>|i>)", page.read_text())
