@@ -1,27 +1,43 @@
-"""Mechanisms that are broken on purpose, beside sound ones, and the attack on each.
+"""Mechanisms that are broken on purpose, beside sound ones, and the attack on each; and runs that are, which no attack
+on a mechanism would show, since what they claim is not what they did: they are refused.
 
 python -m tests.audit.mutations      a table of what the audit shows of each, at its full size
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 
+import finetune
+import main
 from dpsda.audit import mechanisms
 from dpsda.audit.mechanisms import Finding
-from dpsda.finetune.gradients import GradientSums
+from dpsda.dry_run import EchoAPI, HashEncoder
+from dpsda.errors import InputError
+from dpsda.finetune.gradients import GradientSums, check_per_sample
 from dpsda.pmixed import projection
 from dpsda.pmixed.planning import plan
 from dpsda.privacy import accounting
 from dpsda.privacy.accounting import SubsampledGaussian, Zcdp
+from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.mechanism import GradientSum, RecordHistogram, UserHistogram
 from dpsda.privacy.mixture import Mixture
 from dpsda.privacy.noise import discrete_gaussian, gaussian
+from dpsda.tuning.generator import NextToken
+from dpsda.tuning.generator import made_up as made_up_batch
+from tests.conftest import made_up, options
+from tests.finetune.made import options as finetune_options
+from tests.finetune.tiny import SIZE, saved, tiny
 
 FAILURE = 1e-6
 DELTA = 1e-5
@@ -145,6 +161,59 @@ SOUND = [
 ]
 
 
+@dataclass(frozen=True)
+class Guard:
+    """A run in an empty folder, which `attempt` breaks on purpose if it is told to."""
+
+    name: str
+    attempt: Callable[[Path, bool], None]
+
+    def refused(self, *, broken: bool) -> str | None:
+        """What the run is refused with, or None."""
+        with tempfile.TemporaryDirectory() as root, contextlib.redirect_stdout(io.StringIO()):
+            try:
+                self.attempt(Path(root), broken)
+            except (InputError, PrivacyError) as error:
+                return str(error)
+        return None
+
+
+def goes_on_with_another_ledger(root: Path, broken: bool) -> None:
+    """An empty ledger would be begun anew, and certify epsilon 0 for texts that were voted for."""
+    chosen = options(made_up(root / "data"), privacy={"noise": 3.0}, evolution={"epochs": 1})
+    with patch.object(main, "_models", lambda *options: (EchoAPI(), HashEncoder())):
+        main.generate(root / "run", *chosen)
+        if broken:
+            (root / "run" / "state" / "ledger.jsonl").unlink()
+        main.generate(root / "run", *chosen)
+
+
+def samples_another_adapter(root: Path, broken: bool) -> None:
+    """That of a training without noise, say: its texts would be certified by the noise of this one."""
+    data, model = made_up(root / "data"), saved("llama", root / "model")
+    for run in ("run", "other"):
+        finetune.finetune(root / run, *finetune_options(data, model, sampling={"skip_sampling": True}))
+    if broken:
+        shutil.copytree(root / "other" / "state" / "adapter", root / "run" / "state" / "adapter", dirs_exist_ok=True)
+    finetune.finetune(root / "run", *finetune_options(data, model))
+
+
+def trains_records_on_each_other(root: Path, broken: bool) -> None:
+    """A layer that takes the mean over its batch: clipped each by itself, all gradients move by one record."""
+    model = tiny("llama", tied=False)
+    if broken:
+        layer = model.model.layers[0]
+        layer.register_forward_hook(lambda module, inputs, out: out + 0.1 * out.mean(dim=0, keepdim=True))
+    check_per_sample(GradientSums(model, NextToken(model), 0.5), made_up_batch(SIZE, "cpu"))
+
+
+GUARDS = [
+    Guard("a run goes on under a fresh ledger", goes_on_with_another_ledger),
+    Guard("an adapter is swapped before it is sampled", samples_another_adapter),
+    Guard("a record's gradient moves its batch-mates'", trains_records_on_each_other),
+]
+
+
 def worst(findings: list[Finding]) -> Finding:
     """The finding whose bound is most above its claim, or least below."""
     return max(findings, key=lambda finding: finding.bound.epsilon - finding.claimed)
@@ -159,3 +228,7 @@ if __name__ == "__main__":
             f"| {case.name} | {found.delta:g} | {found.claimed:.2f} | {found.bound.epsilon:.2f} | {verdict} |",
             flush=True,
         )
+    print(f"\n| run | refused with | unbroken |\n{'---|' * 3}")
+    for guard in GUARDS:
+        unbroken = guard.refused(broken=False) or "passes"
+        print(f"| {guard.name} | {guard.refused(broken=True) or 'NOTHING'} | {unbroken} |", flush=True)

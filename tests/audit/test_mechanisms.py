@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from dpsda.audit import mechanisms
-from tests.audit.mutations import BROKEN, SOUND
+from tests.audit.mutations import BROKEN, GUARDS, SOUND
 
 
 @pytest.fixture(autouse=True)
@@ -29,3 +29,10 @@ def test_what_is_sound_passes(case):
     assert not any(finding.caught for finding in findings)
     assert max(finding.bound.epsilon for finding in findings) > 0.1  # the attack does attack
     assert findings[0].bound.most > findings[0].claimed  # and could have shown more
+
+
+@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.name)
+def test_a_run_that_is_broken_is_refused(guard):
+    """And one that is not passes, so that it is the breaking which is refused."""
+    assert guard.refused(broken=False) is None
+    assert "\n" not in guard.refused(broken=True)
