@@ -27,7 +27,8 @@ SECONDS = 1.0  # that the server takes for an answer
 
 def ours(url: str, texts: list[str], width: int) -> list[str | None]:
     from apis.api import Prompt
-    from apis.azure_api import AzureAPI, Endpoint
+    from apis.azure_api import AzureAPI
+    from apis.endpoints import Endpoint
     from apis.journal import Journal
 
     with tempfile.TemporaryDirectory() as folder:

@@ -266,6 +266,8 @@ def _read_yaml(path: Path, known: dict[str, _Flag]) -> dict[str, Any]:
         if key not in known:
             raise InputError(f"{path}: unknown key {key!r}{did_you_mean(str(key), known)}")
         flag = known[key]
+        if flag.field.name in values:
+            raise InputError(f"{path}: {key} is another name of {flag.field.name}, which is given, too; give it once")
         if value is not None and flag.is_list:
             value = [_scalar(path, key, v, flag) for v in (value if isinstance(value, list) else [value])]
             if not value:

@@ -102,6 +102,7 @@ def test_a_yaml_value_is_of_the_type_of_its_option(config, text, value):
         ("sizes: [1, ~]", "sizes has to be int, not None"),
         ("sizes: []", "sizes is an empty list"),
         ("name: a\nname: b", "the key 'name' is given twice"),
+        ("noise: 1\nnoise_multiplier: 2", "noise_multiplier is another name of noise, which is given, too"),
         ("epochs: true", "epochs has to be int"),
         ("loud: 1", "loud has to be true or false"),
         ("mode: best", "mode is one of rank, prob"),

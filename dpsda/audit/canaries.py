@@ -66,6 +66,12 @@ def plant(folder: Path, spec: DatasetSpec, data: DataOptions, canaries: int, rep
     """
     import pyarrow as pa
 
+    taken_names = {NUMBER, THERE} & {*spec.columns}
+    if taken_names:
+        raise InputError(
+            f"the data set has a column {min(taken_names)!r}, as the file of canaries has; rename it, and in "
+            f"{spec.folder / 'spec.yaml'}"
+        )
     private = folder / "private"
     if (private / CANARIES).exists():
         raise InputError(f"{folder}: canaries are planted here already; give another --output")

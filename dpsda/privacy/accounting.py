@@ -87,6 +87,7 @@ class Claimed(RdpCurve):
 
 
 Event = DiscreteGaussian | SubsampledGaussian | Zcdp | PureDp | RdpCurve
+Groups = tuple[tuple[Event, int], ...]  # different events, and how often each is composed
 _KINDS: dict[str, type[Any]] = {
     "discrete_gaussian": DiscreteGaussian,
     "subsampled_gaussian": SubsampledGaussian,
@@ -133,7 +134,7 @@ def epsilon(events: Sequence[Event], delta: float) -> float:
         return math.inf
     if not events:
         return 0.0
-    return _rdp_epsilon(events, delta) if accountant(events) == "RDP" else _pld_epsilon(events, delta)
+    return _rdp_epsilon(events, delta) if accountant(events) == "RDP" else _pld_epsilon(_grouped(events), delta)
 
 
 def guaranteed(events: Sequence[Event]) -> bool:
@@ -155,21 +156,10 @@ def cross_check(events: Sequence[Event], delta: float) -> tuple[float, float] | 
         return None
     if any(isinstance(event, DiscreteGaussian) and event.scale < _PROXY_SCALE for event in events):
         return None
-    from prv_accountant import GaussianMechanism, PoissonSubsampledGaussianMechanism, PRVAccountant
-
-    prvs, counts = [], []
-    for event, count in _grouped(events):
-        if isinstance(event, SubsampledGaussian) and event.sampling_rate < 1:
-            prvs.append(PoissonSubsampledGaussianMechanism(event.sampling_rate, event.noise_multiplier))
-        else:
-            prvs.append(GaussianMechanism(_noise(event)))
-        counts.append(count)
-    try:
-        prv = PRVAccountant(prvs=prvs, eps_error=0.01, delta_error=delta / 1000, max_self_compositions=counts)
-    except RuntimeError:
+    bounds = _prv_bounds(_grouped(events), delta)
+    if bounds is None:
         return None
-    # at a large delta PRV's bounds lie below 0
-    lower, _, upper = (max(float(bound), 0.0) for bound in prv.compute_epsilon(delta, counts))
+    lower, upper = bounds
     pld = epsilon(events, delta)
     slack = _PROXY_TOLERANCE * pld if any(isinstance(event, DiscreteGaussian) for event in events) else 1e-3
     if not lower - slack <= pld <= upper + slack:
@@ -325,7 +315,7 @@ def _gaussian_delta(mu: float, epsilon_budget: float) -> float:
     return float(ndtr(mu / 2 - epsilon_budget / mu)) - spill
 
 
-def _grouped(events: Sequence[Event]) -> list[tuple[Event, int]]:
+def _grouped(events: Sequence[Event]) -> Groups:
     """Equal events merged, each with how often it is composed. For those that PLD knows."""
     counts: dict[Event, int] = {}
     for event in events:
@@ -340,13 +330,13 @@ def _grouped(events: Sequence[Event]) -> list[tuple[Event, int]]:
             case _:
                 raise PrivacyError(f"PLD knows no event of kind {type(event).__name__}")
         counts[one] = counts.get(one, 0) + count
-    return [(event, count) for event, count in counts.items() if count]
+    return tuple((event, count) for event, count in counts.items() if count)
 
 
-def _pld_epsilon(events: Sequence[Event], delta: float) -> float:
+@functools.lru_cache(256)  # a run asks for the same events before a release, after it, in its table and its certificate
+def _pld_epsilon(groups: Groups, delta: float) -> float:
     from dp_accounting.pld import privacy_loss_distribution as pld
 
-    groups = _grouped(events)
     if not groups:
         return 0.0
     if len(groups) == 1:
@@ -366,6 +356,26 @@ def _pld_epsilon(events: Sequence[Event], delta: float) -> float:
         composed.append(one.self_compose(count))
     total = functools.reduce(lambda one, other: one.compose(other), composed)
     return float(total.get_epsilon_for_delta(delta))
+
+
+@functools.lru_cache(256)
+def _prv_bounds(groups: Groups, delta: float) -> tuple[float, float] | None:
+    from prv_accountant import GaussianMechanism, PoissonSubsampledGaussianMechanism, PRVAccountant
+
+    prvs, counts = [], []
+    for event, count in groups:
+        if isinstance(event, SubsampledGaussian) and event.sampling_rate < 1:
+            prvs.append(PoissonSubsampledGaussianMechanism(event.sampling_rate, event.noise_multiplier))
+        else:
+            prvs.append(GaussianMechanism(_noise(event)))
+        counts.append(count)
+    try:
+        prv = PRVAccountant(prvs=prvs, eps_error=0.01, delta_error=delta / 1000, max_self_compositions=counts)
+    except RuntimeError:
+        return None
+    # at a large delta they lie below 0
+    lower, _, upper = (max(float(bound), 0.0) for bound in prv.compute_epsilon(delta, counts))
+    return lower, upper
 
 
 def _randomized_response(event: PureDp, count: int) -> tuple[dict[int, float], dict[int, float]]:

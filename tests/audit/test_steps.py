@@ -216,6 +216,9 @@ def test_bad_input_is_one_line(planted, users, dataset, tmp_path):
     rows = [{"text": f"thing {i}", "stars": "low", "kind": "food", "author": f"{i}"} for i in range(100)]
     write_rows(tmp_path / "short.csv", rows)
     short = "--dataset", str(dataset), "--train_data_file", str(tmp_path / "short.csv")
+    (tmp_path / "named").mkdir()
+    (tmp_path / "named" / "spec.yaml").write_text("text: text\nuser: canary\nsplits: {train: ../short.csv}")
+    named = "--dataset", str(tmp_path / "named"), "--output", str(tmp_path / "new")
     for message, step, *argv in (
         ("was not made on the records", "score", "--result_folder", str(other), "--planted", str(again)),
         ("no canaries are planted here", "score", "--result_folder", str(other), "--planted", str(tmp_path / "none")),
@@ -227,6 +230,7 @@ def test_bad_input_is_one_line(planted, users, dataset, tmp_path):
         ("protects a record", "score", "--result_folder", str(repeated), "--planted", str(several)),
         ("protects a user", "score", "--result_folder", str(by_user), "--planted", str(planted)),
         ("four different words", "plant", *short, "--output", str(tmp_path / "new"), "--canaries", "40"),
+        ("a column 'canary', as the file of canaries has", "plant", *named),
         ("between 0 and 1", "mechanism", "--result_folder", str(other), "--failure", "2"),
     ):
         with pytest.raises(InputError, match=message):
