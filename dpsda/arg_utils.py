@@ -21,6 +21,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from dpsda import threads
 from dpsda.assets import home
 from dpsda.errors import InputError, did_you_mean
 from dpsda.privacy.errors import PrivacyError
@@ -176,7 +177,8 @@ def run(main: Callable[[], None]) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that has not every letter
     try:
-        main()
+        with threads.shared():
+            main()
     except (InputError, PrivacyError) as error:
         _stop(str(error), 2)
     except OSError as error:

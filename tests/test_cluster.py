@@ -137,10 +137,10 @@ def test_what_goes_through_ray_is_public(tmp_path, dataset, corpus, monkeypatch)
 
 def test_killed_workers_lose_no_answer_and_ask_for_none_twice(llama):
     """At two random moments; what comes back is what one process gives."""
-    prompts = [Prompt(f"w{i % 40} w{i % 7}", max_new_tokens=40) for i in range(1000)]
+    prompts = [Prompt(f"w{i % 40} w{i % 7}", max_new_tokens=40) for i in range(300)]
     alone = writes(llama, batch_size=8)().generate(prompts, 7)
     api, draw, heard, killed = cluster.writer(ENGINE, writes(llama, batch_size=8)), random.Random(), [], 0
-    moments = sorted(draw.sample(range(1, 900), 2))
+    moments = sorted(draw.sample(range(1, 250), 2))
 
     def hear(number, answer):
         nonlocal killed
@@ -176,7 +176,8 @@ from pathlib import Path
 import main
 from tests.conftest import options
 ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-made = list(options(Path({str(dataset)!r}), evolution={{"epochs": 2}}, engine={{"engine": "ray", "ray_workers": 2}}))
+settings = {{"privacy": {{"noise": 5.0}}, "evolution": {{"epochs": 2}}}}
+made = list(options(Path({str(dataset)!r}), engine={{"engine": "ray", "ray_workers": 2}}, **settings))
 made[3] = dataclasses.replace(made[3], model_type={llama!r}, device="cpu", dtype="float32", length=12)
 main.generate(Path({str(tmp_path / "run")!r}), *made)
 """

@@ -1,0 +1,46 @@
+"""Threads that wait sleep, where others use the machine, and it is said that they do."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dpsda import threads
+
+CODE = "import os, sys; from dpsda import arg_utils; arg_utils.run(lambda: print(os.environ.get('GOMP_SPINCOUNT')))"
+
+
+@pytest.mark.parametrize(
+    "given, spins",
+    [({}, threads.SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+)
+def test_an_entry_point_says_how_threads_wait_unless_the_environment_does(given, spins):
+    plain = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, env=plain | given)
+    assert done.stdout.strip() == spins and not done.stderr
+
+
+def test_torch_is_not_imported_before():
+    code = "import sys; import main, finetune, predict, metric, audit, align; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_a_busy_machine_is_named(capsys):
+    before, start = threads._used(), time.monotonic()
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as neighbour:
+        time.sleep(1.5)
+        threads._say(before, start)
+        neighbour.kill()
+    assert re.match(r"note: other processes take \d+\.\d of the \d+ cores here", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("mine", [20.0, 19.9])
+def test_what_this_process_does_itself_is_no_neighbour(monkeypatch, capsys, mine):
+    monkeypatch.setattr(threads, "_used", lambda: (20.0, mine))
+    threads._say((0.0, 0.0), time.monotonic() - 10)
+    assert not capsys.readouterr().err
