@@ -30,6 +30,12 @@ def test_torch_is_not_imported_before():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 
 
+@pytest.fixture(autouse=True)
+def no_ray(monkeypatch):
+    """As in a process whose workers are not elsewhere."""
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+
+
 def test_a_busy_machine_is_named(capsys):
     before, start = threads._used(), time.monotonic()
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as neighbour:

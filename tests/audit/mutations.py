@@ -228,7 +228,7 @@ if __name__ == "__main__":
             f"| {case.name} | {found.delta:g} | {found.claimed:.2f} | {found.bound.epsilon:.2f} | {verdict} |",
             flush=True,
         )
-    print(f"\n| run | refused with | unbroken |\n{'---|' * 3}")
+    print(f"\n| run | refused with | unbroken |\n|{'---|' * 3}")
     for guard in GUARDS:
         unbroken = guard.refused(broken=False) or "passes"
         print(f"| {guard.name} | {guard.refused(broken=True) or 'NOTHING'} | {unbroken} |", flush=True)
