@@ -257,7 +257,7 @@ class AzureAPI(TextAPI):
             if failure.filtered:
                 return None
             if failure.too_long:
-                self._tell(server, "refused a request as too long; such texts fall back to their source")
+                self._tell(server, "refused a request as too long; such texts stay as they are")
                 return None
             if failure.thought_only:
                 return ""
