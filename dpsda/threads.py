@@ -13,7 +13,7 @@ from pathlib import Path
 # How often a waiting thread looks before it sleeps. OpenMP's own 300,000 hold a core that the thread which is waited
 # for may need: beside one busy process on two cores, that cost nine tenths of the speed, and this two fifths.
 SPINS = "1000"
-AFTER = 10.0  # seconds until the machine is looked at
+AFTER = 60.0  # seconds until the machine is looked at: what is refused is refused in a line of its own before
 NOTICEABLE = 0.5  # cores
 
 

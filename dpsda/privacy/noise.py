@@ -18,11 +18,14 @@ def discrete_gaussian(scale: float, size: int) -> npt.NDArray[np.int64]:
     """
     if scale == 0 or size == 0:
         return np.zeros(size, dtype=np.int64)
-    import opendp.prelude as dp
+    from opendp.domains import atom_domain, vector_domain  # its prelude would import scikit-learn, for two seconds
+    from opendp.measurements import make_gaussian
+    from opendp.metrics import l2_distance
+    from opendp.mod import enable_features
 
-    dp.enable_features("contrib")
-    domain = dp.vector_domain(dp.atom_domain(T="i64"))
-    measurement = dp.m.make_gaussian(domain, dp.l2_distance(T=float), scale=float(scale))
+    enable_features("contrib")
+    domain = vector_domain(atom_domain(T="i64"))
+    measurement = make_gaussian(domain, l2_distance(T=float), scale=float(scale))
     return np.asarray(measurement([0] * size), dtype=np.int64)
 
 
