@@ -41,7 +41,6 @@ def resample(data: DataOptions, privacy: PrivacyOptions, options: ResampleOption
     from dpsda.instruct.stage import Resampling
 
     spec = DatasetSpec.read(data.dataset)
-    start.check_apart(root, spec, data.train_data_file)
     source = candidates.locate(root, options.synthetic_file, options.synthetic_public, protected=privacy.protected)
     frame = candidates.read(source.path, spec)
     corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share)

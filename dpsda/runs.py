@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class RunFolder:
-    """The folder of one run. `protected` is False for a run without noise."""
+    """The folder of one run, whether it is there or not. `protected` is False for a run without noise."""
 
     def __init__(self, root: Path, *, protected: bool = True) -> None:
         self.root, self.protected = Path(root), protected
@@ -36,6 +36,9 @@ class RunFolder:
         self.shared = self.root if protected else self.private
         self.state = self.shared / "state"
         self.release = self.shared / "release"
+
+    def make(self) -> RunFolder:
+        """This folder, made if it is not there; InputError where that cannot be."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             private_folder(self.private)
@@ -44,6 +47,7 @@ class RunFolder:
             raise InputError(
                 f"{self.root}: cannot be written to ({error.strerror}); give another --result_folder"
             ) from None
+        return self
 
     @staticmethod
     def is_run(root: Path) -> bool:
@@ -58,7 +62,7 @@ class RunFolder:
         for protected in (True, False):
             ledger = root / ("state" if protected else "private/state") / "ledger.jsonl"
             if ledger.is_file():
-                folder = cls(root, protected=protected)
+                folder = cls(root, protected=protected).make()
                 # an earlier version kept what only claims an epsilon where guaranteed runs are
                 folder.protected = protected and Ledger(root, read_only=True).guaranteed
                 return folder
@@ -143,15 +147,22 @@ def is_released(path: Path) -> bool:
     Privacy: post-processing. Such a file was computed from releases of the run's ledger and from public data only, so
     whatever is computed from it costs nothing more.
     """
+    ledger = vouching(path)
+    return ledger is not None and are_as_made(path, ledger.run, certificate.made_files(ledger))
+
+
+def vouching(path: Path) -> Ledger | None:
+    """The ledger of the run that a file or folder belongs to, if that has a guarantee which may cover it."""
+    root = run_of(path)
+    ledger = None if root is None or is_private(path) else Ledger(root, read_only=True)
+    return ledger if ledger is not None and ledger.lines and ledger.guaranteed else None
+
+
+def are_as_made(path: Path, base: Path, made: dict[str, str]) -> bool:
+    """Whether a file, or all files of a folder, have the sha256 that `made` gives by their paths relative to `base`."""
     place = path.expanduser().resolve()
-    root = run_of(place)
-    if root is None or is_private(place):
-        return False
-    ledger = Ledger(root, read_only=True)
-    if not ledger.lines or not ledger.guaranteed:
-        return False
-    known, there = certificate.made_files(ledger), [p for p in (place, *sorted(place.rglob("*"))) if p.is_file()]
-    return bool(there) and all(known.get(file.relative_to(root).as_posix()) == sha256(file) for file in there)
+    there = [p for p in (place, *sorted(place.rglob("*"))) if p.is_file()]
+    return bool(there) and all(made.get(file.relative_to(base).as_posix()) == sha256(file) for file in there)
 
 
 def read_json(path: Path) -> Any:

@@ -63,7 +63,7 @@ def open_run(
     check_apart(root, corpus.spec, corpus.file)
     units = num_units(corpus, privacy.privacy_unit)
     protected = privacy.protected if protected is None else protected
-    folder = RunFolder(root, protected=protected)
+    folder = RunFolder(root, protected=protected).make()
     with contextlib.closing(Ledger(root, protected=protected)) as ledger:
         if labels is not None and ledger.lines:
             labels = str(ledger.header["facts"].get("labels", labels))
@@ -124,13 +124,13 @@ def _check_model(option: str, model: Path, root: Path) -> None:
             f"{option}: lies in a private folder, so it was trained on private data without noise, and no certificate "
             "could cover what it makes"
         )
-    other = run_of(model)
-    if other == root.expanduser().resolve() and not is_released(model):
+    other, own = run_of(model), root.expanduser().resolve()
+    if other == own and not is_released(model):
         raise InputError(
             f"{option}: lies in this run's folder, and the run did not make it as far as its ledger knows (what is in "
             "alignment/ may come from other runs); take a model that was never near these records"
         )
-    if other is not None and other != root.expanduser().resolve():
+    if other not in (None, own):
         raise InputError(
             f"{option}: belongs to another run, and what that spent is not in the ledger of this one; if it never saw "
             f"these private records, copy the model out of {other}"

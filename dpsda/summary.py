@@ -116,7 +116,7 @@ def examples(frame: pd.DataFrame, label_columns: list[str], count: int = 10) -> 
     lines: list[str] = []
     for row in shown.to_dict("records"):
         label = ", ".join(str(row[c]) for c in label_columns)
-        lines.append(f"  {printable('[' + label + '] ') + ' ' if label else ''}{printable(row['text'])}")
+        lines.append(f"  {printable(f'[{label}]') + ' ' if label else ''}{printable(row['text'])}")
     return "\n".join(lines)
 
 

@@ -39,15 +39,8 @@ def _scalar(loader: _AsWritten, node: yaml.ScalarNode) -> str | None:
     return None if node.style is None and node.value in _EMPTY else str(loader.construct_scalar(node))
 
 
-for _tag in (
-    "str",
-    "int",
-    "float",
-    "bool",
-    "null",
-    "timestamp",
-    "binary",
-):  # all but the first: where it is written !!int
+# all but the first: where it is written !!int
+for _tag in ("str", "int", "float", "bool", "null", "timestamp", "binary"):
     _AsWritten.add_constructor(f"tag:yaml.org,2002:{_tag}", _scalar)
 
 

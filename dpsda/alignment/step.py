@@ -16,8 +16,7 @@ from typing import Any
 from dpsda.alignment.options import StepOptions
 from dpsda.errors import InputError
 from dpsda.privacy.files import is_private, private_folder, sha256
-from dpsda.privacy.ledger import Ledger
-from dpsda.runs import is_released, read_json, run_of, write_json
+from dpsda.runs import are_as_made, is_released, read_json, vouching, write_json
 
 SCRATCH = ("training", "journal")  # what only a restart needs
 WEIGHTS = ("adapter_model.safetensors", "adapter_config.json")
@@ -28,14 +27,10 @@ def is_public(path: Path) -> bool:
     step of the pipeline in the run's folder did, of what such runs had made and of public data."""
     if is_released(path):
         return True
-    root, place = run_of(path), path.resolve()
-    if root is None or is_private(place) or not Ledger(root, read_only=True).guaranteed:
-        return False
-    step = next((p for p in place.parents if p.parent == root / "alignment" and (p / "done.json").is_file()), None)
-    if step is None:
-        return False
-    made, there = read_json(step / "done.json").get("files", {}), [p for p in (place, *place.rglob("*")) if p.is_file()]
-    return bool(there) and all(made.get(file.relative_to(step).as_posix()) == sha256(file) for file in there)
+    ledger = vouching(path)
+    steps = () if ledger is None else [p for p in path.resolve().parents if p.parent == ledger.run / "alignment"]
+    done = next((step / "done.json" for step in steps if (step / "done.json").is_file()), None)
+    return done is not None and are_as_made(path, done.parent, read_json(done).get("files", {}))
 
 
 def check_adapter(path: Path) -> Path:

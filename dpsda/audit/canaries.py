@@ -66,10 +66,10 @@ def plant(folder: Path, spec: DatasetSpec, data: DataOptions, canaries: int, rep
     """
     import pyarrow as pa
 
-    taken_names = {NUMBER, THERE} & {*spec.columns}
-    if taken_names:
+    ours = {NUMBER, THERE} & {*spec.columns}
+    if ours:
         raise InputError(
-            f"the data set has a column {min(taken_names)!r}, as the file of canaries has; rename it, and in "
+            f"the data set has a column {min(ours)!r}, as the file of canaries has; rename it, and in "
             f"{spec.folder / 'spec.yaml'}"
         )
     private = folder / "private"

@@ -93,10 +93,7 @@ def from_nothing(
     seed: int,
 ) -> Made:
     """One new text for every entry of `cells`, ids `0-<number>`; `prompt(cell)` draws its prompt."""
-    texts, prompts, lost = _ask(api, lambda i: prompt(int(cells[i])), text_of, cells, set(), seed)
-    got = [i for i, text in enumerate(texts) if text]
-    made = Population([f"0-{i}" for i in got], [""] * len(got), [texts[i] for i in got], cells[got])
-    return Made(made, prompts, lost)
+    return _ask(api, lambda i: prompt(int(cells[i])), text_of, cells, [""] * len(cells), set(), "0", seed)
 
 
 def variations(
@@ -112,14 +109,13 @@ def variations(
     a source's text or another one's of its label, as votes for one text would be split."""
     numbers = np.repeat(np.arange(len(sources)), times)
     cells = sources.cells[numbers]
+    parents = [sources.ids[i] for i in numbers]
     known = set(zip(sources.cells.tolist(), sources.texts, strict=True))
-    texts, prompts, lost = _ask(
-        api, lambda i: prompt(sources.texts[numbers[i]], int(cells[i])), text_of, cells, known, seed
-    )
-    got = [i for i, text in enumerate(texts) if text]
-    parents = [sources.ids[numbers[i]] for i in got]
-    made = Population([f"{prefix}-{i}" for i in got], parents, [texts[i] for i in got], cells[got])
-    return Made(made, prompts, lost)
+
+    def varying(i: int) -> Prompt:
+        return prompt(sources.texts[numbers[i]], int(cells[i]))
+
+    return _ask(api, varying, text_of, cells, parents, known, prefix, seed)
 
 
 def lookahead(
@@ -142,12 +138,14 @@ def _ask(
     prompt: Callable[[int], Prompt],
     text_of: TextOf,
     cells: np.ndarray,
+    parents: list[str],
     known: set[tuple[int, str]],  # labels and texts that are no news
+    prefix: str,
     seed: int,
-) -> tuple[list[str], list[Prompt], Counter[str]]:
-    """One text for each place, "" where none came: what was no text, or is there already, is asked for again with
-    another prompt, up to MAX_ASKS times; not where the model said nothing to any prompt, as it would not the next time
-    either."""
+) -> Made:
+    """One text for each place, with the id `<prefix>-<number>`, and none where none came: what was no text, or is there
+    already, is asked for again with another prompt, up to MAX_ASKS times; not where the model said nothing to any
+    prompt, as it would not the next time either."""
     texts, prompts, lost = [""] * len(cells), [prompt(i) for i in range(len(cells))], Counter[str]()
     spoke = False
     for ask in range(MAX_ASKS):
@@ -167,7 +165,9 @@ def _ask(
                 known.add((int(cells[i]), text))
             else:
                 lost[why] += 1
-    return texts, prompts, lost
+    got = [i for i, text in enumerate(texts) if text]
+    made = Population([f"{prefix}-{i}" for i in got], [parents[i] for i in got], [texts[i] for i in got], cells[got])
+    return Made(made, prompts, lost)
 
 
 def prompt_lines(prompts: Sequence[Prompt]) -> bytes:

@@ -109,7 +109,7 @@ class AnswerOptions:
     )
     label_noise: float = option(10.0, "noise multiplier of the label counts, which decide the labels of the texts")
     together: int = option(8, "texts written side by side")
-    block_queries: int = option(256, "answers charged at a time, before the first of them; a kill costs these to redo")
+    block_queries: int = option(256, "answers stored at a time; a kill costs these to redo")
 
     def __post_init__(self) -> None:
         from dpsda.privacy.accounting import check_noise

@@ -69,7 +69,7 @@ def train(
     spec = DatasetSpec.read(data.dataset)
     corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share)
     start.check_apart(root, spec, data.train_data_file)
-    folder = RunFolder(root)
+    folder = RunFolder(root).make()
     # the ledger's lock: with two keys at a time a unit could come to be in two shards
     with contextlib.closing(Ledger(root)):
         config, free = start.configuration(spec, data, options, device, run)
@@ -374,7 +374,7 @@ def _trained(root: Path) -> tuple[RunFolder, dict[str, Any]]:
     path = root / "state" / f"{ENSEMBLE}.json"
     if not path.is_file():
         raise InputError(f"{root}: no ensemble is here; train one by predict.py train --result_folder {root}")
-    folder, config = RunFolder(root), whole_json(path, CONFIG)
+    folder, config = RunFolder(root).make(), whole_json(path, CONFIG)
     missing = [path for path in _adapters(folder, config["shards"]) if not path.exists()]
     if missing:
         raise InputError(f"{missing[0]}: this model is missing; run predict.py train to its end")
