@@ -14,6 +14,7 @@ import functools
 import math
 import os
 import socket
+import sys
 import traceback
 import uuid
 from collections import Counter, deque
@@ -181,13 +182,11 @@ class Worker:
         return vectors, corpus.cells[own].copy()
 
     def _part(self, name: str, load: Callable[[], Any]) -> Any:
-        if not self.loaded:
-            import torch
-
-            os.chdir(self.folder)
-            torch.set_num_threads(self.threads)
         if name not in self.loaded:
+            os.chdir(self.folder)
             self.loaded[name] = load()
+            if "torch" in sys.modules:
+                sys.modules["torch"].set_num_threads(self.threads)
         return self.loaded[name]
 
 

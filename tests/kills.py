@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
+import os
+import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.forks import ROOT, Forked
+
 DRIVER = """
-import os, random, signal, sys, time
-sys.path[:0] = [{root!r}]
+import os, random, shutil, signal, sys, time
 from pathlib import Path
 {setup}
-torch.set_num_threads(1)
+sys.stdin, sys.stdout = open(0), open(1, "w")
 def whole():
     child = os.fork()
     if not child:
@@ -22,9 +22,16 @@ def whole():
         {work}
         os._exit(0)
     return child
+root, out = Path({root!r}), sys.stdout
+sys.stdout = open(os.devnull, "w")
+{work}  # so that every child of this process finds imported and computed what each would have to
+sys.stdout = out
+aside = root.rename(root.with_name("aside"))
 start = time.monotonic()
 assert os.waitpid(whole(), 0)[1] == 0
 full = time.monotonic() - start
+shutil.rmtree(root)
+aside.rename(root)
 print(full, flush=True)
 draw = random.Random()
 for line in sys.stdin:  # one kill a line
@@ -51,26 +58,26 @@ def ray_workers(driver: int) -> list[int]:
 
 
 class Killer:
-    """Imports `setup`, which has torch in it, once; does `work`, one statement, once to its end, and then as often as
-    `kill` is called."""
+    """Does `setup` once, and `work`, one line that makes a run in folder `root`, to its end; then again as often as
+    `kill` is called, from what is there."""
 
-    def __init__(self, setup: str, work: str) -> None:
-        code = DRIVER.format(root=str(ROOT), setup=setup, work=work)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert float(self.process.stdout.readline()) > 0
+    def __init__(self, setup: str, work: str, root: Path) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            pipes = [Path(folder, name) for name in ("in", "out")]
+            for pipe in pipes:
+                os.mkfifo(pipe)
+            code = DRIVER.format(setup=setup, work=work, root=str(root))
+            self.process = Forked(code=code, cwd=ROOT, streams=(*pipes, os.devnull))
+            self.stdin, self.stdout = pipes[0].open("w"), pipes[1].open()
+        assert float(self.stdout.readline()) > 0
 
     def kill(self) -> int:
         """Begin anew and kill; the exit status, 0 where it was done before."""
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
+        self.stdin.write("\n")
+        self.stdin.flush()
+        return int(self.stdout.readline())
 
     def close(self) -> None:
-        self.process.stdin.close()
+        self.stdin.close()
+        self.stdout.close()
         self.process.wait()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import gc
 import os
 import random
@@ -21,7 +20,6 @@ import ray
 
 import main
 from apis.api import Prompt
-from apis.hf_api import HFAPI
 from dpsda import cluster
 from dpsda.augpe.voting import vote
 from dpsda.data import DatasetSpec, load
@@ -33,6 +31,7 @@ from dpsda.privacy.ledger import Ledger
 from tests.conftest import options
 from tests.finetune import made
 from tests.kills import ray_workers
+from tests.ray_stand_ins import LocalVectors, SlowEcho, broken, deadly, faulty
 
 ROOT = Path(main.__file__).parent
 ENGINE = EngineOptions("ray", ray_workers=2)
@@ -59,10 +58,6 @@ def own_home(tmp_path_factory):
         yield folder
 
 
-def writes(model: str, **settings):
-    return functools.partial(HFAPI, model, device="cpu", dtype="float32", temperature=1.5, progress=False, **settings)
-
-
 def start(dataset, corpus):
     return cluster.start(ENGINE, DataOptions(str(dataset)), corpus, dataset / "fingerprint.key", ENCODER, "cpu")
 
@@ -76,6 +71,12 @@ def no_workers_left():
 @pytest.fixture
 def corpus(dataset):
     return load(DatasetSpec.read(str(dataset)), "train")
+
+
+@pytest.fixture
+def quick_encoder(monkeypatch):
+    """For what is no matter of the encoder: workers that import no library of models."""
+    monkeypatch.setattr(cluster, "Encoder", LocalVectors)
 
 
 def kill_one(draw: random.Random) -> int:
@@ -112,7 +113,7 @@ def test_public_texts_are_embedded_by_the_workers_and_private_ones_are_not(datas
         assert here == (texts[:90] if private else [])
 
 
-def test_what_goes_through_ray_is_public(tmp_path, dataset, corpus, monkeypatch):
+def test_what_goes_through_ray_is_public(tmp_path, dataset, corpus, monkeypatch, quick_encoder):
     """Every argument and every result of a vote: no private text, no vector, no vote."""
     workers, seen = start(dataset, corpus), []
     workers_map = workers.map
@@ -135,11 +136,11 @@ def test_what_goes_through_ray_is_public(tmp_path, dataset, corpus, monkeypatch)
     assert {value for value in flat if isinstance(value, str)} <= {"L2"}
 
 
-def test_killed_workers_lose_no_answer_and_ask_for_none_twice(llama):
+def test_killed_workers_lose_no_answer_and_ask_for_none_twice():
     """At two random moments; what comes back is what one process gives."""
-    prompts = [Prompt(f"w{i % 40} w{i % 7}", max_new_tokens=40) for i in range(300)]
-    alone = writes(llama, batch_size=8)().generate(prompts, 7)
-    api, draw, heard, killed = cluster.writer(ENGINE, writes(llama, batch_size=8)), random.Random(), [], 0
+    prompts = [Prompt(f"w{i % 40} w{i % 7}", max_new_tokens=1 + i % 40) for i in range(300)]
+    alone = [text for _, text in sorted(SlowEcho(0).stream(prompts, [(7, i) for i in range(300)]))]
+    api, draw, heard, killed = cluster.writer(ENGINE, SlowEcho), random.Random(), [], 0
     moments = sorted(draw.sample(range(1, 250), 2))
 
     def hear(number, answer):
@@ -153,7 +154,7 @@ def test_killed_workers_lose_no_answer_and_ask_for_none_twice(llama):
     assert sorted(heard) == list(enumerate(alone))
 
 
-def test_a_worker_killed_at_a_vote_is_replaced(tmp_path, dataset, corpus):
+def test_a_worker_killed_at_a_vote_is_replaced(tmp_path, dataset, corpus, quick_encoder):
     workers, draw = start(dataset, corpus), random.Random()
     encoder = workers.encoder()
     candidates = encoder.embed([f"a film number {i}" for i in range(40)], private=False)
@@ -166,20 +167,22 @@ def test_a_worker_killed_at_a_vote_is_replaced(tmp_path, dataset, corpus):
         assert (voters.vote(candidates, cells, 2, "L2") == wanted).all()
 
 
-def test_a_killed_driver_goes_on(tmp_path, dataset, llama):
-    """Each vote is drawn once, each answer that was there stays, and the certificate holds."""
+def test_a_killed_driver_goes_on(tmp_path, dataset):
+    """Each vote is drawn once, each answer that was there stays, and the certificate holds. Models are stand-ins."""
     code = f"""
 import sys
 sys.path[:0] = [{str(ROOT)!r}]
-import dataclasses, ray
+import ray
 from pathlib import Path
 import main
+from dpsda import cluster
 from tests.conftest import options
+from tests.ray_stand_ins import LocalVectors, SlowEcho
+cluster.Encoder, main._local = LocalVectors, lambda model: SlowEcho
 ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
 settings = {{"privacy": {{"noise": 5.0}}, "evolution": {{"epochs": 2}}}}
-made = list(options(Path({str(dataset)!r}), engine={{"engine": "ray", "ray_workers": 2}}, **settings))
-made[3] = dataclasses.replace(made[3], model_type={llama!r}, device="cpu", dtype="float32", length=12)
-main.generate(Path({str(tmp_path / "run")!r}), *made)
+engine = {{"engine": "ray", "ray_workers": 2}}
+main.generate(Path({str(tmp_path / "run")!r}), *options(Path({str(dataset)!r}), engine=engine, **settings))
 """
     answers, ledger, draw = tmp_path / "run" / "state" / "answers", [], random.Random()
     for kill in (True, False):
@@ -189,7 +192,7 @@ main.generate(Path({str(tmp_path / "run")!r}), *made)
             seen = sum(map(len, before.values()))
             while driver.poll() is None and sum(p.stat().st_size for p in answers.glob("*.jsonl")) == seen:
                 time.sleep(0.02)
-            time.sleep(draw.uniform(0, 2))
+            time.sleep(draw.uniform(0, 1))
             driver.kill()
         error = driver.communicate()[1].decode()
         assert kill or driver.returncode == 0, error[-2000:]
@@ -223,18 +226,6 @@ def test_samples_of_a_trained_generator_are_the_same(tmp_path, dataset, llama):
     assert serial.read_bytes() == on_ray.read_bytes() and len(pd.read_csv(serial)) > 10
 
 
-def broken(*_, **__):
-    raise InputError("this model is not there")
-
-
-def faulty(*_, **__):
-    return 1 / 0
-
-
-def deadly(*_, **__):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 @pytest.mark.parametrize(
     ("model", "error", "message"),
     [
@@ -249,7 +240,7 @@ def test_what_is_wrong_in_a_worker_is_said(monkeypatch, model, error, message):
         cluster.writer(EngineOptions("ray", ray_workers=1), model).generate([Prompt("a")], 0)
 
 
-def test_a_worker_that_reads_other_records_is_refused(dataset, corpus):
+def test_a_worker_that_reads_other_records_is_refused(dataset, corpus, quick_encoder):
     other = dataclasses.replace(corpus, cells=corpus.cells[::-1])
     with pytest.raises(InputError, match="other private records than the driver"):
         start(dataset, other).embed_records("")
@@ -265,12 +256,12 @@ def test_errors_where_private_texts_are_quote_none(dataset, corpus, monkeypatch)
     assert caught.value.__cause__ is None and caught.value.__suppress_context__
 
 
-def test_a_cluster_without_a_place_is_one_line(monkeypatch, llama):
-    taken = cluster.writer(EngineOptions("ray", ray_workers=1), writes(llama))
+def test_a_cluster_without_a_place_is_one_line(monkeypatch):
+    taken = cluster.writer(EngineOptions("ray", ray_workers=1), SlowEcho)
     assert len(taken.generate([Prompt("w1")], 0)) == 1
     monkeypatch.setattr(cluster, "PATIENCE", 3)
     with pytest.raises(InputError, match="had no place for a worker with 4 CPU cores"):
-        cluster.writer(EngineOptions("ray", ray_workers=1), writes(llama)).generate([Prompt("w1")], 0)
+        cluster.writer(EngineOptions("ray", ray_workers=1), SlowEcho).generate([Prompt("w1")], 0)
 
 
 @pytest.mark.parametrize(
@@ -301,16 +292,16 @@ def test_every_worker_has_a_place(nodes, workers, wanted):
             cluster._shape(Ray, workers, None)
 
 
-def test_options_that_cannot_be(monkeypatch, llama):
+def test_options_that_cannot_be(monkeypatch):
     with pytest.raises(InputError, match="need --engine ray"):
         EngineOptions(ray_workers=2)
     with pytest.raises(InputError, match="at least 1"):
         EngineOptions("ray", ray_workers=0)
     with pytest.raises(InputError, match="room for 4 workers, each of which takes a CPU core, and not for 5"):
-        cluster.writer(EngineOptions("ray", ray_workers=5), writes(llama))
+        cluster.writer(EngineOptions("ray", ray_workers=5), SlowEcho)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install -e '\.\[ray\]'"):
-        cluster.writer(ENGINE, writes(llama))
+        cluster.writer(ENGINE, SlowEcho)
 
 
 def test_an_address_where_nothing_answers_is_one_line(tmp_path, dataset):

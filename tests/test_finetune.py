@@ -32,6 +32,7 @@ from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.ledger import Ledger
 from dpsda.privacy.mechanism import describe, histogram
 from dpsda.tuning.generator import made_up
+from tests import forks
 from tests.conftest import number, write_rows
 from tests.evaluation.conftest import StandInEncoder
 from tests.finetune.made import options
@@ -284,6 +285,7 @@ def test_killed_at_ten_random_moments_a_run_still_spends_what_it_would_have(tmp_
     killer = Killer(
         SETUP,
         f"finetune.finetune(Path({str(root)!r}), *options(Path({str(dataset)!r}), {llama!r}, training={{'steps': 8}}))",
+        root,
     )
     unkilled, lines = certificate.verify(root)["epsilon"], ledger(root).reservations()
     shutil.rmtree(root)
@@ -364,12 +366,8 @@ def test_no_private_text_leaves_the_private_folder(tmp_path, dataset, llama, ber
         done = command(*argv, *more, "--result_folder", str(tmp_path / name))
         assert done.returncode == 0, done.stderr
         assert not pattern.search((done.stdout + done.stderr).encode())
-    broken = [
-        sys.executable,
-        "-c",
-        BROKEN.format(root=str(ROOT), argv=[*argv, "--model_type", llama, "--result_folder", str(tmp_path / "c")]),
-    ]
-    done = subprocess.run(broken, capture_output=True, text=True)
+    broken = BROKEN.format(argv=[*argv, "--model_type", llama, "--result_folder", str(tmp_path / "c")])
+    done = forks.run(code=broken, cwd=ROOT)
     assert done.returncode == 1 and "ZeroDivisionError" in done.stderr
     assert not pattern.search((done.stdout + done.stderr).encode())
     files = [p for p in tmp_path.rglob("*") if p.is_file() and dataset not in p.parents]
@@ -381,7 +379,6 @@ def test_no_private_text_leaves_the_private_folder(tmp_path, dataset, llama, ber
 
 BROKEN = """
 import sys
-sys.path[:0] = [{root!r}]
 sys.argv[1:] = {argv!r}
 import finetune
 from dpsda.finetune.gradients import GradientSums
@@ -396,7 +393,7 @@ finetune.main()
 
 
 def command(*argv):
-    return subprocess.run([sys.executable, str(ROOT / "finetune.py"), *argv], capture_output=True, text=True)
+    return forks.run([ROOT / "finetune.py", *argv])
 
 
 def test_bad_input_is_one_line(tmp_path, dataset, llama, bert):

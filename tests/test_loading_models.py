@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +20,7 @@ from dpsda.errors import LONGEST, InputError, first_line
 from dpsda.libraries import loading
 from dpsda.models import load_model, load_tokenizer
 from dpsda.tuning.adapter import add_lora, export_adapter, load_adapter, merge
+from tests import forks
 from tests.finetune.made import options
 from tests.finetune.tiny import SIZE, WORDS, saved, words_tokenizer
 
@@ -421,10 +419,7 @@ def test_an_adapter_that_is_damaged_or_of_another_model(llama, gpt2, tmp_path):
 
 def ended(script: str, *words: object) -> tuple[int, str]:
     """The exit code of a command, and what it said on stderr."""
-    command = [sys.executable, str(ROOT / script), *map(str, words)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env={**os.environ, "HF_HUB_OFFLINE": "1"}
-    )
+    done = forks.run([ROOT / script, *words])
     return done.returncode, done.stderr
 
 

@@ -25,6 +25,7 @@ from dpsda.errors import InputError
 from dpsda.privacy import certificate
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.ledger import Ledger
+from tests import forks
 from tests.conftest import number, options, write_rows
 from tests.kills import Killer
 
@@ -188,7 +189,7 @@ def test_a_dry_run_keeps_nothing(tmp_path, dataset):
 @pytest.mark.parametrize(("policy", "missing"), [("private", 0), ("public", 1)])
 def test_a_dry_run_knows_label_counts_that_are_public(tmp_path, dataset, capsys, policy, missing):
     """No record here is a book with high stars. Where the counts are private, a dry run does not tell."""
-    main.generate(tmp_path, *options(dataset, privacy={"epsilon": 40.0, "label_counts": policy}, dry_run=True))
+    main.generate(tmp_path, *options(dataset, privacy={"noise": 1.0, "label_counts": policy}, dry_run=True))
     assert capsys.readouterr().out.count("warning: 1 of 6 labels are too rare") == missing
 
 
@@ -376,15 +377,14 @@ def test_a_run_by_a_server_keeps_its_answers_and_no_key(tmp_path, dataset):
             "--feature_extractor",
             encoder,
         ]
-        start = [sys.executable, str(ROOT / "main.py"), *argv]
-        first = subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+        first = forks.Forked([ROOT / "main.py", *argv], env=environment)
         while first.poll() is None and sum(len(p.read_bytes().splitlines()) for p in answers.glob("*")) < 40:
             time.sleep(0.02)
         first.kill()
         assert first.wait() == -signal.SIGKILL
         stored = {p.name: p.read_bytes() for p in answers.glob("*")}
         asked = len(log.read_text().splitlines())
-        done = subprocess.run(start, capture_output=True, text=True, env=environment)
+        done = command(*argv, env=environment)
         process.kill()
     assert done.returncode == 0, done.stderr
     for name, lines in stored.items():
@@ -426,6 +426,7 @@ def test_a_seed_reaches_the_prompts_and_no_noise(tmp_path, dataset):
 
 STAND_INS = """
 import main
+from tests import forks
 from tests.conftest import options
 from dpsda.dry_run import EchoAPI, HashEncoder
 main._models = lambda *options: (EchoAPI(), HashEncoder())
@@ -445,6 +446,7 @@ def test_killed_at_twenty_random_moments_a_run_still_finishes_within_its_budget(
     killer = Killer(
         SLOWLY,
         f"main.generate(Path({str(root)!r}), *options(Path({str(dataset)!r}), evolution={{'epochs': 6}}))",
+        root,
     )
     unkilled = certificate.verify(root)["epsilon"]
     shutil.rmtree(root)
@@ -498,16 +500,14 @@ def test_no_private_text_leaves_the_private_folder(tmp_path, dataset, unit):
     root = tmp_path / "run"
     environment = {**os.environ, "DPSDA_HOME": str(tmp_path / "home"), "SECRET_API_KEY": "f" * 32}
     code = f"""
-import sys
-sys.path[:0] = [{str(ROOT)!r}]
 from pathlib import Path
 {STAND_INS}
 settings = dict(evolution={{"epochs": 2}}, privacy={{"epsilon": 4.0, "privacy_unit": {unit!r}}})
 main.generate(Path({str(root)!r}), *options(Path({str(dataset)!r}), **settings))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
-    assert done.returncode == 0, done.stderr.decode()
-    assert not pattern.search(done.stdout + done.stderr)
+    done = forks.run(code=code, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert not pattern.search((done.stdout + done.stderr).encode())
     files = [p for p in tmp_path.rglob("*") if p.is_file() and dataset not in p.parents]
     assert any(
         p.name == "distances_test.csv" and "private" in p.parts for p in files
@@ -516,8 +516,9 @@ main.generate(Path({str(root)!r}), *options(Path({str(dataset)!r}), **settings))
         if "private" not in path.relative_to(tmp_path).parts:
             assert not pattern.search(path.read_bytes()) and b"f" * 32 not in path.read_bytes(), path
     broken = code.replace("main.generate", "import dpsda.augpe.voting\ndpsda.augpe.voting.vote = None\nmain.generate")
-    done = subprocess.run([sys.executable, "-c", broken.replace(str(root), str(tmp_path / "two"))], capture_output=True)
-    assert done.returncode and not pattern.search(done.stdout + done.stderr)  # a traceback quotes no text either
+    done = forks.run(code=broken.replace(str(root), str(tmp_path / "two")), cwd=ROOT)
+    # a traceback quotes no text either
+    assert done.returncode and not pattern.search((done.stdout + done.stderr).encode())
 
 
 # bad input
@@ -525,7 +526,7 @@ main.generate(Path({str(root)!r}), *options(Path({str(dataset)!r}), **settings))
 
 def command(*argv, **options):
     """main.py in a process of its own."""
-    return subprocess.run([sys.executable, str(ROOT / "main.py"), *argv], capture_output=True, text=True, **options)
+    return forks.run([ROOT / "main.py", *argv], **options)
 
 
 def refused(capsys, root, dataset, match, **settings):
@@ -672,7 +673,7 @@ def test_help_is_fast():
     times = []
     for _ in range(3):
         before = time.monotonic()
-        done = command("--help")
+        done = subprocess.run([sys.executable, ROOT / "main.py", "--help"], capture_output=True, text=True)
         times.append(time.monotonic() - before)
         assert done.returncode == 0 and "--epsilon" in done.stdout and "--combine_divide_L" in done.stdout
     assert min(times) < 1
@@ -686,7 +687,7 @@ def test_the_real_models_end_to_end(tmp_path):
     root = tmp_path / "run"
     argv = ["--config", str(ROOT / "data" / "rotten_tomatoes" / "quickstart.yaml"), "--result_folder", str(root)]
     argv += ["--epochs", "1", "--num_seed_samples", "8", "--L", "2", "--init_L", "2", "--length", "24"]
-    argv += ["--private_share", "0.05"]
+    argv += ["--private_share", "0.02"]
     done = command(*argv, cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     assert done.returncode == 0, done.stderr
     texts = pd.read_csv(root / "release" / "synthetic.csv")

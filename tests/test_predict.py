@@ -402,7 +402,7 @@ from tests.test_predict import generate, train
 def test_killed_at_ten_random_moments_no_answer_is_uncharged_or_replaced(tmp_path, dataset, llama):
     root = tmp_path / "run"
     run, data = f"Path({str(root)!r})", f"Path({str(dataset)!r})"
-    killer = Killer(SETUP, f"train({run}, {data}, {llama!r}); generate({run})")
+    killer = Killer(SETUP, f"train({run}, {data}, {llama!r}); generate({run})", root)
     unkilled = certificate.verify(root)["epsilon"]
     stored: dict[str, bytes] = {}
     shutil.rmtree(root)

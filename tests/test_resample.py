@@ -31,6 +31,7 @@ from dpsda.privacy.accounting import DiscreteGaussian, SubsampledGaussian
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import read_csv
+from tests import forks
 from tests.conftest import number, write_rows
 from tests.conftest import options as augpe_options
 
@@ -311,7 +312,6 @@ def test_one_seed_does_not_repeat_the_noise(tmp_path, dataset):
 
 KILLER = """
 import functools, os, random, shutil, signal, sys, time, traceback
-sys.path[:0] = [{root!r}]
 from pathlib import Path
 import sklearn.cluster, sklearn.decomposition, torch, safetensors.numpy
 import resample
@@ -390,8 +390,7 @@ def test_killed_at_every_write_and_at_random_moments(tmp_path, dataset, run):
     and a stored histogram is never drawn again."""
     work = tmp_path / "work"
     work.mkdir()
-    code = KILLER.format(root=str(ROOT), paths=tuple(map(str, (run, work, dataset))))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = forks.run(code=KILLER.format(paths=tuple(map(str, (run, work, dataset)))), cwd=ROOT)
     assert done.returncode == 0, done.stderr
     writes, kills, _ = done.stdout.split()
     assert int(writes) > 20 and int(kills) >= 5, done.stdout
