@@ -14,31 +14,7 @@ of another split, by the synthetic texts and by what the generator knew before. 
 options of a step. Exit code 3 says that a claim is refuted, of `score` only with --log_private.
 """
 
-from __future__ import annotations
-
-import sys
-
-from dpsda.arg_utils import parse_step, run
-from dpsda.audit import options as kinds
-from dpsda.options import DataOptions
-
-REFUTED = 3  # an exit code that no failure has
-STEPS = {
-    "mechanism": (kinds.MechanismOptions,),
-    "plant": (DataOptions, kinds.PlantOptions),
-    "score": (kinds.ScoreOptions,),
-    "membership": (kinds.MembershipOptions,),
-}
-
-
-def main() -> None:
-    name, options = parse_step("python audit.py", __doc__ or "", STEPS)
-    from apis.gguf import unpacked
-    from dpsda.audit import steps
-
-    refuted = getattr(steps, name)(*options, *((unpacked,) if name in ("score", "membership") else ()))
-    sys.exit(REFUTED if refuted else 0)
-
+from dpsda.commands import COMMANDS
 
 if __name__ == "__main__":
-    run(main)
+    COMMANDS["audit"].main("python audit.py", __doc__)

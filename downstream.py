@@ -9,16 +9,7 @@ which never saw private data. What was trained on private texts, or tested on th
 printed; the same command, stopped or repeated, trains no model twice.
 """
 
-from dpsda.arg_utils import parse, run
-from dpsda.evaluation.options import DownstreamOptions, SubjectOptions
-
-
-def main() -> None:
-    options = parse(None, "python downstream.py", __doc__ or "", SubjectOptions, DownstreamOptions)
-    from dpsda.evaluation.downstream import evaluate
-
-    evaluate(*options)
-
+from dpsda.commands import COMMANDS
 
 if __name__ == "__main__":
-    run(main)
+    COMMANDS["downstream"].main("python downstream.py", __doc__)

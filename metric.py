@@ -9,16 +9,7 @@ never saw private data. Figures on a private reference go to RUN/private and are
 or repeated, computes no row twice.
 """
 
-from dpsda.arg_utils import parse, run
-from dpsda.evaluation.options import MetricOptions, SubjectOptions
-
-
-def main() -> None:
-    options = parse(None, "python metric.py", __doc__ or "", SubjectOptions, MetricOptions)
-    from dpsda.evaluation.distances import measure
-
-    measure(*options)
-
+from dpsda.commands import COMMANDS
 
 if __name__ == "__main__":
-    run(main)
+    COMMANDS["metric"].main("python metric.py", __doc__)

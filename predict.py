@@ -10,32 +10,7 @@ lies in RUN/private. generate charges each block of answers before the first of 
 and goes on with the same command where it was stopped.
 """
 
-from __future__ import annotations
-
-from dpsda.arg_utils import parse_step, run
-from dpsda.options import DataOptions, PrivacyOptions
-from dpsda.pmixed import options as kinds
-
-STEPS = {
-    "train": (DataOptions, kinds.EnsembleOptions, kinds.HardwareOptions, kinds.FolderOptions),
-    "evaluate": (kinds.PerplexityOptions, kinds.HardwareOptions, kinds.FolderOptions),
-    "generate": (
-        PrivacyOptions,
-        kinds.MechanismOptions,
-        kinds.AnswerOptions,
-        kinds.HardwareOptions,
-        kinds.FolderOptions,
-    ),
-}
-
-
-def main() -> None:
-    name, options = parse_step("python predict.py", __doc__ or "", STEPS)
-    from apis.gguf import unpacked
-    from dpsda.pmixed import steps
-
-    getattr(steps, name)(*options, unpacked)
-
+from dpsda.commands import COMMANDS
 
 if __name__ == "__main__":
-    run(main)
+    COMMANDS["predict"].main("python predict.py", __doc__)

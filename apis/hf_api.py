@@ -15,10 +15,10 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCa
 
 from apis.api import OnAnswer, Prompt, TextAPI
 from apis.decoding import ATTENTION, Decoder, Request, Sampler
-from apis.gguf import unpacked
 from dpsda.assets import resolve
 from dpsda.devices import multiplies_bfloat16, pick_device
 from dpsda.errors import InputError
+from dpsda.gguf import unpacked
 from dpsda.libraries import check_no_adapter, check_whole, loading
 
 EMBEDDED = "embedded:smollm2-135m-instruct"

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dpsda.assets import home
+from dpsda.commands import COMMANDS
 
 CONFIG = "data/rotten_tomatoes/quickstart.yaml"
 ARITHMETIC = ("the generator's layers", "the encoder's layers")
@@ -75,7 +76,6 @@ def run(clock: Clock, folder: Path, options: list[str]) -> None:
     import torch
     from sentence_transformers import SentenceTransformer
 
-    import main as entry
     from apis import hf_api
     from apis.decoding import Sampler
     from apis.journal import Journal
@@ -92,7 +92,7 @@ def run(clock: Clock, folder: Path, options: list[str]) -> None:
     clock.within(Encoder, "_tokenise", "texts are tokenised")
     clock.within(Encoder, "embed", "the encoder's batches, vectors kept")
     clock.within(voting, "vote", "votes")
-    clock.within(evolution.Evolution, "_release", "noise and the ledger")
+    clock.within(evolution, "noisy_histogram", "noise and the ledger")
     clock.within(evolution, "select", "selection")
     clock.within(summary.Distances, "note", "distances to the reference")
     clock.within(release, "publish", "release and certificate")
@@ -120,7 +120,7 @@ def run(clock: Clock, folder: Path, options: list[str]) -> None:
     SentenceTransformer.__init__ = made
     sys.argv = ["main.py", *options, "--result_folder", str(folder)]
     clock.enter("everything else")
-    entry.main()
+    COMMANDS["augpe"]("main.py", "")
     clock.leave()
 
 

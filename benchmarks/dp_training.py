@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from figures import record
 
-from apis.gguf import unpacked
 from dpsda.data import DatasetSpec, load
 from dpsda.devices import multiplies_bfloat16
 from dpsda.finetune.gradients import GradientSums
@@ -54,7 +53,7 @@ class Everybody(Records):
 def model_of(bfloat16: bool):
 
     torch.manual_seed(0)
-    model, tokenizer = load_model("AutoModelForCausalLM", unpacked(MODEL), bfloat16=bfloat16)
+    model, tokenizer = load_model("AutoModelForCausalLM", MODEL, bfloat16=bfloat16)
     return add_lora(model, TuningOptions(lora_r=8)), tokenizer
 
 

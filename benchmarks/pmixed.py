@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from figures import record
 
-from apis.gguf import unpacked
 from dpsda.pmixed import planning
 from dpsda.pmixed.answers import Text, Writer
 from dpsda.pmixed.ensemble import Ensemble, Trainer
@@ -36,7 +35,7 @@ ORDER, INCLUSION, DELTA = 3, 0.03, 1e-5
 
 def adapters(shards: int, folder: Path) -> list[Path]:
     """Random ones, of the shape that training leaves."""
-    trainer = Trainer(unpacked(MODEL), EnsembleOptions(), HardwareOptions())
+    trainer = Trainer(EnsembleOptions(), HardwareOptions())
     found = []
     for number in range(shards):
         torch.manual_seed(number)
@@ -113,7 +112,7 @@ def main() -> None:
         made = adapters(options.shards, Path(folder))
         print(f"{options.shards} adapters made in {time.perf_counter() - start:.1f} s")
         start = time.perf_counter()
-        ensemble = Ensemble(unpacked(MODEL), MODEL, made, HardwareOptions())
+        ensemble = Ensemble(MODEL, made, HardwareOptions())
         print(f"loaded with the base model in {time.perf_counter() - start:.1f} s")
         mixture = Mixture(options.shards, INCLUSION)
         paper = planning.plan("paper", mixture, 1024, 8.0, DELTA, order=ORDER)

@@ -10,6 +10,7 @@ Dialogues in YAML become one csv on the way.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import hashlib
 import os
@@ -152,8 +153,10 @@ def settle(made: Path, folder: Path) -> None:
             raise
 
 
-def main(names: list[str]) -> int:
-    for name in names or list(EMBEDDED):
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all, which are {', '.join(EMBEDDED)}")
+    for name in parser.parse_args(argv).names or list(EMBEDDED):
         name = name if name.startswith(PREFIX) else PREFIX + name
         try:
             print(f"{name} -> {resolve(name)}")
@@ -164,4 +167,4 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

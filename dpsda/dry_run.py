@@ -1,4 +1,4 @@
-"""Stand-ins for the two models and for the private records: `--dry_run` walks a whole run with them in seconds.
+"""Stand-ins for the encoder and for the private records: `--dry_run` walks a whole run with them in seconds.
 
 Votes of the real records, even noisy ones, would be a release that no ledger holds.
 """
@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from apis.api import OnAnswer, Prompt, TextAPI
 from dpsda.data import PrivateCorpus
 from dpsda.data.loading import Texts
 from dpsda.start import num_units
@@ -32,25 +31,6 @@ def stand_in(corpus: PrivateCorpus, unit: str, *, public_label_counts: bool) -> 
     )
 
 
-class EchoAPI(TextAPI):
-    """Answers every prompt with a numbered line, and counts what was asked for."""
-
-    def __init__(self) -> None:
-        self.prompts = 0
-        self.tokens = 0
-
-    def generate(
-        self, prompts: Sequence[Prompt], seed: int, on_answer: OnAnswer = lambda number, answer: None
-    ) -> list[str | None]:
-        first = self.prompts
-        self.prompts += len(prompts)
-        self.tokens += sum(prompt.max_new_tokens for prompt in prompts)
-        answers: list[str | None] = [f"Text {first + i} of a dry run." for i in range(len(prompts))]
-        for i, answer in enumerate(answers):
-            on_answer(i, answer)
-        return answers
-
-
 class HashEncoder:
     """Embeds a text as a unit vector of 16 dimensions that depends on nothing but the text."""
 
@@ -58,3 +38,6 @@ class HashEncoder:
         seeds = [int.from_bytes(hashlib.blake2b(t.encode(), digest_size=8).digest(), "little") for t in texts]
         vectors = np.array([np.random.default_rng(seed).standard_normal(16) for seed in seeds], dtype=np.float32)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def check_room(self, texts: Sequence[str], *, private: bool) -> None:
+        """Nothing is kept, so there is room."""

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 
 from dpsda.data import PrivateCorpus
+from dpsda.noisy_histogram import noisy_histogram
 from dpsda.privacy.ledger import Ledger
-from dpsda.privacy.mechanism import describe, histogram
-from dpsda.runs import RunFolder, csv_bytes, read_csv
+from dpsda.privacy.mechanism import histogram
+from dpsda.runs import RunFolder
 
-NAME = "label_counts"  # of the release
+LABEL_COUNTS = "label_counts"  # the name of the release
 
 
 def label_counts(
     folder: RunFolder, ledger: Ledger, stage: str, corpus: PrivateCorpus, noise_multiplier: float, *, public: bool
 ) -> np.ndarray:
-    """(cells,) counts of the joint label cells: one noisy histogram, drawn once, or exact ones that are public.
+    """(cells,) counts of the joint label cells: one noisy histogram, drawn once, or exact ones that are public; ones
+    where there are no labels.
 
     Privacy: a record, or a user's whole vote, is one vote of sensitivity 1 (see `histogram`); the ledger has its event.
     """
     import pandas as pd
 
     spec = corpus.spec
+    if not spec.labels:
+        return np.ones(1)
     if public:
         return np.bincount(corpus.cells, minlength=len(spec.cells)).astype(np.float64)
-    mechanism = histogram(str(ledger.header["unit"]), noise_multiplier)
-
-    def draw() -> bytes:
-        noisy = mechanism.release(corpus.cells.astype(np.int64)[:, None], corpus.users, len(spec.cells))
-        return csv_bytes(pd.DataFrame(spec.cells, columns=spec.label_columns).assign(noisy=noisy))
-
-    file = folder.relative(folder.shared / "label_counts.csv")
-    stored = ledger.release(stage, NAME, file, describe(mechanism), mechanism.event, draw)
-    return read_csv(io.BytesIO(stored))["noisy"].astype(float).to_numpy()
+    return noisy_histogram(
+        folder,
+        ledger,
+        stage,
+        LABEL_COUNTS,
+        folder.shared / "label_counts.csv",
+        histogram(str(ledger.header["unit"]), noise_multiplier),
+        lambda: corpus.cells.astype(np.int64)[:, None],
+        corpus.users,
+        pd.DataFrame(spec.cells, columns=spec.label_columns),
+    )

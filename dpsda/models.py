@@ -9,6 +9,7 @@ from typing import Any
 
 from dpsda.assets import resolve
 from dpsda.errors import InputError
+from dpsda.gguf import unpacked
 from dpsda.libraries import check_no_adapter, check_whole, fit_vocabulary, loading
 from dpsda.privacy.files import sha256
 
@@ -36,18 +37,16 @@ def linear_modules(model: Any) -> set[str]:
     return {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
 
 
-def load_tokenizer(name: str, called: str | None = None):
+def load_tokenizer(name: str):
     """The tokenizer of a model, with a token for padding. InputError where it has none that could be one."""
     from transformers import AutoTokenizer
 
-    called = called or name
-    tokenizer = _loaded(name, lambda path: AutoTokenizer.from_pretrained(path, trust_remote_code=False), called)
-    return _with_padding(tokenizer, called)
+    return _with_padding(_loaded(name, lambda path: AutoTokenizer.from_pretrained(path, trust_remote_code=False)), name)
 
 
-def load_model(kind: str, name: str, *, called: str | None = None, bfloat16: bool = False, **config: Any):
+def load_model(kind: str, name: str, *, bfloat16: bool = False, **config: Any):
     """(model, tokenizer) of transformers' class `kind`, in float32 or bfloat16, with `config` in place before it is
-    built. `called` is what the user calls it, where that is another name.
+    built. `name` is that of a hub, a folder, a GGUF file or an embedded asset.
 
     Its weights are those of its files, but for the head of one that is to classify, or of an encoder that is to
     predict: that is new where they have none.
@@ -55,8 +54,8 @@ def load_model(kind: str, name: str, *, called: str | None = None, bfloat16: boo
     import torch
     import transformers
 
-    called, dtype = called or name, torch.bfloat16 if bfloat16 else torch.float32
-    tokenizer = load_tokenizer(name, called)
+    dtype = torch.bfloat16 if bfloat16 else torch.float32
+    tokenizer = load_tokenizer(name)
 
     def load(path: str):
         settings = transformers.AutoConfig.from_pretrained(path, trust_remote_code=False, **config)
@@ -70,14 +69,14 @@ def load_model(kind: str, name: str, *, called: str | None = None, bfloat16: boo
         )
         encoder = "is_decoder" in config and type(model).__name__ not in (settings.architectures or [])
         new_head = kind != "AutoModelForCausalLM" or encoder
-        check_whole(called, told, f"{model.base_model_prefix}." if new_head else "")
-        fit_vocabulary(called, tokenizer, model.get_input_embeddings().weight.shape[0])
+        check_whole(name, told, f"{model.base_model_prefix}." if new_head else "")
+        fit_vocabulary(name, tokenizer, model.get_input_embeddings().weight.shape[0])
         with torch.no_grad():  # what fails in the first forward pass alone, fails here
             model(input_ids=torch.tensor([tokenizer("a b")["input_ids"] or [0]]))
         return model
 
-    model = _loaded(name, load, called)
-    _with_padding(tokenizer, called)
+    model = _loaded(name, load)
+    _with_padding(tokenizer, name)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
@@ -89,16 +88,16 @@ def most_tokens(model: Any, wanted: int) -> int:
     return wanted if wanted <= positions - positions % 8 else positions - positions % 8
 
 
-def _loaded(name: str, load: Callable[[str], Any], called: str) -> Any:
-    with loading(f"the model {called!r}", REMEDY):
-        path = resolve(name)
-        check_no_adapter(called, path)
+def _loaded(name: str, load: Callable[[str], Any]) -> Any:
+    with loading(f"the model {name!r}", REMEDY):
+        path = unpacked(name)
+        check_no_adapter(name, path)
         return load(path)
 
 
-def _with_padding(tokenizer: Any, called: str) -> Any:
+def _with_padding(tokenizer: Any, name: str) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
-        raise InputError(f"{called}: its tokenizer has neither a padding nor an end token; take another model")
+        raise InputError(f"{name}: its tokenizer has neither a padding nor an end token; take another model")
     return tokenizer

@@ -6,6 +6,7 @@ import math
 from dataclasses import MISSING, dataclass
 from typing import Any
 
+from apis.engines import ENGINES
 from dpsda.arg_utils import option
 from dpsda.errors import InputError
 
@@ -72,8 +73,8 @@ class ModelOptions:
 
     api: str = option(
         "HFGPT",
-        "HFGPT: a Hugging Face model in this process; AzureGPT: Azure OpenAI, OpenAI or a server like it",
-        choices=("HFGPT", "AzureGPT"),
+        "; ".join(f"{name}: {about}" for name, about in ENGINES.items()),
+        choices=tuple(ENGINES),
     )
     model_type: str = option(
         "gpt2", "hub name, folder, .gguf file, embedded:smollm2-135m-instruct; or what a server calls it"
@@ -160,6 +161,14 @@ class EmbeddingOptions:
     feature_extractor: str = option(
         "embedded:all-minilm-l6-v2", "a sentence-transformers model: hub name, folder or embedded asset", "feat_ext"
     )
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """Device."""
+
+    device: str = option("auto", "cpu, cuda, cuda:1, ...; auto takes the GPU if there is one", free=True)
+    log_private: bool = option(False, "show how many texts were embedded, and how fast", free=True)
 
 
 @dataclass(frozen=True)

@@ -12,25 +12,13 @@ from __future__ import annotations
 import resource
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
-from dpsda.arg_utils import option, parse, run
-from dpsda.options import DataOptions, EmbeddingOptions, EngineOptions
+from dpsda.options import DataOptions, DeviceOptions, EmbeddingOptions, EngineOptions
 
 
-@dataclass(frozen=True)
-class DeviceOptions:
-    """Device."""
-
-    device: str = option("auto", "cpu, cuda, cuda:1, ...; auto takes the GPU if there is one", free=True)
-    log_private: bool = option(False, "show how many texts were embedded, and how fast", free=True)
-
-
-def main() -> None:
-    data, embedding, engine, machine = parse(
-        None, "python -m dpsda.precompute", __doc__ or "", DataOptions, EmbeddingOptions, EngineOptions, DeviceOptions
-    )
+def embed(data: DataOptions, embedding: EmbeddingOptions, engine: EngineOptions, machine: DeviceOptions) -> None:
+    """Put the vectors of a private split into the private cache."""
     from dpsda.data import DatasetSpec, load
     from dpsda.embedding import Encoder, private_home
 
@@ -58,4 +46,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    from dpsda.commands import COMMANDS
+
+    COMMANDS["precompute"].main("python -m dpsda.precompute", __doc__)

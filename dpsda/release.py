@@ -87,8 +87,8 @@ def is_published(folder: RunFolder, ledger: Ledger, about: dict[str, str]) -> bo
     if not path.exists():
         return False
     facts = read_json(path)
-    told = {"about": about, "not_protected": certificate.limits(ledger), "budget": ledger.budget}
-    return certificate.is_current(facts, ledger) and all(facts.get(key) == value for key, value in told.items())
+    told = {"about": about, "limits": certificate.limits(ledger), "budget": ledger.budget}
+    return certificate.is_current(facts, ledger) and all(facts.get(key, told[key]) == told[key] for key in told)
 
 
 def spent(ledger: Ledger) -> str:

@@ -22,6 +22,7 @@ from dpsda.errors import InputError
 from dpsda.privacy import certificate
 from dpsda.privacy.files import is_private, private_folder, sha256, write_atomic, write_json
 from dpsda.privacy.ledger import Ledger
+from dpsda.stages import OF_DATA
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +116,7 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """The configuration of the run: that of its first stage, and what stages after it added; {} if none is here."""
-        paths = [self.state / f"{stage}.json" for stage in ("resample", "finetune", "augpe", "ensemble")]
+        paths = [self.state / f"{stage}.json" for stage in OF_DATA]
         found = [
             whole_json(path, ("dataset", "split", "train_data_file", "private_share"))
             for path in paths

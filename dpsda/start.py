@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 PROMPTS = "prompts.yaml"
 NOTICEABLE = 0.02  # the share of records that are left out from which on it is said
-LATER = "resample"  # the stage that goes on with the texts of another one, and replaces its release
 
 
 def num_units(corpus: PrivateCorpus, unit: str) -> int:

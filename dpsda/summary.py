@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dpsda.augpe.planning import STAGE
 from dpsda.neighbors import usable
-from dpsda.privacy.accounting import epsilon, from_json, round_up
+from dpsda.privacy.accounting import epsilon, round_up
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, read_csv, read_json, write_csv
+from dpsda.stages import AUGPE
 from dpsda.wording import printable
 
 if TYPE_CHECKING:
@@ -80,12 +80,12 @@ def _sample(vectors: np.ndarray, size: int) -> np.ndarray:
 
 def spent(ledger: Ledger, t: int) -> float:
     """The epsilon of all that was released up to iteration `t`, by the stages before this one, too."""
-    lines = ledger.charges()
-    ours = [n for n, line in enumerate(lines) if line["stage"] == STAGE]
-    until = [n for n in ours if _iteration(lines[n]["name"]) <= t]
+    charges = ledger.charges()
+    ours = [n for n, charge in enumerate(charges) if charge.stage == AUGPE]
+    until = [n for n in ours if charges[n].start <= t]  # the label counts come before the first iteration
     # what comes before the first of the next iteration, or of this stage, came before it; later stages are not of it
-    stop = max(until, default=-1) + 1 or min(ours, default=len(lines))
-    return round_up(epsilon([from_json(line["event"]) for line in lines[:stop]], float(ledger.header["delta"])))
+    stop = max(until, default=-1) + 1 or min(ours, default=len(charges))
+    return round_up(epsilon(ledger.events()[:stop], float(ledger.header["delta"])))
 
 
 def iteration_table(ledger: Ledger, epochs: int, distances: pd.DataFrame | None) -> str:
@@ -100,12 +100,6 @@ def iteration_table(ledger: Ledger, epochs: int, distances: pd.DataFrame | None)
         cells += [f"{measured[str(t)][c] if str(t) in measured else '-':>{len(c)}}" for c in columns]
         lines.append("  ".join(cells))
     return "\n".join(lines)
-
-
-def _iteration(name: str) -> int:
-    """The iteration that a release belongs to; the label counts come before the first."""
-    last = name.rpartition("/")[2]
-    return int(last) if last.isdigit() else 0
 
 
 def examples(frame: pd.DataFrame, label_columns: list[str], count: int = 10) -> str:

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import main
+from apis import engines
+from apis.echo import EchoAPI
+from dpsda import embedding
 from dpsda.augpe.options import AugPEOptions
-from dpsda.dry_run import EchoAPI, HashEncoder
+from dpsda.dry_run import HashEncoder
 from dpsda.options import (
     DataOptions,
     EmbeddingOptions,
@@ -107,12 +109,18 @@ def _tiny(kind: str, tmp_path_factory) -> str:
 
 @pytest.fixture
 def stand_ins(monkeypatch):
-    """main.py with stand-ins for both models, but real records."""
-    monkeypatch.setattr(main, "_models", lambda *options: (EchoAPI(), HashEncoder()))
+    """Runs with stand-ins for both models, but on real records."""
+    use(monkeypatch)
+
+
+def use(monkeypatch, api=EchoAPI, encoder=HashEncoder) -> None:
+    """From here on every run asks `api()` for texts, and `encoder()` for vectors."""
+    monkeypatch.setattr(engines, "engine", lambda *options, **more: api())
+    monkeypatch.setattr(embedding, "Encoder", lambda *options, **more: encoder())
 
 
 def options(dataset: Path, *, data=None, privacy=None, evolution=None, engine=None, **run):
-    """Options for `main.generate(root, *options(dataset))`."""
+    """Options for `augpe.generate(root, *options(dataset))`."""
     return (
         DataOptions(str(dataset), reference_split="test", **(data or {})),
         PrivacyOptions(**(privacy or {"epsilon": 4.0})),

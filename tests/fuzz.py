@@ -14,6 +14,7 @@ import argparse
 import bz2
 import contextlib
 import dataclasses
+import functools
 import gzip
 import io
 import os
@@ -33,16 +34,11 @@ from unittest.mock import patch
 import pandas as pd
 import yaml
 
-import align
-import audit
-import downstream
-import finetune
-import main
-import metric
-import predict
-import resample
-from dpsda import arg_utils
-from dpsda.dry_run import EchoAPI, HashEncoder
+from apis import engines
+from apis.echo import EchoAPI
+from dpsda import arg_utils, embedding
+from dpsda.commands import COMMANDS
+from dpsda.dry_run import HashEncoder
 
 MARKER = "zq7x"  # in every private value
 SECONDS = 60
@@ -127,25 +123,26 @@ NUMBERS = [*SMALL, "0.5", "1e-9", "1e-300", "1e300", "inf", "-inf", "0x1"]
 LEFT_OUT = "engine ray_address ray_workers log_online project api_base device synthetic_public result_folder output"
 LEFT_OUT = {*LEFT_OUT.split(), "dry_run", "num_procs", "timeout"}
 
-COMMANDS: dict[str, tuple[Callable[[], None], tuple[type, ...], list[str]]] = {
-    "main": (main.main, main.GROUPS, ["--noise", "5", "--epochs", "2", "--num_seed_samples", "6", "--dry_run"]),
-    "finetune": (finetune.main, finetune.GROUPS, ["--noise", "5", "--steps", "3", "--batch_size", "8", "--dry_run"]),
-    "resample": (resample.main, resample.GROUPS, ["--noise", "5", "--num_clusters", "2", "--num_samples", "3"]),
-    "predict train": (predict.main, predict.STEPS["train"], ["--model_type", "no/model", "--shards", "2"]),
-    "predict generate": (predict.main, predict.STEPS["generate"], ["--epsilon", "8", "--queries", "4"]),
-    "predict evaluate": (predict.main, predict.STEPS["evaluate"], ["--epsilons", "8"]),
-    "metric": (metric.main, (metric.SubjectOptions, metric.MetricOptions), ["--dry_run"]),
-    "downstream": (downstream.main, (downstream.SubjectOptions, downstream.DownstreamOptions), ["--dry_run"]),
-    "align pairs": (align.main, align.STEPS["pairs"], ["--name", "x", "--answer_column", "stars"]),
-    "align answers": (align.main, align.STEPS["answers"], ["--name", "x", "--model_type", "no/model"]),
-    "align sft": (align.main, align.STEPS["sft"], ["--name", "x", "--model_type", "no/model"]),
-    "align judge": (align.main, align.STEPS["judge"], ["--name", "x", "--model_type", "no/model"]),
-    "audit plant": (audit.main, audit.STEPS["plant"], ["--canaries", "40"]),
-    "audit mechanism": (audit.main, audit.STEPS["mechanism"], []),
-    "audit score": (audit.main, audit.STEPS["score"], ["--planted", "planted"]),
+# of each command: its first words, and what else it needs
+CASES = {
+    "augpe": ["--noise", "5", "--epochs", "2", "--num_seed_samples", "6", "--dry_run"],
+    "finetune": ["--noise", "5", "--steps", "3", "--batch_size", "8", "--dry_run"],
+    "resample": ["--noise", "5", "--num_clusters", "2", "--num_samples", "3"],
+    "predict train": ["--model_type", "no/model", "--shards", "2"],
+    "predict generate": ["--epsilon", "8", "--queries", "4"],
+    "predict evaluate": ["--epsilons", "8"],
+    "metric": ["--dry_run"],
+    "downstream": ["--dry_run"],
+    "align pairs": ["--name", "x", "--answer_column", "stars"],
+    "align answers": ["--name", "x", "--model_type", "no/model"],
+    "align sft": ["--name", "x", "--model_type", "no/model"],
+    "align judge": ["--name", "x", "--model_type", "no/model"],
+    "audit plant": ["--canaries", "40"],
+    "audit mechanism": [],
+    "audit score": ["--planted", "planted"],
 }
 # how often: those that end early, for want of a model or a run, less often
-WEIGHTS = {"main": 12, "finetune": 12, "resample": 12} | dict.fromkeys(["predict generate", "predict evaluate"], 1)
+WEIGHTS = {"augpe": 12, "finetune": 12, "resample": 12} | dict.fromkeys(["predict generate", "predict evaluate"], 1)
 WEIGHTS |= dict.fromkeys(["audit mechanism", "audit score", "align sft", "align judge"], 1)
 
 
@@ -294,7 +291,9 @@ def made(rng: random.Random, name: str, root: Path) -> list[str]:
     texts = written_table(rng, root / "texts.csv", broken["texts"])
     files = [train, texts, data, data / "spec.yaml", root / "nowhere", root]
     first, *rest = name.split()
-    _, groups, own = COMMANDS[name]
+    first, _, step = name.partition(" ")
+    command, own = COMMANDS[first], CASES[name]
+    groups = command.steps[step] if command.steps else command.groups
     words = [*rest, *own]
     names = {field.name for group in groups for field in dataclasses.fields(group)}
     for flag, value in [("dataset", data), ("result_folder", root / "run"), ("output", root / "planted")]:
@@ -389,8 +388,8 @@ def complaint(code: Any, printed: str, root: Path) -> str | None:
 def stand_ins() -> Iterator[None]:
     """No encoder is loaded, and no model is there."""
     with (
-        patch.object(main, "_models", lambda *options: (EchoAPI(), HashEncoder())),
-        patch.object(resample, "_encoder", lambda name, device: HashEncoder()),
+        patch.object(engines, "engine", lambda *options, **more: EchoAPI()),
+        patch.object(embedding, "Encoder", lambda *options, **more: HashEncoder()),
         patch.dict(os.environ, HF_HUB_OFFLINE="1"),
     ):
         yield
@@ -400,7 +399,7 @@ def fuzz(
     numbers: typing.Iterable[int], seed: int, scratch: Path, *, keep: bool = False
 ) -> Iterator[tuple[int, str, Any, str, str | None]]:
     """Of each case its number, command line, exit code, output, and what is wrong with it."""
-    names = list(COMMANDS)
+    names = list(CASES)
     weights = [WEIGHTS.get(name, 4) for name in names]
     with stand_ins():
         for number in numbers:
@@ -409,7 +408,7 @@ def fuzz(
             root.mkdir()
             name = rng.choices(names, weights)[0]
             argv = made(rng, name, root)
-            code, printed = outcome(COMMANDS[name][0], argv, root)
+            code, printed = outcome(functools.partial(COMMANDS[name.split()[0]], name, ""), argv, root)
             yield number, " ".join(map(repr, argv)), code, printed, complaint(code, printed, root)
             if not keep:
                 shutil.rmtree(root)

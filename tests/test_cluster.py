@@ -18,22 +18,24 @@ import pandas as pd
 import pytest
 import ray
 
-import main
 from apis.api import Prompt
-from dpsda import cluster
+from dpsda import cluster, embedding
 from dpsda.augpe.voting import vote
+from dpsda.cluster import pool
+from dpsda.cluster.worker import Format, quiet
 from dpsda.data import DatasetSpec, load
 from dpsda.embedding import Encoder
 from dpsda.errors import InputError
 from dpsda.options import DataOptions, EmbeddingOptions, EngineOptions
 from dpsda.privacy import certificate
 from dpsda.privacy.ledger import Ledger
+from dpsda.routes import augpe, finetune
 from tests.conftest import options
 from tests.finetune import made
 from tests.kills import ray_workers
 from tests.ray_stand_ins import LocalVectors, SlowEcho, broken, deadly, faulty
 
-ROOT = Path(main.__file__).parent
+ROOT = Path(__file__).parents[1]
 ENGINE = EngineOptions("ray", ray_workers=2)
 ENCODER = EmbeddingOptions()
 
@@ -76,7 +78,7 @@ def corpus(dataset):
 @pytest.fixture
 def quick_encoder(monkeypatch):
     """For what is no matter of the encoder: workers that import no library of models."""
-    monkeypatch.setattr(cluster, "Encoder", LocalVectors)
+    monkeypatch.setattr(embedding, "Encoder", LocalVectors)
 
 
 def kill_one(draw: random.Random) -> int:
@@ -93,7 +95,7 @@ def test_a_run_is_the_one_of_a_single_process(tmp_path, dataset, llama, capsys, 
     for name, engine in (("serial", {}), ("ray", {"engine": "ray", "ray_workers": 2})):
         made = list(options(dataset, privacy={"epsilon": float("inf")}, evolution={"epochs": 2}, engine=engine))
         made[3] = dataclasses.replace(made[3], model_type=llama, device="cpu", dtype="float32", length=12)
-        main.generate(tmp_path / name, *made)
+        augpe.generate(tmp_path / name, *made)
         done[name] = {
             p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*.csv") if p.is_file()
         }
@@ -132,7 +134,7 @@ def test_what_goes_through_ray_is_public(tmp_path, dataset, corpus, monkeypatch,
     assert votes.shape == (corpus.num_records, 1) and not list((tmp_path / "votes").iterdir())
     flat = [value for values in seen for value in (values if isinstance(values, tuple) else (values,))]
     flat = [value for item in flat for value in (item if isinstance(item, tuple) else (item,))]
-    assert {type(value) for value in flat} <= {int, str, type(None), type(Path()), ray.ObjectRef, cluster.Format}
+    assert {type(value) for value in flat} <= {int, str, type(None), type(Path()), ray.ObjectRef, Format}
     assert {value for value in flat if isinstance(value, str)} <= {"L2"}
 
 
@@ -174,15 +176,16 @@ import sys
 sys.path[:0] = [{str(ROOT)!r}]
 import ray
 from pathlib import Path
-import main
-from dpsda import cluster
+from apis import engines
+from dpsda import cluster, embedding
+from dpsda.routes import augpe
 from tests.conftest import options
 from tests.ray_stand_ins import LocalVectors, SlowEcho
-cluster.Encoder, main._local = LocalVectors, lambda model: SlowEcho
+embedding.Encoder, engines.local = LocalVectors, lambda model: SlowEcho
 ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
 settings = {{"privacy": {{"noise": 5.0}}, "evolution": {{"epochs": 2}}}}
 engine = {{"engine": "ray", "ray_workers": 2}}
-main.generate(Path({str(tmp_path / "run")!r}), *options(Path({str(dataset)!r}), engine=engine, **settings))
+augpe.generate(Path({str(tmp_path / "run")!r}), *options(Path({str(dataset)!r}), engine=engine, **settings))
 """
     answers, ledger, draw = tmp_path / "run" / "state" / "answers", [], random.Random()
     for kill in (True, False):
@@ -207,21 +210,20 @@ main.generate(Path({str(tmp_path / "run")!r}), *options(Path({str(dataset)!r}), 
 
 
 def test_who_else_is_on_the_machine_cannot_join_a_cluster_that_is_started_here(tmp_path):
-    code = f"import sys; sys.path[:0] = [{str(ROOT)!r}]; from dpsda import cluster; cluster._connect(None)"
+    code = f"import sys; sys.path[:0] = [{str(ROOT)!r}]; from dpsda.cluster import pool; pool.connect(None)"
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "HOME": str(tmp_path)}, check=True)
     assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o077 == 0
 
 
 def test_samples_of_a_trained_generator_are_the_same(tmp_path, dataset, llama):
-    import finetune
 
     noise = {"epsilon": float("inf")}
     one = made.options(dataset, llama, privacy=noise, sampling={"skip_sampling": True})
-    finetune.finetune(tmp_path / "serial", *one)
+    finetune.generate(tmp_path / "serial", *one)
     shutil.copytree(tmp_path / "serial", tmp_path / "ray")
     for name, engine in (("serial", {}), ("ray", {"engine": "ray", "ray_workers": 2})):
         drawn = made.options(dataset, llama, privacy=noise, sampling={"num_samples": 90}, engine=engine)
-        finetune.finetune(tmp_path / name, *drawn)
+        finetune.generate(tmp_path / name, *drawn)
     serial, on_ray = (tmp_path / name / "private" / "release" / "synthetic.csv" for name in ("serial", "ray"))
     assert serial.read_bytes() == on_ray.read_bytes() and len(pd.read_csv(serial)) > 10
 
@@ -235,7 +237,7 @@ def test_samples_of_a_trained_generator_are_the_same(tmp_path, dataset, llama):
     ],
 )
 def test_what_is_wrong_in_a_worker_is_said(monkeypatch, model, error, message):
-    monkeypatch.setattr(cluster, "TRIES", 2)
+    monkeypatch.setattr(pool, "TRIES", 2)
     with pytest.raises(error, match=message):
         cluster.writer(EngineOptions("ray", ray_workers=1), model).generate([Prompt("a")], 0)
 
@@ -252,14 +254,14 @@ def test_errors_where_private_texts_are_quote_none(dataset, corpus, monkeypatch)
         yield "secret t\xe9xt".encode("ascii")
 
     with pytest.raises(RuntimeError, match=r"^UnicodeEncodeError in .*test_cluster.py, line \d+$") as caught:
-        list(cluster.quiet(method)(None))
+        list(quiet(method)(None))
     assert caught.value.__cause__ is None and caught.value.__suppress_context__
 
 
 def test_a_cluster_without_a_place_is_one_line(monkeypatch):
     taken = cluster.writer(EngineOptions("ray", ray_workers=1), SlowEcho)
     assert len(taken.generate([Prompt("w1")], 0)) == 1
-    monkeypatch.setattr(cluster, "PATIENCE", 3)
+    monkeypatch.setattr(pool, "PATIENCE", 3)
     with pytest.raises(InputError, match="had no place for a worker with 4 CPU cores"):
         cluster.writer(EngineOptions("ray", ray_workers=1), SlowEcho).generate([Prompt("w1")], 0)
 
@@ -286,10 +288,10 @@ def test_every_worker_has_a_place(nodes, workers, wanted):
             return [{"Alive": True, "Resources": {"CPU": cpus, "GPU": gpus}} for cpus, gpus in nodes]
 
     if wanted:
-        assert cluster._shape(Ray, workers, None) == wanted
+        assert pool.shape(Ray, workers, None) == wanted
     else:
         with pytest.raises(InputError, match=r"the cluster has room for \d+ workers"):
-            cluster._shape(Ray, workers, None)
+            pool.shape(Ray, workers, None)
 
 
 def test_options_that_cannot_be(monkeypatch):

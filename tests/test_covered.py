@@ -17,22 +17,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import align
-import audit
-import finetune
-import main
-import metric
-import predict
-import resample
-from dpsda import arg_utils
-from dpsda.dry_run import EchoAPI, HashEncoder
+from apis.echo import EchoAPI
+from dpsda import routes
+from dpsda.commands import COMMANDS
+from dpsda.dry_run import HashEncoder
 from dpsda.errors import InputError
 from dpsda.privacy import accounting, certificate
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.ledger import Ledger
+from dpsda.routes import finetune, resample
 from dpsda.runs import is_released
 from dpsda.summary import spent
-from tests.conftest import options
+from tests.conftest import options, use
 from tests.finetune.made import options as finetune_options
 from tests.test_predict import generate as answer
 from tests.test_predict import train as train_ensemble
@@ -45,8 +41,7 @@ OLDER = "a result that the run's ledger does not know, so the ledger is older th
 
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch):
-    monkeypatch.setattr(main, "_models", lambda *options: (EchoAPI(), HashEncoder()))
-    monkeypatch.setattr(resample, "_encoder", lambda name, device: HashEncoder())
+    use(monkeypatch)
 
 
 def refused(match, call, *arguments, **settings) -> None:
@@ -56,15 +51,15 @@ def refused(match, call, *arguments, **settings) -> None:
 
 
 def augpe(root, dataset, **settings) -> None:
-    main.generate(root, *options(dataset, **settings))
+    routes.augpe.generate(root, *options(dataset, **settings))
 
 
 def tuned(root, dataset, llama, **settings) -> None:
-    finetune.finetune(root, *finetune_options(dataset, llama, **settings))
+    finetune.generate(root, *finetune_options(dataset, llama, **settings))
 
 
 def resampled(root, dataset, **settings) -> None:
-    resample.resample(*resample_options(root, dataset, **settings))
+    resample.run(*resample_options(root, dataset, **settings))
 
 
 # 1. a ledger that is lost, emptied or older
@@ -120,7 +115,7 @@ def test_a_copy_of_the_ledger_from_half_way_is_refused(tmp_path, dataset, llama)
             return super().generate(*call, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(main, "_models", lambda *options: (Halting(), HashEncoder()))
+        use(patch, Halting)
         with pytest.raises(KeyboardInterrupt):
             augpe(tmp_path / "run", dataset)
     older = (tmp_path / "run" / LEDGER).read_bytes()
@@ -150,7 +145,7 @@ def entry_points(root, dataset, llama) -> dict[str, list[str]]:
     common = ["--dataset", str(dataset), "--result_folder", str(root)]
     file = ["--synthetic_file", str(dataset / "train.csv")]
     return {
-        "main": [*common, "--epsilon", "4"],
+        "augpe": [*common, "--epsilon", "4"],
         "finetune": [*common, "--epsilon", "4", "--model_type", llama],
         "resample": [*common, "--noise", "3", *file, "--synthetic_public"],
         "predict train": [*common, "--model_type", llama, "--shards", "2"],
@@ -162,14 +157,10 @@ def entry_points(root, dataset, llama) -> dict[str, list[str]]:
 
 
 def run(name: str, arguments: list[str], monkeypatch, capsys) -> tuple[int, str]:
-    import downstream
-
-    commands = {"main": main, "finetune": finetune, "resample": resample, "predict": predict, "metric": metric}
-    commands |= {"downstream": downstream, "align": align, "audit": audit}
     first, *rest = name.split()
     monkeypatch.setattr(sys, "argv", [f"{first}.py", *rest, *arguments])
     with pytest.raises(SystemExit) as stop:
-        arg_utils.run(commands[first].main)
+        COMMANDS[first].main(f"{first}.py", "")
     return stop.value.code, capsys.readouterr().err
 
 
@@ -234,7 +225,7 @@ def test_models_are_told_by_what_made_them(tmp_path, dataset, llama):
         settings = list(options(dataset))
         settings[3] = type(settings[3])(model_type=str(model))
         settings[-1] = type(settings[-1])(result_folder=str(root))
-        refused(match, main.generate, root, *settings)
+        refused(match, routes.augpe.generate, root, *settings)
     from dpsda.start import _check_model
 
     _check_model("--model_type", root / "state" / "model", root)  # what the run made itself costs nothing more
@@ -257,8 +248,7 @@ def test_a_record_without_a_vector_casts_no_vote_and_stops_nothing(tmp_path, dat
                     rows[i] = {"0": np.nan, "7": np.inf, "50": 1e30}[re.search(r"number (\d+)\.", text)[1]]
             return rows
 
-    monkeypatch.setattr(main, "_models", lambda *options: (EchoAPI(), Spoilt()))
-    monkeypatch.setattr(resample, "_encoder", lambda name, device: Spoilt())
+    use(monkeypatch, encoder=Spoilt)
     root, privacy = tmp_path / "run", {"epsilon": float("inf"), "privacy_unit": unit}
     augpe(root, dataset, privacy=privacy, evolution={"epochs": 1})
     counts = pd.read_csv(root / "private" / "1" / "counts.csv")
@@ -302,9 +292,9 @@ def test_answers_that_were_not_needed_are_certified_all_the_same(tmp_path, datas
         found.add(facts["epsilon"])
         given.add(int(json_about(root)["answers"].split(",")[0]))
     with contextlib.closing(Ledger(tmp_path / "run0")) as ledger:
-        [plan] = [line for line in ledger.charges() if line["name"] == "answers/0-60"]
-        labels = [line for line in ledger.charges() if line["name"] == "label_counts"]
-        events = [accounting.from_json(line["event"]) for line in [plan, *labels]]
+        [plan] = [charge for charge in ledger.charges() if charge.name == "answers/0-60"]
+        labels = [charge for charge in ledger.charges() if charge.name == "label_counts"]
+        events = [charge.event for charge in [plan, *labels]]
         assert found == {accounting.round_up(accounting.epsilon(events, float(ledger.header["delta"])))}
     assert max(given) <= 30  # three texts of ten tokens: the plan was for more, and is what counts
 

@@ -7,8 +7,8 @@ import json
 import pandas as pd
 import pytest
 
-import downstream
 from dpsda.arg_utils import parse
+from dpsda.commands import COMMANDS
 from dpsda.data import DatasetSpec, load
 from dpsda.errors import InputError
 from dpsda.evaluation.downstream import _Trainer, evaluate
@@ -195,7 +195,7 @@ def test_errors_are_one_line(made, tmp_path, dataset, monkeypatch):  # noqa: F81
     ]:
         monkeypatch.setattr("sys.argv", ["downstream.py", "--result_folder", str(folder), *map(str, flags)])
         with pytest.raises(InputError) as error:
-            downstream.main()
+            COMMANDS["downstream"]("downstream.py", "")
         assert expected in str(error.value) and "\n" not in str(error.value)
 
 

@@ -17,20 +17,21 @@ import pandas as pd
 import pytest
 import torch
 
-import finetune
 from dpsda import start
 from dpsda.arg_utils import parse
+from dpsda.commands import COMMANDS
 from dpsda.data import DatasetSpec
 from dpsda.dry_run import HashEncoder
 from dpsda.errors import InputError
 from dpsda.evaluation.distances import measure
 from dpsda.evaluation.options import MetricOptions, SubjectOptions
-from dpsda.finetune.route import Route
 from dpsda.options import EmbeddingOptions, PrivacyOptions, RunOptions
 from dpsda.privacy import certificate
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.ledger import Ledger
-from dpsda.privacy.mechanism import describe, histogram
+from dpsda.privacy.mechanism import histogram
+from dpsda.routes import finetune
+from dpsda.routes.finetune import Tuning
 from dpsda.tuning.generator import made_up
 from tests import forks
 from tests.conftest import number, write_rows
@@ -39,11 +40,11 @@ from tests.finetune.made import options
 from tests.finetune.tiny import SIZE
 from tests.kills import Killer
 
-ROOT = Path(finetune.__file__).parent
+ROOT = Path(__file__).parents[1]
 
 
 def run(root, dataset, model, **settings) -> pd.DataFrame | None:
-    finetune.finetune(root, *options(dataset, model, **settings))
+    finetune.generate(root, *options(dataset, model, **settings))
     files = [root / p / "release" / "synthetic.csv" for p in ("", "private")]
     return next((pd.read_csv(p, keep_default_na=False) for p in files if p.exists()), None)
 
@@ -64,7 +65,7 @@ def test_a_run_leaves_what_it_promises(tmp_path, dataset, llama, capsys):
     assert texts.text.is_unique and set(texts.stars) <= {"low", "high"}
     facts = certificate.verify(tmp_path)
     assert 0.99 < facts["epsilon"] <= 1 and facts["accountant"] == "PLD" and "rounding" in facts["not_protected"][-1]
-    names = [x["name"] for x in ledger(tmp_path).reservations()]
+    names = [x.name for x in ledger(tmp_path).reservations()]
     assert names == ["steps/0-2", "steps/2-4", "steps/4-6", "label_counts"]
     assert [p.name for p in (tmp_path / "state" / "checkpoints").iterdir()] == ["4-6.safetensors"]
     assert not (tmp_path / "state" / "merged").exists() and not list(tmp_path.rglob(".*.tmp*"))
@@ -86,7 +87,7 @@ def test_more_steps_extend_a_run(tmp_path, dataset, llama):
     spent = certificate.verify(tmp_path)["epsilon"]
     second = run(tmp_path, dataset, llama, training={"steps": 9})
     assert certificate.verify(tmp_path)["epsilon"] > spent and not second.text.equals(first.text)
-    assert [x["name"] for x in ledger(tmp_path).reservations()][-2:] == ["steps/6-8", "steps/8-9"]
+    assert [x.name for x in ledger(tmp_path).reservations()][-2:] == ["steps/6-8", "steps/8-9"]
 
 
 def test_the_adapter_is_peft_s_and_the_samples_are_its_own(tmp_path, dataset, llama):
@@ -117,7 +118,9 @@ def test_the_adapter_is_peft_s_and_the_samples_are_its_own(tmp_path, dataset, ll
 
 @pytest.mark.parametrize("full", [True, False])
 def test_without_noise_everything_stays_private(tmp_path, dataset, llama, capsys, full):
-    _, privacy, *_ = parse(["--dataset", "x", "--result_folder", "y", "--dp", "none"], "", "", *finetune.GROUPS)
+    _, privacy, *_ = parse(
+        ["--dataset", "x", "--result_folder", "y", "--dp", "none"], "", "", *COMMANDS["finetune"].groups
+    )
     assert not privacy.protected
     root = tmp_path / "run"
     run(root, dataset, llama, privacy={"epsilon": privacy.epsilon}, tuning={"full": full})
@@ -132,7 +135,7 @@ def test_labels_that_are_public_or_not_asked_for_are_no_event(tmp_path, dataset,
     plain = run(tmp_path / "b", dataset, llama, tuning={"conditional": False})
     assert "stars" in public and list(plain.columns) == ["id", "parent_id", "text"]
     for name in "ab":
-        assert [x["name"] for x in ledger(tmp_path / name).reservations()] == ["steps/0-2", "steps/2-4", "steps/4-6"]
+        assert [x.name for x in ledger(tmp_path / name).reservations()] == ["steps/0-2", "steps/2-4", "steps/4-6"]
 
 
 def test_all_weights_and_users(tmp_path, dataset, llama):
@@ -164,7 +167,7 @@ def test_a_classifier_is_tested_on_a_public_split(tmp_path, dataset, bert, capsy
     row = pd.read_csv(tmp_path / "a" / "downstream_test.csv").iloc[0]
     assert row.target == "kind" and 0 <= row.accuracy <= 1 and row.texts == 120
     assert "accuracy" in capsys.readouterr().out
-    assert [x["name"] for x in ledger(tmp_path / "a").reservations()] == ["steps/0-2", "steps/2-4", "steps/4-6"]
+    assert [x.name for x in ledger(tmp_path / "a").reservations()] == ["steps/0-2", "steps/2-4", "steps/4-6"]
     (dataset / "spec.yaml").write_text((dataset / "spec.yaml").read_text().replace("  public: [test]\n", ""))
     run(tmp_path / "b", dataset, bert, tuning=tuning)
     assert (tmp_path / "b" / "private" / "downstream_test.csv").exists()
@@ -204,7 +207,7 @@ def test_what_comes_after_does_not_break_what_is_certified(tmp_path, dataset, ll
     assert certificate.verify(tmp_path) and (tmp_path / "release" / "synthetic.csv").exists()
     with contextlib.closing(Ledger(tmp_path)) as book:  # as resample.py does
         mechanism = histogram("record", 10.0)
-        book.release("resample", "clusters", "resample/counts.csv", describe(mechanism), mechanism.event, lambda: b"x")
+        book.release("resample", "clusters", "resample/counts.csv", mechanism, mechanism.event, lambda: b"x")
     before = (tmp_path / "release" / "synthetic.csv").stat().st_mtime_ns
     run(tmp_path, dataset, llama)
     assert "its texts were resampled" in capsys.readouterr().out
@@ -223,7 +226,7 @@ def test_an_extension_that_fails_at_its_start_costs_nothing(tmp_path, dataset, l
 
     head = ledger(tmp_path).head
     with monkeypatch.context() as patched:
-        patched.setattr(Route, "_load_model", missing)
+        patched.setattr(Tuning, "_load_model", missing)
         refused(tmp_path, dataset, llama, "cannot load", training={"steps": 8}, privacy={"epsilon": 9.0})
     assert ledger(tmp_path).head == head and certificate.verify(tmp_path)
     assert (tmp_path / "state" / "adapter").is_dir() and any((tmp_path / "state" / "samples").glob("*.parquet"))
@@ -273,8 +276,9 @@ def test_pages_and_figures_of_what_was_trained(tmp_path, dataset, llama, bert, m
 # crashes
 
 SETUP = """
-import opacus, peft, torch, transformers, finetune, apis.hf_api, pandas, pyarrow.parquet, scipy.stats, dp_accounting
-import dpsda.finetune.route, dpsda.finetune.training, dpsda.finetune.sampling, dpsda.tuning.adapter, dpsda.models
+import opacus, peft, torch, transformers, apis.hf_api, pandas, pyarrow.parquet, scipy.stats, dp_accounting
+from dpsda.routes import finetune
+import dpsda.finetune.training, dpsda.finetune.sampling, dpsda.tuning.adapter, dpsda.models
 from tests.finetune.made import options
 """
 
@@ -284,7 +288,7 @@ def test_killed_at_ten_random_moments_a_run_still_spends_what_it_would_have(tmp_
     root = tmp_path / "run"
     killer = Killer(
         SETUP,
-        f"finetune.finetune(Path({str(root)!r}), *options(Path({str(dataset)!r}), {llama!r}, training={{'steps': 8}}))",
+        f"finetune.generate(Path({str(root)!r}), *options(Path({str(dataset)!r}), {llama!r}, training={{'steps': 8}}))",
         root,
     )
     unkilled, lines = certificate.verify(root)["epsilon"], ledger(root).reservations()
@@ -303,9 +307,9 @@ def test_killed_at_ten_random_moments_a_run_still_spends_what_it_would_have(tmp_
     run(root, dataset, llama, training={"steps": 8})
     book = ledger(root)
     assert certificate.verify(root)["epsilon"] == unkilled
-    assert [x["event"] for x in book.reservations()] == [x["event"] for x in lines]
+    assert [x.event for x in book.reservations()] == [x.event for x in lines]
     commits = [x["name"] for x in book.lines if x["type"] == "commit"]
-    assert sorted(commits) == sorted(x["name"] for x in book.reservations()) and len(set(commits)) == 5
+    assert sorted(commits) == sorted(x.name for x in book.reservations()) and len(set(commits)) == 5
     assert not list(root.rglob(".*.tmp*"))
 
 
@@ -337,7 +341,7 @@ def test_killed_around_a_checkpoint(tmp_path, dataset, llama, monkeypatch, kind)
         run(tmp_path, dataset, llama)
     assert len(loaded) == 1 + (kind == "commit") and (loaded[-1] == before or kind == "reserve")
     book = ledger(tmp_path)
-    assert [x["name"] for x in book.reservations()] == ["steps/0-2", "steps/2-4", "steps/4-6", "label_counts"]
+    assert [x.name for x in book.reservations()] == ["steps/0-2", "steps/2-4", "steps/4-6", "label_counts"]
     assert sum(x["type"] == "retry" for x in book.lines) == (kind == "reserve")
     certificate.verify(tmp_path)
 
@@ -380,12 +384,12 @@ def test_no_private_text_leaves_the_private_folder(tmp_path, dataset, llama, ber
 BROKEN = """
 import sys
 sys.argv[1:] = {argv!r}
-import finetune
 from dpsda.finetune.gradients import GradientSums
 GradientSums._add_clipped = lambda self, weights: 1 / 0 if len(weights) != 3 else None
 from dpsda.finetune import gradients
 gradients.check_per_sample = lambda *call: None
-finetune.main()
+from dpsda.commands import COMMANDS
+COMMANDS["finetune"].main("finetune.py", "")
 """
 
 
@@ -456,7 +460,7 @@ def test_a_dry_run_says_the_plan_and_keeps_nothing(tmp_path, dataset):
 
 
 def test_help_needs_nothing_heavy():
-    code = "import sys, finetune; finetune.parse(['--help'], '', '', *finetune.GROUPS)"
+    code = "import sys; from dpsda.commands import *; parse(['--help'], '', '', *COMMANDS['finetune'].groups)"
     at_exit = "import sys, atexit; atexit.register(lambda: print({'torch', 'pandas', 'numpy'} & set(sys.modules)));"
     done = subprocess.run([sys.executable, "-c", at_exit + code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.rstrip().endswith("set()") and "--histogram_noise" in done.stdout

@@ -11,12 +11,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import main
 from apis.api import TextAPI
-from dpsda.dry_run import HashEncoder
 from dpsda.options import DataOptions, ModelOptions
+from dpsda.routes import augpe
 from dpsda.wording import count, whole_sentences
-from tests.conftest import options
+from tests.conftest import options, use
 
 LANGUAGES = {
     "chinese": {
@@ -137,12 +136,12 @@ def data_set(folder: Path, language: dict) -> Path:
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_texts_keep_their_length_and_their_sentences(tmp_path, monkeypatch, name):
     language = LANGUAGES[name]
-    monkeypatch.setattr(main, "_models", lambda *options: (Echo(language), HashEncoder()))
+    use(monkeypatch, lambda: Echo(language))
     folder = data_set(tmp_path / "data", language)
     chosen = list(options(folder, privacy={"noise": 5.0}, evolution={"epochs": 3, "num_seed_samples": 16}))
     chosen[0], chosen[3] = DataOptions(str(folder)), ModelOptions(length=2_000)
     root = tmp_path / "run"
-    main.generate(root, *chosen)
+    augpe.generate(root, *chosen)
 
     start = pd.read_csv(root / "0" / "samples.csv", keep_default_na=False)
     targets = [json.loads(line) for line in (root / "0" / "prompts.jsonl").read_text(encoding="utf-8").splitlines()]

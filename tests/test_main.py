@@ -17,25 +17,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import main
+from apis.echo import EchoAPI
 from dpsda.assets import resolve
 from dpsda.data import DatasetSpec, load
-from dpsda.dry_run import EchoAPI, HashEncoder
 from dpsda.errors import InputError
 from dpsda.privacy import certificate
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.ledger import Ledger
+from dpsda.routes import augpe
 from tests import forks
-from tests.conftest import number, options, write_rows
+from tests.conftest import number, options, use, write_rows
 from tests.kills import Killer
 
-ROOT = Path(main.__file__).parent
+ROOT = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.usefixtures("stand_ins")
 
 
 def run(root, dataset, **settings):
-    main.generate(root, *options(dataset, **settings))
+    augpe.generate(root, *options(dataset, **settings))
     return pd.read_csv(Path(root) / "release" / "synthetic.csv", keep_default_na=False)
 
 
@@ -135,7 +135,7 @@ def test_options_of_the_algorithm(tmp_path, dataset, evolution):
 
 def test_the_control_takes_no_vote(tmp_path, dataset):
     run(tmp_path / "run", dataset, evolution={"select_syn_mode": "random"})
-    assert [x["name"] for x in ledger(tmp_path / "run").reservations()] == ["label_counts"]
+    assert [x.name for x in ledger(tmp_path / "run").reservations()] == ["label_counts"]
     assert not list((tmp_path / "run").glob("*/counts.csv"))
 
 
@@ -153,7 +153,7 @@ def test_a_noise_multiplier_reports_its_epsilon(tmp_path, dataset):
 
 
 def test_without_noise_everything_stays_private(tmp_path, dataset, capsys):
-    main.generate(tmp_path / "run", *options(dataset, privacy={"epsilon": float("inf")}))
+    augpe.generate(tmp_path / "run", *options(dataset, privacy={"epsilon": float("inf")}))
     printed = capsys.readouterr().out
     assert "nothing is protected" in printed
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["private"]
@@ -189,7 +189,7 @@ def test_a_dry_run_keeps_nothing(tmp_path, dataset):
 @pytest.mark.parametrize(("policy", "missing"), [("private", 0), ("public", 1)])
 def test_a_dry_run_knows_label_counts_that_are_public(tmp_path, dataset, capsys, policy, missing):
     """No record here is a book with high stars. Where the counts are private, a dry run does not tell."""
-    main.generate(tmp_path, *options(dataset, privacy={"noise": 1.0, "label_counts": policy}, dry_run=True))
+    augpe.generate(tmp_path, *options(dataset, privacy={"noise": 1.0, "label_counts": policy}, dry_run=True))
     assert capsys.readouterr().out.count("warning: 1 of 6 labels are too rare") == missing
 
 
@@ -199,7 +199,7 @@ def test_a_dry_run_does_not_look_at_the_private_records(tmp_path, dataset, capsy
     for word in ("low", "high"):
         text = (dataset / "train.csv").read_text()
         (dataset / "train.csv").write_text(re.sub(",(low|high),", f",{word},", text))
-        main.generate(tmp_path / word, *options(dataset, dry_run=True))
+        augpe.generate(tmp_path / word, *options(dataset, dry_run=True))
         shown = capsys.readouterr().out
         printed.append(re.sub(r"\d+ s\b|[\d,]+ tokens", "", shown))  # the stand-ins' label counts are noisy, too
     assert printed[0] == printed[1] and "120 records" in printed[0]
@@ -230,8 +230,8 @@ def test_a_run_without_noise_killed_at_its_start_goes_on(tmp_path, dataset, monk
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "set_budget", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            main.generate(tmp_path / "run", *options(dataset, privacy={"epsilon": float("inf")}))
-    main.generate(tmp_path / "run", *options(dataset, privacy={"epsilon": float("inf")}))
+            augpe.generate(tmp_path / "run", *options(dataset, privacy={"epsilon": float("inf")}))
+    augpe.generate(tmp_path / "run", *options(dataset, privacy={"epsilon": float("inf")}))
     assert certificate.verify(tmp_path / "run")["epsilon"] == "inf"
 
 
@@ -252,7 +252,7 @@ def test_a_share_of_the_private_records(tmp_path, dataset):
     spec = DatasetSpec.read(dataset)
     few, more = (set(load(spec, "train", share=share).texts) for share in (0.3, 0.7))
     assert few < more and 10 <= len(few) <= 60 <= len(more) <= 110
-    main.generate(tmp_path / "run", *options(dataset, data={"private_share": 0.3}))
+    augpe.generate(tmp_path / "run", *options(dataset, data={"private_share": 0.3}))
     assert ledger(tmp_path / "run").header["units"] == len(few)
     lines = (dataset / "train.csv").read_text().splitlines(keepends=True)
     (dataset / "train.csv").write_text("".join(line for line in lines if "number 7." not in line))
@@ -282,7 +282,7 @@ def test_a_round_without_a_new_text_costs_no_vote(tmp_path, dataset, monkeypatch
     settings = {"evolution": {"L": 2}}
     deaf = Deaf([None, ""])
     with monkeypatch.context() as patch:
-        patch.setattr(main, "_models", lambda *options: (deaf, HashEncoder()))
+        use(patch, lambda: deaf)
         refused(
             capsys,
             tmp_path / "run",
@@ -290,7 +290,7 @@ def test_a_round_without_a_new_text_costs_no_vote(tmp_path, dataset, monkeypatch
             r"varied none of the texts kept at iteration 1 \(12 refused or filtered, 12 empty\)",
             **settings,
         )
-        assert deaf.calls == 2 and [x["name"] for x in ledger(tmp_path / "run").charges()] == [
+        assert deaf.calls == 2 and [x.name for x in ledger(tmp_path / "run").charges()] == [
             "label_counts",
             "votes/1",
         ]
@@ -300,7 +300,7 @@ def test_a_round_without_a_new_text_costs_no_vote(tmp_path, dataset, monkeypatch
 
 def test_a_model_that_says_nothing_is_asked_once_and_why_is_told(tmp_path, dataset, monkeypatch, capsys):
     deaf = Deaf([None, ""], after=0)
-    monkeypatch.setattr(main, "_models", lambda *options: (deaf, HashEncoder()))
+    use(monkeypatch, lambda: deaf)
     refused(capsys, tmp_path / "run", dataset, r"no initial prompt with a text \(12 refused or filtered, 12 empty\)")
     assert deaf.calls == 1
 
@@ -315,7 +315,7 @@ def test_the_candidates_of_a_vote_are_different_texts(tmp_path, dataset, monkeyp
                 on_answer(i, answer)
             return found
 
-    monkeypatch.setattr(main, "_models", lambda *options: (Stammers(), HashEncoder()))
+    use(monkeypatch, Stammers)
     run(tmp_path / "run", dataset)
     assert re.search(r"no new text, and were asked for again: \d+ there already", capsys.readouterr().out)
     for t in (1, 2, 3):
@@ -330,7 +330,7 @@ def test_nothing_is_spent_on_a_model_that_does_not_answer(tmp_path, dataset, mon
             assert "review" in prompt.text
             raise InputError("no server is there")
 
-    monkeypatch.setattr(main, "_models", lambda *options: (Gone(), HashEncoder()))
+    use(monkeypatch, Gone)
     refused(capsys, tmp_path / "run", dataset, "no server is there")
     assert not ledger(tmp_path / "run").charges()
 
@@ -349,7 +349,7 @@ def test_answers_of_another_configuration_are_not_taken(tmp_path, dataset, capsy
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(main, "_models", lambda *options: (Killed(), HashEncoder()))
+        use(patch, Killed)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "run", dataset, privacy={"epsilon": 4.0, "label_counts": "public"})
     refused(capsys, tmp_path / "run", dataset, "seed was 0", privacy={"epsilon": 4.0, "label_counts": "public"}, seed=1)
@@ -425,11 +425,13 @@ def test_a_seed_reaches_the_prompts_and_no_noise(tmp_path, dataset):
 
 
 STAND_INS = """
-import main
-from tests import forks
+from apis import engines
+from apis.echo import EchoAPI
+from dpsda import embedding
+from dpsda.dry_run import HashEncoder
+from dpsda.routes import augpe
 from tests.conftest import options
-from dpsda.dry_run import EchoAPI, HashEncoder
-main._models = lambda *options: (EchoAPI(), HashEncoder())
+engines.engine, embedding.Encoder = lambda *a, **more: EchoAPI(), lambda *a, **more: HashEncoder()
 """
 SLOWLY = f"""
 import dp_accounting, pandas, pyarrow.parquet, scipy.stats, sklearn.decomposition, torch
@@ -445,7 +447,7 @@ def test_killed_at_twenty_random_moments_a_run_still_finishes_within_its_budget(
     root = tmp_path / "run"
     killer = Killer(
         SLOWLY,
-        f"main.generate(Path({str(root)!r}), *options(Path({str(dataset)!r}), evolution={{'epochs': 6}}))",
+        f"augpe.generate(Path({str(root)!r}), *options(Path({str(dataset)!r}), evolution={{'epochs': 6}}))",
         root,
     )
     unkilled = certificate.verify(root)["epsilon"]
@@ -465,7 +467,7 @@ def test_killed_at_twenty_random_moments_a_run_still_finishes_within_its_budget(
                 (root / str(t) / "samples.csv").unlink(missing_ok=True)
     killer.close()
     assert killed
-    main.generate(root, *options(dataset, evolution={"epochs": 6}))
+    augpe.generate(root, *options(dataset, evolution={"epochs": 6}))
     book = ledger(root)
     assert certificate.verify(root)["epsilon"] == unkilled
     assert len(book.reservations()) == 7 == len({x["name"] for x in book.lines if x["type"] == "commit"})
@@ -503,7 +505,7 @@ def test_no_private_text_leaves_the_private_folder(tmp_path, dataset, unit):
 from pathlib import Path
 {STAND_INS}
 settings = dict(evolution={{"epochs": 2}}, privacy={{"epsilon": 4.0, "privacy_unit": {unit!r}}})
-main.generate(Path({str(root)!r}), *options(Path({str(dataset)!r}), **settings))
+augpe.generate(Path({str(root)!r}), *options(Path({str(dataset)!r}), **settings))
 """
     done = forks.run(code=code, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr
@@ -515,7 +517,7 @@ main.generate(Path({str(root)!r}), *options(Path({str(dataset)!r}), **settings))
     for path in files:
         if "private" not in path.relative_to(tmp_path).parts:
             assert not pattern.search(path.read_bytes()) and b"f" * 32 not in path.read_bytes(), path
-    broken = code.replace("main.generate", "import dpsda.augpe.voting\ndpsda.augpe.voting.vote = None\nmain.generate")
+    broken = code.replace("augpe.generate", "import dpsda.augpe.voting\ndpsda.augpe.voting.vote = None\naugpe.generate")
     done = forks.run(code=broken.replace(str(root), str(tmp_path / "two")), cwd=ROOT)
     # a traceback quotes no text either
     assert done.returncode and not pattern.search((done.stdout + done.stderr).encode())
@@ -531,7 +533,7 @@ def command(*argv, **options):
 
 def refused(capsys, root, dataset, match, **settings):
     with pytest.raises((InputError, PrivacyError), match=match) as error:
-        main.generate(root, *options(dataset, **settings))
+        augpe.generate(root, *options(dataset, **settings))
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -662,7 +664,7 @@ def test_a_full_disk_loses_nothing(tmp_path, dataset, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(module, "write_atomic", full)
         with pytest.raises(OSError, match="No space left"):
-            main.generate(tmp_path / "run", *options(dataset))
+            augpe.generate(tmp_path / "run", *options(dataset))
     run(tmp_path / "run", dataset)
     facts = certificate.verify(tmp_path / "run")
     assert facts["epsilon"] <= 4 and sum(row["releases"] for row in facts["mechanisms"]) == 4

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import metric
 from dpsda.arg_utils import parse
+from dpsda.commands import COMMANDS
 from dpsda.errors import InputError
 from dpsda.evaluation import metrics
 from dpsda.evaluation.distances import measure
@@ -190,7 +190,7 @@ def test_errors_are_one_line(made, tmp_path, dataset, monkeypatch, capsys):  # n
     ]:
         monkeypatch.setattr("sys.argv", ["metric.py", *map(str, flags)])
         with pytest.raises(InputError) as error:
-            metric.main()
+            COMMANDS["metric"]("metric.py", "")
         assert expected in str(error.value) and "\n" not in str(error.value)
 
 

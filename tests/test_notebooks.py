@@ -7,11 +7,10 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-import main
 from dpsda.privacy.accounting import default_delta, gaussian_noise
 from tests.conftest import write_rows
 
-NOTEBOOKS = sorted((Path(main.__file__).parent / "notebook").glob("*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebook").glob("*.ipynb"))
 
 
 def executed(name: str, folder: Path) -> list[str]:

@@ -18,12 +18,10 @@ import pandas as pd
 import pytest
 import torch
 
-import predict
-from apis.gguf import unpacked
 from dpsda.arg_utils import parse
+from dpsda.commands import COMMANDS
 from dpsda.data import DatasetSpec, load
 from dpsda.errors import InputError
-from dpsda.pmixed import steps
 from dpsda.pmixed.answers import Text, Writer
 from dpsda.pmixed.bank import NONE, Bank
 from dpsda.pmixed.ensemble import Ensemble
@@ -31,19 +29,21 @@ from dpsda.pmixed.options import AnswerOptions, HardwareOptions
 from dpsda.pmixed.shards import assign
 from dpsda.privacy import certificate
 from dpsda.privacy.errors import PrivacyError
-from dpsda.privacy.ledger import Ledger, span
+from dpsda.privacy.ledger import Ledger
 from dpsda.privacy.mixture import ClippedLogits, MaxDivergence, Mixture, Renyi
+from dpsda.routes import finetune
+from dpsda.routes import predict as steps
 from tests.conftest import number, write_rows
 from tests.finetune.tiny import SIZE, saved
 from tests.kills import Killer
 
-ROOT = Path(predict.__file__).parent
+ROOT = Path(__file__).parents[1]
 CPU = ("--device", "cpu", "--dtype", "float32")
 
 
 def step(name: str, root, *words) -> None:
     argv = [str(word) for word in ("--result_folder", root, *CPU, *words)]
-    getattr(steps, name)(*parse(argv, "predict.py", "", *predict.STEPS[name]), unpacked)
+    getattr(steps, name)(*parse(argv, "predict.py", "", *COMMANDS["predict"].steps[name]))
 
 
 def train(root, dataset, model, *words) -> None:
@@ -83,7 +83,7 @@ def test_a_run_leaves_what_it_promises(trained, capsys):
     facts, book = certificate.verify(trained), Ledger(trained, read_only=True)
     assert list(frame.columns) == ["id", "parent_id", "text", "stars", "kind"] and set(frame.stars) <= {"low", "high"}
     assert 7.5 < facts["epsilon"] <= 8 and "NOT A" not in facts["statement"]
-    names = [line["name"] for line in book.reservations()]
+    names = [line.name for line in book.reservations()]
     assert names == ["label_counts", "answers/0-25", "answers/25-50", "answers/50-60"]
     assert "60 answers, 60 charged: the budget of queries is spent" in capsys.readouterr().out
     given = [json.loads(path.read_text()) for path in sorted((trained / "state" / "answers").iterdir())]
@@ -175,7 +175,7 @@ def test_prompts_are_continued(trained, tmp_path):
     pd.DataFrame({"prompt": ["A thing", "w1 w2", "w3"]}).to_csv(tmp_path / "prompts.csv", index=False)
     frame = generate(trained, "--prompts", tmp_path / "prompts.csv")
     assert len(frame) == 3 and [t.split()[0] for t in frame.text] == ["A", "w1", "w3"]
-    assert Ledger(trained, read_only=True).reservations()[0]["name"].startswith("answers/")
+    assert Ledger(trained, read_only=True).reservations()[0].kind == "answers"
 
 
 def test_a_document_changes_one_shard_only(tmp_path, dataset, llama):
@@ -233,7 +233,7 @@ def test_the_bank_gives_every_row_its_own_adapter(kind, tmp_path, dataset, reque
 
 def writer_of(trained, mechanism, **options) -> Writer:
     folder, config = steps._trained(trained)
-    ensemble = steps._load(folder, config, HardwareOptions("cpu", "float32"), unpacked)
+    ensemble = steps._load(folder, config, HardwareOptions("cpu", "float32"))
     openings = [[2, 3, 4], [5], [2, 3, 4, 6, 7]]
     texts = [Text(i, openings[i % 3]) for i in range(5)]
     return Writer(ensemble, mechanism, AnswerOptions(**{"length": 6, "together": 3, **options}), texts)
@@ -318,10 +318,9 @@ def law_of(writer: Writer, context: list[int], shard: int | None, top_k: int) ->
 
 
 def test_evaluation_is_private_and_compares(trained, tmp_path, capsys, dataset, llama):
-    import finetune
     from tests.finetune.made import options
 
-    finetune.finetune(tmp_path / "tuned", *options(dataset, llama, tuning={"conditional": True}))
+    finetune.generate(tmp_path / "tuned", *options(dataset, llama, tuning={"conditional": True}))
     before = {p for p in trained.rglob("*") if "private" not in p.relative_to(trained).parts}
     words = ("--queries", 100, "--runs", 3, "--inclusion", 0.5, "--compare", tmp_path / "tuned", "--epsilons", 8, 4)
     step("evaluate", trained, *words)
@@ -346,7 +345,7 @@ def test_perplexity_is_exp_of_the_mean_loss_of_the_law(trained):
     from dpsda.pmixed.projection import onto_max_divergence
 
     folder, config = steps._trained(trained)
-    ensemble = steps._load(folder, config, HardwareOptions("cpu", "float32"), unpacked)
+    ensemble = steps._load(folder, config, HardwareOptions("cpu", "float32"))
     ids = np.array([2, 3, 4, 7, 8, 9, 10, 3, 2, 11, 12, 5, 6, 7, 20, 21, 22, 23, 30, 31])
     asked = [Queries(ids, np.array([-1, -1] + [0] * 9 + [1] * 8)), Queries(ids[::-1].copy(), np.full(19, -1))]
     bounded, clip = MaxDivergence(4, 0.5, 0.3), ClippedLogits(4, 1.0, 0.5)
@@ -384,16 +383,16 @@ def test_a_block_that_was_charged_and_not_answered_is_answered_under_its_charge(
         with pytest.raises(KeyboardInterrupt):
             generate(trained, *words)
     head = Ledger(trained, read_only=True)
-    assert [line["name"] for line in head.reservations()] == ["label_counts", "answers/0-25"]
+    assert [line.name for line in head.reservations()] == ["label_counts", "answers/0-25"]
     generate(trained, *words, "--block_queries", 25)
-    names = [line["name"] for line in Ledger(trained, read_only=True).reservations()]
+    names = [line.name for line in Ledger(trained, read_only=True).reservations()]
     assert names == ["label_counts", "answers/0-25", "answers/25-50", "answers/50-60"]
     assert "retry" in {line["type"] for line in Ledger(trained, read_only=True).lines}
     certificate.verify(trained)
 
 
 SETUP = """
-import torch, transformers, peft, safetensors.torch, predict, scipy.stats, pandas, pyarrow.parquet
+import torch, transformers, peft, safetensors.torch, scipy.stats, pandas, pyarrow.parquet
 import dpsda.pmixed.ensemble, dpsda.pmixed.evaluation, dpsda.pmixed.answers
 from tests.test_predict import generate, train
 """
@@ -411,12 +410,12 @@ def test_killed_at_ten_random_moments_no_answer_is_uncharged_or_replaced(tmp_pat
         charged = 0
         if (root / "state" / "ledger.jsonl").exists():
             book = Ledger(root, read_only=True)
-            for line in book.reservations():
-                if line["name"].startswith("answers/"):
-                    start, stop = span(line["name"])
+            for release in book.reservations():
+                if release.kind == "answers":
+                    start, stop = release.start, release.stop
                     charged += stop - start
-                if book.result(line["name"]):
-                    assert stored.setdefault(line["name"], book.stored(line["name"])) == book.stored(line["name"])
+                if book.result(release.name):
+                    assert stored.setdefault(release.name, book.stored(release.name)) == book.stored(release.name)
         answers = [json.loads(p.read_text()) for p in (root / "state" / "answers").glob("*.json")]
         assert sum(len(tokens) for block in answers for _, tokens in block) <= charged
     killer.close()
@@ -488,7 +487,6 @@ def test_bad_input_is_one_line(tmp_path, dataset, llama, gpt2, trained):
         "its adapter is not of this model",
         Ensemble,
         gpt2,
-        "gpt2",
         steps._adapters(steps._trained(trained)[0], 4),
         HardwareOptions("cpu", "float32"),
     )

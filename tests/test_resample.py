@@ -16,8 +16,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import main
-import resample
 from dpsda.dry_run import HashEncoder
 from dpsda.errors import InputError
 from dpsda.evaluation.options import SubjectOptions
@@ -30,12 +28,13 @@ from dpsda.privacy import accounting, certificate
 from dpsda.privacy.accounting import DiscreteGaussian, SubsampledGaussian
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.ledger import Ledger
+from dpsda.routes import augpe, resample
 from dpsda.runs import read_csv
 from tests import forks
-from tests.conftest import number, write_rows
+from tests.conftest import number, use, write_rows
 from tests.conftest import options as augpe_options
 
-ROOT = Path(main.__file__).parent
+ROOT = Path(__file__).parents[1]
 
 
 class TopicEncoder(HashEncoder):
@@ -51,12 +50,11 @@ class TopicEncoder(HashEncoder):
 
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch):
-    monkeypatch.setattr(main, "_models", lambda *options: (main_api(), HashEncoder()))
-    monkeypatch.setattr(resample, "_encoder", lambda name, device: HashEncoder())
+    use(monkeypatch, main_api)
 
 
 def main_api():
-    from dpsda.dry_run import EchoAPI
+    from apis.echo import EchoAPI
 
     return EchoAPI()
 
@@ -66,7 +64,7 @@ def run(tmp_path, dataset) -> Path:
     """An Aug-PE run of 24 texts that spent two votes and the label counts."""
     root = tmp_path / "run"
     settings = {"privacy": {"noise": 3.0}, "evolution": {"epochs": 2, "L": 2}}
-    main.generate(root, *augpe_options(dataset, **settings))
+    augpe.generate(root, *augpe_options(dataset, **settings))
     return root
 
 
@@ -80,7 +78,7 @@ def options(root, dataset, *, data=None, privacy=None, **more):
 
 
 def go(root, dataset, **settings) -> pd.DataFrame:
-    resample.resample(*options(root, dataset, **settings))
+    resample.run(*options(root, dataset, **settings))
     return read_csv(next(path for path in Path(root).glob("**/release/synthetic.csv")))
 
 
@@ -110,7 +108,7 @@ def test_a_run_is_resampled_within_one_ledger(run, dataset, capsys):
     assert privacy_command.main(["verify", str(run)]) == 0
     expected = accounting.epsilon([*spent, DiscreteGaussian(2.0, 1)], facts["delta"])
     assert facts["epsilon"] == accounting.round_up(expected) and len(spent) == 3
-    assert [line["stage"] for line in book(run).reservations()] == ["augpe"] * 3 + ["resample"]
+    assert [release.stage for release in book(run).reservations()] == ["augpe"] * 3 + ["resample"]
     about = json.loads((run / "release" / "certificate.json").read_text())["about"]
     assert about["method"] == "Aug-PE (Xie et al. 2024), resampled" and about["iterations"] == "2"
     assert "label counts" in facts["facts"]["labels"]  # what the first stage said
@@ -171,7 +169,7 @@ def test_a_budget_is_for_the_whole_run(run, dataset, capsys):
 
 def test_a_delta_that_the_run_was_given_holds(tmp_path, dataset):
     settings = {"privacy": {"noise": 3.0, "delta": 1e-4}, "evolution": {"epochs": 1}}
-    main.generate(tmp_path / "run", *augpe_options(dataset, **settings))
+    augpe.generate(tmp_path / "run", *augpe_options(dataset, **settings))
     go(tmp_path / "run", dataset)
     assert certificate.verify(tmp_path / "run")["delta"] == 1e-4
 
@@ -181,18 +179,18 @@ def test_the_first_stage_may_go_on(run, dataset):
     first = go(run, dataset)
     spent = certificate.verify(run)["epsilon"]
     settings = {"privacy": {"noise": 3.0}, "evolution": {"epochs": 2, "L": 2}}
-    main.generate(run, *augpe_options(dataset, **settings))
+    augpe.generate(run, *augpe_options(dataset, **settings))
     assert certificate.verify(run)["epsilon"] == spent and len(read_csv(run / "release" / "synthetic.csv")) == 24
     assert go(run, dataset).equals(first)
     settings["evolution"]["epochs"] = 3
-    main.generate(run, *augpe_options(dataset, **settings))
+    augpe.generate(run, *augpe_options(dataset, **settings))
     refused("drawn over other texts", run, dataset)
     certificate.verify(run)
 
 
 def test_users(tmp_path, dataset):
     settings = {"privacy": {"noise": 3.0, "privacy_unit": "user"}, "evolution": {"epochs": 1}}
-    main.generate(tmp_path / "run", *augpe_options(dataset, **settings))
+    augpe.generate(tmp_path / "run", *augpe_options(dataset, **settings))
     go(tmp_path / "run", dataset, privacy={"noise": 2.0, "privacy_unit": "user"})
     facts = certificate.verify(tmp_path / "run")
     assert facts["unit"] == "user" and facts["accountant"] == "RDP"
@@ -202,7 +200,7 @@ def test_users(tmp_path, dataset):
 
 
 def test_without_noise_everything_stays_private(tmp_path, dataset, capsys):
-    main.generate(tmp_path / "run", *augpe_options(dataset, privacy={"epsilon": float("inf")}))
+    augpe.generate(tmp_path / "run", *augpe_options(dataset, privacy={"epsilon": float("inf")}))
     capsys.readouterr()
     texts = go(tmp_path / "run", dataset, privacy={"epsilon": float("inf")}, data={"reference_split": "test"})
     assert len(texts) == 10 and [path.name for path in (tmp_path / "run").iterdir()] == ["private"]
@@ -261,7 +259,7 @@ def test_the_clusters_move_towards_the_private_ones(tmp_path, dataset, monkeypat
     that have nothing to do with the records, the texts do not come near: so the check can fail."""
     from dpsda.instruct import clustering
 
-    monkeypatch.setattr(resample, "_encoder", lambda name, device: TopicEncoder())
+    use(monkeypatch, encoder=TopicEncoder)
     # random starts of k-means may put two centres on one topic: these are on the four
     monkeypatch.setattr(clustering, "fit", lambda rows, *settings: rows[[0, 100, 200, 300]].copy())
     shares = {"sea": 700, "war": 200, "love": 60, "food": 40}
@@ -314,13 +312,14 @@ KILLER = """
 import functools, os, random, shutil, signal, sys, time, traceback
 from pathlib import Path
 import sklearn.cluster, sklearn.decomposition, torch, safetensors.numpy
-import resample
-import dpsda.instruct.stage, dpsda.privacy.ledger
+import dpsda.privacy.ledger
+from dpsda import embedding
 from dpsda.dry_run import HashEncoder
+from dpsda.routes import resample
 from dpsda.privacy import accounting, certificate
 from dpsda.privacy.ledger import Ledger
 from tests.test_resample import options
-resample._encoder = lambda name, device: HashEncoder()
+embedding.Encoder = lambda *a, **more: HashEncoder()
 source, work, dataset = map(Path, {paths!r})
 
 def once(folder, kill_at=None, slow=0.0):
@@ -340,7 +339,7 @@ def once(folder, kill_at=None, slow=0.0):
     os.fsync = fsync
     sys.stdout = open(os.devnull, "w")
     try:
-        resample.resample(*options(folder, dataset, draws=2, privacy={{"noise": 1.2}}))  # no cross-check: it takes long
+        resample.run(*options(folder, dataset, draws=2, privacy={{"noise": 1.2}}))  # no cross-check: it takes long
         os._exit(0)
     except BaseException:
         traceback.print_exc()
@@ -410,7 +409,7 @@ def test_no_private_text_leaves_the_private_folder(tmp_path, dataset, unit, capf
     write_rows(dataset / "train.csv", rows)
     pattern = re.compile("|".join(markers).encode())
     root, private = tmp_path / "run", {"noise": 2.0, "privacy_unit": unit}
-    main.generate(root, *augpe_options(dataset, privacy=private, evolution={"epochs": 1}))
+    augpe.generate(root, *augpe_options(dataset, privacy=private, evolution={"epochs": 1}))
     go(root, dataset, privacy=private, data={"reference_split": "test"})
     written = [p for p in root.rglob("*") if p.is_file() and "private" not in p.relative_to(root).parts]
     assert len(written) > 10 and not any(pattern.search(path.read_bytes()) for path in written)
@@ -472,7 +471,7 @@ def test_bad_input_is_one_line(run, dataset, tmp_path, monkeypatch):
     refused("only 1 of the synthetic texts differ", run, dataset, synthetic_file=str(bad), synthetic_public=True)
     refused("no run is here", tmp_path / "nowhere", dataset)
     assert not (tmp_path / "nowhere").exists()
-    monkeypatch.setattr(resample, "_encoder", lambda name, device: BrokenEncoder())
+    use(monkeypatch, encoder=BrokenEncoder)
     refused("NaN, infinity or a number too large", run, dataset)
     assert book(run).head == head  # nothing of all this is in the ledger
     certificate.verify(run)
@@ -490,7 +489,7 @@ def test_a_private_vector_that_is_not_finite_has_no_vote(tmp_path, dataset, monk
                 rows[5] = np.inf
             return rows
 
-    monkeypatch.setattr(resample, "_encoder", lambda name, device: BrokenForOne())
+    use(monkeypatch, encoder=BrokenForOne)
     given = write_texts(tmp_path / "given.csv", {"sea": 60})
     go(tmp_path / "run", dataset, synthetic_file=str(given), synthetic_public=True)
     assert read_csv(tmp_path / "run" / "private" / "cluster_counts.csv").records.astype(int).sum() == 119
@@ -504,7 +503,7 @@ def test_a_cluster_without_candidates_and_many_votes(tmp_path, dataset, monkeypa
         return np.concatenate([rows[:2], np.eye(16, dtype=np.float32)[[1]]])
 
     monkeypatch.setattr(clustering, "fit", far)
-    monkeypatch.setattr(resample, "_encoder", lambda name, device: TopicEncoder())
+    use(monkeypatch, encoder=TopicEncoder)
     rows = [{"text": f"War {i}, war", "stars": "low", "kind": "film", "author": "a"} for i in range(100)]
     write_rows(dataset / "train.csv", rows)
     given = write_texts(tmp_path / "given.csv", {"sea": 5})

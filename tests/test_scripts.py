@@ -10,18 +10,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-import finetune
-import main
-import predict
-import resample
 from dpsda.arg_utils import parse
+from dpsda.commands import COMMANDS
 from dpsda.data import DatasetSpec
 from dpsda.errors import InputError
 from dpsda.evaluation.options import DownstreamOptions, MetricOptions, SubjectOptions
 from dpsda.options import DataOptions, EmbeddingOptions, EngineOptions
 from dpsda.precompute import DeviceOptions
 
-ROOT = Path(main.__file__).parent
+ROOT = Path(__file__).parents[1]
 PUBLISHED = ("yelp", "openreview", "pubmed")
 GENERATE = [f"{folder}/{name}" for name in PUBLISHED for folder in ("hf", "hf/template", "gpt-3.5-turbo")]
 EVALUATE = {"downstream": (SubjectOptions, DownstreamOptions), "metric": (SubjectOptions, MetricOptions)}
@@ -107,8 +104,8 @@ def test_every_yaml_is_what_its_command_takes():
         "prompts.yaml": lambda path: None,  # tests/data/test_published.py renders them
         "download.yaml": lambda path: None,  # tests/data/test_download.py
         "published.yaml": lambda path: None,  # tests/test_notebooks.py
-        "ensemble.yaml": lambda path: parse(["--config", str(path)], "", "", *predict.STEPS["train"]),
-        "resample.yaml": lambda path: parse(["--config", str(path)], "", "", *resample.GROUPS),
+        "ensemble.yaml": lambda path: parse(["--config", str(path)], "", "", *COMMANDS["predict"].steps["train"]),
+        "resample.yaml": lambda path: parse(["--config", str(path)], "", "", *COMMANDS["resample"].groups),
         "embeddings.yaml": lambda path: parse(
             ["--config", str(path)], "", "", DataOptions, EmbeddingOptions, EngineOptions, DeviceOptions
         ),
@@ -121,7 +118,7 @@ def test_every_yaml_is_what_its_command_takes():
         if path.name in readers:
             readers[path.name](path)
         else:
-            groups = finetune.GROUPS if path.name.startswith("finetune") else main.GROUPS
+            groups = COMMANDS["finetune"].groups if path.name.startswith("finetune") else COMMANDS["augpe"].groups
             options = parse(["--config", str(path)], "", "", *groups)
             assert options[0].dataset == path.parent.name
     for data in PUBLISHED:
@@ -142,7 +139,7 @@ def test_published_settings(data, seeds, local, remote, blanks):
     settings = {}
     for name in ("hf", "gpt-3.5-turbo"):
         config = ROOT / "data" / data / f"{name}.yaml"
-        _, privacy, evolution, model, *_ = parse(["--config", str(config)], "", "", *main.GROUPS)
+        _, privacy, evolution, model, *_ = parse(["--config", str(config)], "", "", *COMMANDS["augpe"].groups)
         settings[name] = evolution, model
         assert privacy.label_counts == ("private" if data == "pubmed" else "public")
         assert evolution.epochs == 10 and evolution.sizes == [seeds] * 11 and evolution.select_syn_mode == "rank"
@@ -189,7 +186,9 @@ PUBLIC_FLAGS = """
 @pytest.mark.parametrize("name", PUBLIC_FLAGS.split())
 def test_every_flag_of_the_public_code_is_known_or_answered(name):
     with pytest.raises(InputError) as error:
-        parse([f"--{name}"], "", "", *main.GROUPS)  # without a value, and without the flags that are needed
+        parse(
+            [f"--{name}"], "", "", *COMMANDS["augpe"].groups
+        )  # without a value, and without the flags that are needed
     message = str(error.value)
     assert "unknown option" not in message and "\n" not in message
     assert any(part in message for part in ("expected", "is needed", "something else here", "set WANDB_API_KEY"))

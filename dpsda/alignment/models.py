@@ -34,13 +34,12 @@ def quiet() -> None:
     datasets.disable_progress_bars()
 
 
-def load(source: str, name: str, options: Precision, *, reward: bool = False) -> tuple[Any, Any]:
-    """(model, tokenizer) from a folder or the hub; with `reward`, a model of one figure a text. `name` is what the user
-    called it."""
+def load(name: str, options: Precision, *, reward: bool = False) -> tuple[Any, Any]:
+    """(model, tokenizer); with `reward`, a model of one figure a text."""
     quiet()
     kind, config = ("AutoModelForSequenceClassification", {"num_labels": 1}) if reward else ("AutoModelForCausalLM", {})
     bfloat16 = is_bfloat16(options.dtype, pick_device(options.device))
-    model, tokenizer = models.load_model(kind, source, called=name, bfloat16=bfloat16, **config)
+    model, tokenizer = models.load_model(kind, name, bfloat16=bfloat16, **config)
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
 
@@ -50,10 +49,10 @@ def with_adapter(model: Any, adapter: Path, *, trainable: bool = False) -> Any:
     return load_adapter(model, check_adapter(adapter), trainable=trainable)
 
 
-def write_merged(source: str, name: str, adapter: Path, folder: Path, options: Precision) -> Path:
+def write_merged(name: str, adapter: Path, folder: Path, options: Precision) -> Path:
     """Write the model with its adapter merged into the weights to `folder`, with its tokenizer: for a decoder that
     knows no adapters. bfloat16 weights are rounded once more by the merge."""
-    model, tokenizer = load(source, name, options)
+    model, tokenizer = load(name, options)
     merged = with_adapter(model, adapter).merge_and_unload()
     merged.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -6,7 +6,7 @@ has no value model: each of several answers to an instruction is measured agains
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def _turns(chat: bool, text: str, answer: str) -> Any:
 
 
 def reward_model(
-    source: str, chosen: Sequence[Preference], options: TrainingOptions, seed: int, folder: Path, desc: str
+    chosen: Sequence[Preference], options: TrainingOptions, seed: int, folder: Path, desc: str
 ) -> dict[str, Any]:
     """Train a model of one figure a text by the Bradley-Terry loss -log s(r(chosen) - r(rejected)), and write its
     adapter, with the head, to `folder/adapter`; how often the chosen one scored higher in the last third of the steps.
@@ -54,7 +54,7 @@ def reward_model(
         raise InputError(
             "the judge decided no pair, so there is nothing to learn a reward from: judge more instructions"
         )
-    model, tokenizer = load(source, options.model_type, options, reward=True)
+    model, tokenizer = load(options.model_type, options, reward=True)
     chat = bool(tokenizer.chat_template)
     rows = [{"chosen": _turns(chat, text, a), "rejected": _turns(chat, text, b)} for text, a, b in chosen]
     made = RewardTrainer(
@@ -77,14 +77,13 @@ def reward_model(
     }
 
 
-def load_reward(source: str, name: str, adapter: Path, options: Precision) -> tuple[Any, Any]:
+def load_reward(name: str, adapter: Path, options: Precision) -> tuple[Any, Any]:
     """(reward model with its adapter merged in, tokenizer)."""
-    model, tokenizer = load(source, name, options, reward=True)
+    model, tokenizer = load(name, options, reward=True)
     return with_adapter(model, adapter).merge_and_unload().eval(), tokenizer
 
 
 def policy(
-    source: Callable[[str], str],
     instructions: Sequence[str],
     options: TrainingOptions,
     learning: PolicyOptions,
@@ -93,7 +92,7 @@ def policy(
     desc: str,
 ) -> dict[str, Any]:
     """Move the policy towards answers of high reward, and write its adapter to `folder/adapter`; the mean reward in the
-    first and in the last third of the steps. `source` gives the folder of a model by its name."""
+    first and in the last third of the steps."""
     from datasets import Dataset
     from trl import RLOOConfig, RLOOTrainer
 
@@ -104,8 +103,8 @@ def policy(
         raise InputError(f"a step needs {prompts_a_step} instructions, and there are fewer: lower --batch_size")
     named = read_json(Path(learning.reward) / "adapter_config.json").get("base_model_name_or_path")
     base = learning.reward_model or named or options.model_type
-    reward, reward_tokenizer = load_reward(source(base), base, Path(learning.reward), options)
-    model, tokenizer = load(source(options.model_type), options.model_type, options)
+    reward, reward_tokenizer = load_reward(base, Path(learning.reward), options)
+    model, tokenizer = load(options.model_type, options)
     new = None
     if learning.adapter:
         model = with_adapter(model, Path(learning.adapter), trainable=True)

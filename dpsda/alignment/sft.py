@@ -23,12 +23,12 @@ def examples(pairs: Sequence[tuple[str, str]], chat: bool) -> list[dict[str, Any
     ]
 
 
-def trainer(source: str, pairs: Sequence[tuple[str, str]], options: TrainingOptions, seed: int, folder: Path):
+def trainer(pairs: Sequence[tuple[str, str]], options: TrainingOptions, seed: int, folder: Path):
     """A trainer whose loss is over the tokens of the answers; those of an instruction have the label -100."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    model, tokenizer = load(source, options.model_type, options)
+    model, tokenizer = load(options.model_type, options)
     made = SFTTrainer(
         model=model,
         processing_class=tokenizer,
@@ -47,10 +47,10 @@ def trainer(source: str, pairs: Sequence[tuple[str, str]], options: TrainingOpti
 
 
 def finetune(
-    source: str, pairs: Sequence[tuple[str, str]], options: TrainingOptions, seed: int, folder: Path, desc: str
+    pairs: Sequence[tuple[str, str]], options: TrainingOptions, seed: int, folder: Path, desc: str
 ) -> dict[str, Any]:
     """Train an adapter and write it to `folder/adapter`; the mean loss of the steps of the first and the last epoch."""
-    made = trainer(source, pairs, options, seed, folder / "training")
+    made = trainer(pairs, options, seed, folder / "training")
     history = train(made, folder / "training", desc)
     write_log(folder / "log.jsonl", history)
     save_adapter(made.model, options.model_type, folder)

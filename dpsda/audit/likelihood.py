@@ -20,11 +20,11 @@ from dpsda.tuning.tokens import Tokens
 LONGEST = 512  # tokens of a text that are read
 
 
-def scores(folder: RunFolder, config: dict[str, Any], planted: Planted, weights: str, device: str) -> Array:
-    """(rows,) the loss of each canary record under the pretrained model, which lies at `weights`, less that under the
+def scores(folder: RunFolder, config: dict[str, Any], planted: Planted, device: str) -> Array:
+    """(rows,) the loss of each canary record under the pretrained model less that under the
     trained one: nats a token, by which texts that are hard for any model do not look like others (Carlini et al. 2022).
     """
-    model, tokenizer = load_model("AutoModelForCausalLM", weights, called=config["model_type"])
+    model, tokenizer = load_model("AutoModelForCausalLM", config["model_type"])
     spec = planted.corpus.spec
     leads = prefixes(spec, conditional=bool(config["conditional"] and spec.labels))
     most = most_tokens(model, int(config["max_length"]))
@@ -38,9 +38,9 @@ def scores(folder: RunFolder, config: dict[str, Any], planted: Planted, weights:
     return before - losses(trained.to(device), tokens, device)
 
 
-def knows(name: str, weights: str, texts: Sequence[str], device: str) -> Array:
+def knows(name: str, texts: Sequence[str], device: str) -> Array:
     """(n,) how likely each text is to a pretrained model, in nats a token. One that has seen a text before knows it."""
-    model, tokenizer = load_model("AutoModelForCausalLM", weights, called=name)
+    model, tokenizer = load_model("AutoModelForCausalLM", name)
     most = most_tokens(model, LONGEST)
     tokens = encode(texts, np.zeros(len(texts), dtype=np.int64), [""], tokenizer, most, tokenizer.pad_token_id)
     return -losses(model.to(device), tokens, device)

@@ -8,20 +8,21 @@ with V = A A' / 4 + scale^2 I, x = 1/2 + A' V^-1 (r - A / 2) / 4, here in the fo
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
 
 from dpsda.audit.bounds import Array
 from dpsda.audit.canaries import Planted
-from dpsda.augpe.planning import LABEL_COUNTS, STAGE, mechanism
 from dpsda.augpe.population import Population
 from dpsda.augpe.voting import vote
 from dpsda.embedding import Embeds
+from dpsda.label_counts import LABEL_COUNTS
+from dpsda.noisy_histogram import counts
 from dpsda.privacy.ledger import Ledger
-from dpsda.privacy.mechanism import Histogram, UserHistogram, Votes
-from dpsda.runs import RunFolder, read_csv, whole_csv
+from dpsda.privacy.mechanism import Histogram, RecordHistogram, UserHistogram, Votes
+from dpsda.runs import RunFolder, whole_csv
+from dpsda.stages import AUGPE
 
 LEAST = 0.05  # the noise scale that is taken where there is none
 
@@ -29,27 +30,26 @@ LEAST = 0.05  # the noise scale that is taken where there is none
 def scores(folder: RunFolder, ledger: Ledger, config: dict[str, Any], planted: Planted, encoder: Embeds) -> Array:
     """(m,) scores of the canaries, the higher the likelier in. A run whose candidates voted by a lookahead has votes
     that do not follow from the texts alone: the caller leaves it out."""
-    spec, unit, k = planted.corpus.spec, str(ledger.header["unit"]), int(config["num_nearest_neighbor"])
+    spec, k = planted.corpus.spec, int(config["num_nearest_neighbor"])
     own = [encoder.embed(corpus.texts, private=True, desc="records") for corpus in (planted.corpus, planted.canaries)]
     others = slice(0, planted.others)
     users = None if planted.corpus.users is None else planted.corpus.users[others]
     m = len(planted.there)
     precision, signal = 4 * np.eye(m), np.zeros(m)
-    for line in ledger.reservations(STAGE):
-        name = str(line["name"])
-        if name == LABEL_COUNTS or ledger.result(name) is None:
+    for release in ledger.reservations(AUGPE):
+        if release.kind == LABEL_COUNTS or ledger.result(release.name) is None:
             continue
-        t = int(name.rpartition("/")[2])
-        made = whole_csv(folder.state / f"candidates-{t}.csv", ["id", "parent_id", "text", *spec.label_columns])
+        histogram = release.mechanism
+        assert isinstance(histogram, RecordHistogram | UserHistogram)
+        path = folder.state / f"candidates-{release.start}.csv"
+        made = whole_csv(path, ["id", "parent_id", "text", *spec.label_columns])
         candidates = Population.from_frame(made, spec.label_columns, spec.cells)
         vectors = encoder.embed(candidates.texts, private=not folder.protected, desc="candidates")
-        histogram = mechanism(name, unit, float(line["noise_multiplier"]), k)
         cast = [
             vote(v, cells, vectors, candidates.cells, k, config["nn_mode"])
             for v, cells in ((own[0][others], planted.corpus.cells[others]), (own[1], planted.canaries.cells))
         ]
-        noisy = read_csv(io.BytesIO(ledger.stored(name)))["noisy"].astype(float).to_numpy()
-        left = noisy - sums(histogram, cast[0], users, len(candidates))
+        left = counts(ledger.stored(release.name)) - sums(histogram, cast[0], users, len(candidates))
         design = np.stack(
             [
                 sums(histogram, votes, np.zeros(len(votes), dtype=np.int64), len(candidates))

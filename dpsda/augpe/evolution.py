@@ -1,12 +1,12 @@
 """The loop of Aug-PE (Xie et al. 2024, Algorithm 1): vote, select, vary.
 
 Every step leaves a file, and a step whose file is there is not done again: a killed run continues where it was, and a
-finished run goes on where `epochs` was raised. Private data enter `_release` alone, through a mechanism and the ledger.
+finished run goes on where `epochs` was raised. Private data enter `noisy_histogram` alone, through a mechanism and the
+ledger.
 """
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,13 +22,15 @@ from dpsda.augpe.population import Made, Population, from_nothing, lookahead, pr
 from dpsda.augpe.selection import select
 from dpsda.augpe.voting import Voters
 from dpsda.errors import InputError
+from dpsda.label_counts import LABEL_COUNTS, label_counts
 from dpsda.neighbors import require_usable
+from dpsda.noisy_histogram import noisy_histogram
 from dpsda.privacy.accounting import round_up
 from dpsda.privacy.files import write_atomic
 from dpsda.privacy.ledger import Ledger
-from dpsda.privacy.mechanism import describe
-from dpsda.runs import RunFolder, csv_bytes, read_csv, write_csv
+from dpsda.runs import RunFolder, read_csv, write_csv
 from dpsda.shares import allocate
+from dpsda.stages import AUGPE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +75,14 @@ class Evolution:
         """Evolve up to T = `options.epochs`; what is released: id, parent_id, text, then the label columns."""
         if not self.ledger.charges() and not self.folder.begun():  # before anything is spent: does the model answer?
             self.api.check(self.book.first(self._label(0), self._rng(0, _PROMPTS)))
-        counts = self._label_counts()
+        counts = label_counts(
+            self.folder,
+            self.ledger,
+            AUGPE,
+            self.corpus,
+            self.noise_multiplier,
+            public=self.public_label_counts,
+        )
         sizes = [allocate(counts, total) for total in self.options.sizes]
         if self._last_kept() < self.options.epochs:
             self._expectation(counts, sizes)
@@ -88,7 +97,7 @@ class Evolution:
                 candidates = self._candidates(t, kept)
                 rng = self._rng(t, _SELECTION)
                 mode = self.options.select_syn_mode
-                noisy = np.zeros(len(candidates)) if mode == "random" else self._noisy_votes(t, candidates)
+                noisy = self._noisy_votes(t, candidates) if self.options.takes_votes else np.zeros(len(candidates))
                 kept = candidates.take(
                     select(noisy, candidates.cells, sizes[t], mode, self.options.count_threshold, rng)
                 )
@@ -100,52 +109,24 @@ class Evolution:
             self.observe(t, kept.texts)
         return self._frame(self._saved(kept))
 
-    # what is released
-
-    def _label_counts(self) -> np.ndarray:
-        """(cells,) counts of the labels: noisy, or exact where the owner says that they are public."""
-        spec, corpus = self.corpus.spec, self.corpus
-        if not spec.labels:
-            return np.ones(1)
-        cells = corpus.cells.astype(np.int64)[:, None]
-        path = self.folder.shared / "label_counts.csv"
-        if self.public_label_counts:
-            return np.bincount(corpus.cells, minlength=len(spec.cells)).astype(np.float64)
-        noisy = self._release(
-            planning.LABEL_COUNTS, self.folder.relative(path), cells, len(spec.cells), lambda: self._label_frame()
-        )
-        return noisy
-
     def _noisy_votes(self, t: int, candidates: Population) -> np.ndarray:
         """(M,) noisy counts of the candidates of iteration `t`."""
-
-        def frame() -> pd.DataFrame:
-            shown = self._frame(candidates).drop(columns=["parent_id", "text"])
-            return shown.rename(columns={"id": "candidate_id"})
-
-        votes = None
-        name, file = planning.votes_name(t), self.folder.relative(self.folder.step(t) / "counts.csv")
-        if self.ledger.result(name) is None:
-            k, metric = self.options.num_nearest_neighbor, self.options.nn_mode
-            votes = self.voters.vote(self._lookahead(t, candidates), candidates.cells, k, metric)
-        return self._release(name, file, votes, len(candidates), frame)
-
-    def _release(
-        self, name: str, file: str, votes: np.ndarray | None, bins: int, frame: Callable[[], pd.DataFrame]
-    ) -> np.ndarray:
-        """The noisy histogram `name`, drawn once and stored as `file` with one row a bin."""
-        unit = self.ledger.header["unit"]
-        noise = next(
-            (x["noise_multiplier"] for x in self.ledger.reservations() if x["name"] == name), self.noise_multiplier
+        name, k = planning.votes_name(t), self.options.num_nearest_neighbor
+        votes = np.empty((0, k), dtype=np.int64)
+        if self.ledger.result(name) is None:  # cast before they are reserved: a model or a worker may fail here
+            votes = self.voters.vote(self._lookahead(t, candidates), candidates.cells, k, self.options.nn_mode)
+        shown = self._frame(candidates).drop(columns=["parent_id", "text"]).rename(columns={"id": "candidate_id"})
+        return noisy_histogram(
+            self.folder,
+            self.ledger,
+            AUGPE,
+            name,
+            self.folder.step(t) / "counts.csv",
+            planning.mechanism(name, self.ledger.header["unit"], self.noise_multiplier, k),
+            lambda: votes,
+            self.corpus.users,
+            shown,
         )
-        mechanism = planning.mechanism(name, unit, noise, self.options.num_nearest_neighbor)
-
-        def draw() -> bytes:
-            assert votes is not None
-            return csv_bytes(frame().assign(noisy=mechanism.release(votes, self.corpus.users, bins)))
-
-        stored = self.ledger.release(planning.STAGE, name, file, describe(mechanism), mechanism.event, draw)
-        return read_csv(io.BytesIO(stored))["noisy"].astype(float).to_numpy()
 
     # what is generated
 
@@ -238,7 +219,7 @@ class Evolution:
         return require_usable(rows, "the encoder, on the candidates")
 
     def _expectation(self, counts: np.ndarray, sizes: list[np.ndarray]) -> None:
-        if self.options.select_syn_mode == "random":
+        if not self.options.takes_votes:
             self.say("signal: none is taken, texts are kept at random (the control)")
             return
         unit, k = self.ledger.header["unit"], self.options.num_nearest_neighbor
@@ -251,9 +232,9 @@ class Evolution:
 
     def _store(self, path: Path, population: Population, t: int) -> None:
         """Write texts that were made of the noisy counts up to iteration `t`, and note that they were."""
-        known = [name for name in (planning.LABEL_COUNTS, planning.votes_name(t)) if self.ledger.result(name)]
+        known = [name for name in (LABEL_COUNTS, planning.votes_name(t)) if self.ledger.result(name)]
         write_csv(path, self._frame(population))
-        self.ledger.note(planning.STAGE, path, of=known)
+        self.ledger.note(AUGPE, path, of=known)
 
     def _last_kept(self) -> int:
         return max(
@@ -263,11 +244,6 @@ class Evolution:
     def _label(self, cell: int) -> dict[str, str]:
         spec = self.corpus.spec
         return dict(zip(spec.label_columns, spec.cells[cell], strict=True))
-
-    def _label_frame(self) -> pd.DataFrame:
-        import pandas as pd
-
-        return pd.DataFrame(self.corpus.spec.cells, columns=list(self.corpus.spec.label_columns))
 
     def _frame(self, population: Population) -> pd.DataFrame:
         return population.frame(self.corpus.spec.label_columns, self.corpus.spec.cells)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from apis.api import VARIATIONS
 from dpsda.arg_utils import option
+from dpsda.augpe.selection import RULES
 from dpsda.errors import InputError
 
 
@@ -27,8 +28,8 @@ class AugPEOptions:
     count_threshold: float = option(0.0, "H: noisy counts not above it are 0")
     select_syn_mode: str = option(
         "rank",
-        "keep the most voted, or draw in proportion to the votes, or at random (the control: no vote is taken)",
-        choices=("rank", "prob", "random"),
+        "; ".join(f"{name}: {rule.about}" for name, rule in RULES.items()),
+        choices=tuple(RULES),
     )
     save_syn_mode: str = option(
         "selected",
@@ -55,6 +56,11 @@ class AugPEOptions:
             raise InputError("--num_seed_samples has to be at least 1, and --num_samples_schedule L (first: init_L)")
         if not all(0 <= degree <= 1 for degree in self.variation_degree_schedule) or not self.variation_degree_schedule:
             raise InputError("--variation_degree_schedule holds shares from 0 to 1")
+
+    @property
+    def takes_votes(self) -> bool:
+        """Whether the private records vote at all."""
+        return RULES[self.select_syn_mode].takes_votes
 
     @property
     def keeps_survivors(self) -> bool:

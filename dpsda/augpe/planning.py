@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from dpsda.augpe.options import AugPEOptions
-from dpsda.label_counts import NAME as LABEL_COUNTS
+from dpsda.budget import multiplier
+from dpsda.label_counts import LABEL_COUNTS
 from dpsda.options import PrivacyOptions
-from dpsda.privacy import accounting
-from dpsda.privacy.accounting import Event, shown
+from dpsda.privacy.accounting import shown
 from dpsda.privacy.ledger import Ledger
 from dpsda.privacy.mechanism import Histogram, histogram
 from dpsda.runs import RunFolder
-
-STAGE = "augpe"
+from dpsda.stages import AUGPE
 
 # Below this many votes a candidate for one standard deviation of noise, the ranking of a label is mostly noise: the
 # best of ~5 candidates has to have its lead of about one mean share stand out.
 WEAK_SIGNAL = 0.5
-
-# A run that is extended with next to no budget left would undo its own work: its next votes may have at most this many
-# times the noise of the earlier ones.
-DROWNED = 5
 
 
 def votes_name(t: int) -> str:
@@ -59,19 +53,21 @@ def plan(
     enough, InputError for a folder of another configuration.
     """
     begun = ledger.reservations() or folder.begun()  # a command that failed before is nobody's configuration
-    before = folder.earlier_config(STAGE, config, may_change) if begun else {}
+    before = folder.earlier_config(AUGPE, config, may_change) if begun else {}
     label_counts = labelled and privacy.label_counts == "private"
-    names = releases(options.epochs, label_counts=label_counts, votes=options.select_syn_mode != "random")
-    goal = {key: config[key] for key in ("epsilon", "noise", "epochs")}
-    if {key: before.get(key) for key in goal} == goal:
-        noise = float(before["noise_multiplier"])
-    elif privacy.noise is not None:
-        noise = privacy.noise
-    else:
-        assert privacy.epsilon is not None
-        noise = _calibrate(ledger, names, options.num_nearest_neighbor, privacy.epsilon)
+    names = releases(options.epochs, label_counts=label_counts, votes=options.takes_votes)
+    open_names = [name for name in names if not ledger.charged(name)]
+    unit, k = str(ledger.header["unit"]), options.num_nearest_neighbor
+    noise = multiplier(
+        ledger,
+        privacy,
+        lambda noise: [mechanism(name, unit, noise, k).event for name in open_names],
+        goal={key: config[key] for key in ("epsilon", "noise", "epochs")},
+        before=before,
+        earlier=[release.noise_multiplier for release in ledger.reservations(AUGPE)],
+    )
     ledger.set_budget(privacy.epsilon)  # after everything that may refuse the command
-    folder.keep_config(STAGE, {**config, "noise_multiplier": noise})
+    folder.keep_config(AUGPE, {**config, "noise_multiplier": noise})
     return noise
 
 
@@ -82,34 +78,16 @@ def describe_plan(
     unit, units, delta = ledger.header["unit"], ledger.header["units"], ledger.header["delta"]
     if not privacy.protected:
         return f"epsilon inf: no noise at all, nothing is protected; everything goes to {ledger.run / 'private'}"
-    if options.select_syn_mode == "random" and not (labelled and privacy.label_counts == "private"):
+    if not options.takes_votes and not (labelled and privacy.label_counts == "private"):
         return "privacy: nothing of the private data is released"
     goal = "the epsilon of" if privacy.epsilon is None else f"epsilon {privacy.epsilon:g} by"
     extra = " and for the label counts, an event that the paper does not charge" if labelled else ""
     if privacy.label_counts == "public":
         extra = " (the label counts are taken as public)" if labelled else ""
     what = f"{options.epochs} votes{extra}"
-    if options.select_syn_mode == "random":
+    if not options.takes_votes:
         what = f"no vote{extra}"
     return f"privacy: {goal} noise multiplier {noise:.4f} for {what}; delta {shown(delta)}, {units:,} {unit}s"
-
-
-def _calibrate(ledger: Ledger, names: list[str], k: int, epsilon: float) -> float:
-    """The smallest multiplier at which the releases not charged yet, composed with all that is, stay within epsilon."""
-    charged = {line["name"] for line in ledger.charges()}
-    open_names = [name for name in names if name not in charged]
-    if epsilon == math.inf:
-        return 0.0
-    earlier = [float(line["noise_multiplier"]) for line in ledger.reservations(STAGE)]
-    if not open_names:
-        return max(earlier, default=0.0)
-    spent, unit = ledger.events(), ledger.header["unit"]
-
-    def events(noise: float) -> list[Event]:
-        return [mechanism(name, unit, noise, k).event for name in open_names]
-
-    most = DROWNED * max(earlier) if earlier else 1000.0
-    return accounting.calibrate(events, epsilon, float(ledger.header["delta"]), spent, most)
 
 
 def signal(unit: str, units: int, k: int, shares: np.ndarray, candidates: np.ndarray, noise_scale: float) -> list[str]:

@@ -15,9 +15,9 @@ import numpy as np
 
 from apis.api import Prompt, TextAPI
 from dpsda.finetune.options import SamplingOptions
-from dpsda.finetune.planning import STAGE
 from dpsda.privacy.files import appearing, drop_unfinished
 from dpsda.shares import sequence
+from dpsda.stages import FINETUNE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +83,7 @@ class Shards:
             frame = pd.DataFrame(rows, columns=["id", "parent_id", "text", *self.columns], dtype=str)
             with appearing(path) as scratch:
                 frame.to_parquet(scratch, index=False)
-            self.ledger.note(STAGE, path, of=self.of)
+            self.ledger.note(FINETUNE, path, of=self.of)
 
     def frames(self) -> Iterator[pd.DataFrame]:
         """id, parent_id (empty), text, then the label columns, shard by shard."""

@@ -17,10 +17,12 @@ from torch import nn
 from dpsda.finetune.gradients import GradientSums
 from dpsda.finetune.membership import Members
 from dpsda.finetune.options import TrainingOptions
-from dpsda.finetune.planning import STAGE, Plan, intervals, open_intervals
-from dpsda.privacy.ledger import Ledger, span
-from dpsda.privacy.mechanism import GradientSum, describe
+from dpsda.finetune.planning import Plan, done_steps, intervals, open_intervals
+from dpsda.privacy.ledger import Ledger
+from dpsda.privacy.mechanism import GradientSum
+from dpsda.privacy.reservation import span
 from dpsda.runs import RunFolder
+from dpsda.stages import FINETUNE
 from dpsda.tuning.tokens import Tokens, cut
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -57,9 +59,9 @@ class Trainer:
         if self.sums.clip_norm is not None:
             # masks of dropout that a seed decides would move with who is in the batch, and be known to everybody
             torch.manual_seed(secrets.randbits(63))
-        before = next((str(x["name"]) for x in reversed(intervals(ledger)) if ledger.result(str(x["name"]))), None)
-        done = span(before)[1] if before else 0
-        if before:
+        done, before = done_steps(ledger), None
+        if done:
+            before = next(x.name for x in intervals(ledger) if x.stop == done)
             self.load(ledger.stored(before))
         with tqdm(total=self.plan.steps, initial=done, unit="step", desc="train") as bar:
             for name, mechanism in open_intervals(ledger, self.plan, self.options):
@@ -75,8 +77,7 @@ class Trainer:
                     return self.checkpoint()
 
                 file = folder.relative(folder.state / "checkpoints" / f"{start}-{stop}.safetensors")
-                what = {**describe(mechanism), "continues": before}
-                stored = ledger.release(STAGE, name, file, what, mechanism.event, draw)
+                stored = ledger.release(FINETUNE, name, file, mechanism, mechanism.event, draw, continues=before)
                 if not trained:  # it was stored by a process that was killed before it could say so
                     self.load(stored)
                     bar.update(stop - start)

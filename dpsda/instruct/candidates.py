@@ -16,7 +16,7 @@ from dpsda.privacy import certificate
 from dpsda.privacy.files import is_private
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, is_released, read_json, read_table
-from dpsda.start import LATER
+from dpsda.stages import RESAMPLE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from dpsda.data import DatasetSpec
 
 RESAMPLED = "resampling"  # the line of the data card by which a release is known to be ours
-STAGE = LATER
 
 
 @dataclass(frozen=True)
@@ -102,11 +101,11 @@ def _about(folder: RunFolder) -> dict[str, str] | None:
     if _is_of_another_stage(folder):
         facts = read_json(folder.shared / certificate.FILE)
         ledger = Ledger(folder.root, read_only=True)
-        if not ledger.reservations(STAGE) and not certificate.is_current(facts, ledger):
+        if not ledger.reservations(RESAMPLE) and not certificate.is_current(facts, ledger):
             return None
         about: dict[str, str] = facts.get("about", {})
         return about
-    earlier = folder.state / f"{STAGE}.json"
+    earlier = folder.state / f"{RESAMPLE}.json"
     return read_json(earlier).get("about") if earlier.is_file() else None
 
 

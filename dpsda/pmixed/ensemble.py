@@ -32,10 +32,10 @@ MICRO_TOKENS = 2048  # computed at once, padding included
 class Trainer:
     """Trains adapters of one shape on a base model, always from the same first weights."""
 
-    def __init__(self, weights: str, options: EnsembleOptions, device: HardwareOptions) -> None:
+    def __init__(self, options: EnsembleOptions, device: HardwareOptions) -> None:
         self.options, self.device = options, pick_device(device.device)
         bfloat16 = is_bfloat16(device.dtype, self.device)
-        base, self.tokenizer = load_model("AutoModelForCausalLM", weights, called=options.model_type, bfloat16=bfloat16)
+        base, self.tokenizer = load_model("AutoModelForCausalLM", options.model_type, bfloat16=bfloat16)
         self.block = most_tokens(base, options.block_length)
         # No secret, here and in `train`: what an answer costs rests on the mixture, whatever came of the training.
         torch.manual_seed(options.seed)
@@ -76,15 +76,15 @@ class Trainer:
 class Ensemble:
     """The public model and the adapters of all shards, for next-token laws. Nothing here is protected."""
 
-    def __init__(self, weights: str, called: str, folders: list[Path], device: HardwareOptions) -> None:
+    def __init__(self, name: str, folders: list[Path], device: HardwareOptions) -> None:
         self.device = pick_device(device.device)
         bfloat16 = is_bfloat16(device.dtype, self.device)
-        self.model, self.tokenizer = load_model("AutoModelForCausalLM", weights, called=called, bfloat16=bfloat16)
+        self.model, self.tokenizer = load_model("AutoModelForCausalLM", name, bfloat16=bfloat16)
         self.model.to(self.device).eval().requires_grad_(False)
         parts = NextToken(self.model)
         self.trunk: nn.Module = parts.trunk
         self.head: Any = parts.head
-        _check_head(parts, called)
+        _check_head(parts, name)
         self.takes_positions = "position_ids" in inspect.signature(self.trunk.forward).parameters
         self.shards = len(folders)
         self.bank = Bank(self.model, folders) if folders else None

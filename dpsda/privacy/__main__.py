@@ -123,11 +123,11 @@ def _run(command: str, run: Path) -> None:
             f"  {row['releases']:3d} x {row['stage']} {row['what']}: {row['mechanism']}, "
             f"{certificate.strength(row)}{_more(row)}"
         )
-    stages = list(dict.fromkeys(str(line["stage"]) for line in ledger.reservations()))
+    stages = list(dict.fromkeys(release.stage for release in ledger.reservations()))
     if len(stages) > 1:
         for stage in stages:
             print(f"  {stage} alone: epsilon {_shown(ledger.events(stage), float(ledger.header['delta']))}")
-    open_ones = [x["name"] for x in ledger.reservations() if ledger.result(x["name"]) is None]
+    open_ones = [x.name for x in ledger.reservations() if ledger.result(x.name) is None]
     if open_ones:
         print(f"  charged and not finished: {', '.join(open_ones)}")
 

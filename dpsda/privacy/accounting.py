@@ -137,9 +137,14 @@ def epsilon(events: Sequence[Event], delta: float) -> float:
     return _rdp_epsilon(events, delta) if accountant(events) == "RDP" else _pld_epsilon(_grouped(events), delta)
 
 
+def claimed(events: Sequence[Event]) -> bool:
+    """Whether the epsilon of `events` is what a publication claims, and no guarantee."""
+    return any(isinstance(event, Claimed) for event in events)
+
+
 def guaranteed(events: Sequence[Event]) -> bool:
     """Whether the epsilon of `events` is finite, and more than what a publication claims."""
-    return not any(isinstance(event, Claimed) or _noise(event) == 0 for event in events)
+    return not claimed(events) and all(_noise(event) != 0 for event in events)
 
 
 def cross_check(events: Sequence[Event], delta: float) -> tuple[float, float] | None:

@@ -16,7 +16,9 @@ from typing import Any
 from dpsda.privacy import accounting, folder, format_0
 from dpsda.privacy.errors import LedgerError, PrivacyError
 from dpsda.privacy.files import sha256, write_json
-from dpsda.privacy.ledger import Ledger, Line
+from dpsda.privacy.ledger import Ledger
+from dpsda.privacy.mixture import Mixture
+from dpsda.privacy.reservation import Line, describe
 
 FORMAT = 1
 FILE = "release/certificate.json"
@@ -30,27 +32,27 @@ _LIBRARIES = ("dpsda", "dp-accounting", "prv-accountant", "opendp", "numpy")
 _TRAINING = ("torch", "opacus")
 _SPENDING = ("reserve", "charge", "retry", "commit")  # lines after which a certificate is an old one
 
-NOT_PROTECTED = (
-    "How long the run took, and other side channels of the machine that it ran on.",
-    "The choice of hyper-parameters, where several runs on the same data were compared to make it.",
-    "What is looked up in the folder private/: it is computed from the private data without noise.",
-    "Private text that the language model or the encoder saw in its own training.",
-    "Other runs on the same data: their losses add up (`python -m dpsda.privacy total RUN ...`).",
-    "The number of units, which is treated as public, and the label domain and prompts, which the owner wrote.",
-)
-
-TRAINED = (
-    "Dropout in training against its generator, which is seeded in secret and is not a cryptographic one.",
-    "The noise of training against its rounding: it is drawn in floating point; and a record's gradient moves, within "
-    "the rounding of the arithmetic, with the records that are computed beside it.",
-)
-
-ANSWERED = ("The draw of a token against its rounding: the laws it comes from are computed in floating point.",)
-
-CLAIMED = (
-    "This run's epsilon: it is what a publication claims for its mechanism, and the claim does not hold (rare tokens "
-    "break the bound; see Published in dpsda/privacy/mixture.py)."
-)
+# What a certificate does not cover: codes, which mean the same for ever, and how they are put today. A certificate
+# holds both, and only codes are compared.
+LIMITS = {
+    "claimed": "This run's epsilon: it is what a publication claims for its mechanism, and the claim does not hold "
+    "(rare tokens break the bound; see Published in dpsda/privacy/mixture.py).",
+    "side_channels": "How long the run took, and other side channels of the machine that it ran on.",
+    "hyper_parameters": "The choice of hyper-parameters, where several runs on the same data were compared to make it.",
+    "private_folder": "What is looked up in the folder private/: it is computed from the private data without noise.",
+    "pre_training": "Private text that the language model or the encoder saw in its own training.",
+    "other_runs": "Other runs on the same data: their losses add up (`python -m dpsda.privacy total RUN ...`).",
+    "taken_as_public": "The number of units, which is treated as public, and the label domain and prompts, which the "
+    "owner wrote.",
+    "dropout": "Dropout in training against its generator, which is seeded in secret and is not a cryptographic one.",
+    "training_rounding": "The noise of training against its rounding: it is drawn in floating point; and a record's "
+    "gradient moves, within the rounding of the arithmetic, with the records that are computed beside it.",
+    "token_rounding": "The draw of a token against its rounding: the laws it comes from are computed in floating "
+    "point.",
+}
+_ALWAYS = ("side_channels", "hyper_parameters", "private_folder", "pre_training", "other_runs", "taken_as_public")
+_TRAINED = ("dropout", "training_rounding")
+_ANSWERED = ("token_rounding",)
 
 
 def build(ledger: Ledger) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def build(ledger: Ledger) -> dict[str, Any]:
     header, events, delta = ledger.header, ledger.events(), float(ledger.header["delta"])
     spent = accounting.epsilon(events, delta)
     bounds = accounting.cross_check(events, delta)
-    claimed = {"claimed": {"epsilon": accounting.round_up(spent)}} if _claimed(events) else {}
+    claimed = {"claimed": {"epsilon": accounting.round_up(spent)}} if accounting.claimed(events) else {}
     return {
         "format": FORMAT,
         "epsilon": accounting.round_up(spent) if ledger.guaranteed else "inf",
@@ -76,7 +78,8 @@ def build(ledger: Ledger) -> dict[str, Any]:
         "facts": header["facts"],
         "accountant": accounting.accountant(events),
         "cross_check": {"accountant": "PRV", "lower": bounds[0], "upper": bounds[1]} if bounds else None,
-        "not_protected": limits(ledger),
+        "limits": limits(ledger),
+        "not_protected": [LIMITS[code] for code in limits(ledger)],
         "ledger": {"lines": len(ledger.lines), "head": ledger.head},
         "versions": {name: version(name) for name in (*_LIBRARIES, *(_TRAINING if _trained(events) else ()))},
     }
@@ -109,7 +112,7 @@ def is_current(facts: dict[str, Any], ledger: Ledger) -> bool:
 
 def made_files(ledger: Ledger) -> dict[str, str]:
     """The sha256 of every file that the run made of its releases, by its path relative to the run."""
-    known = {str(line["file"]): ledger.result(line["name"]) for line in ledger.reservations()}
+    known = {str(release.file): ledger.result(release.name) for release in ledger.reservations()}
     found = {file: committed for file, committed in known.items() if committed is not None} | ledger.made()
     if ledger.format == 0:
         found |= {path.relative_to(ledger.run).as_posix(): sha256(path) for path in folder.taken(ledger)}
@@ -120,20 +123,15 @@ def made_files(ledger: Ledger) -> dict[str, str]:
 
 
 def limits(ledger: Ledger) -> list[str]:
-    """What the certificate of a run says that it does not cover."""
+    """The codes of what the certificate of a run does not cover."""
     events = ledger.events()
-    claimed, trained = [CLAIMED] if _claimed(events) else [], TRAINED if _trained(events) else ()
-    answered = ANSWERED if any("settings" in line for line in ledger.charges()) else ()
-    return [*claimed, *NOT_PROTECTED, *trained, *answered]
+    claimed, trained = ["claimed"] if accounting.claimed(events) else [], _TRAINED if _trained(events) else ()
+    answered = _ANSWERED if any(isinstance(x.mechanism, Mixture) for x in ledger.charges()) else ()
+    return [*claimed, *_ALWAYS, *trained, *answered]
 
 
 def _trained(events: list[accounting.Event]) -> bool:
     return any(isinstance(event, accounting.SubsampledGaussian) for event in events)
-
-
-def _claimed(events: list[accounting.Event]) -> bool:
-    """Whether their epsilon is no guarantee."""
-    return any(isinstance(event, accounting.Claimed) for event in events)
 
 
 def sentence(spent: float, delta: float, unit: str, *, claimed: bool = False) -> str:
@@ -203,17 +201,17 @@ def _after(facts: dict[str, Any], ledger: Ledger) -> list[Line] | None:
 def _check_results(ledger: Ledger) -> None:
     """Every committed result and every file that was noted is as it was, and there is no other of their kinds."""
     superseded = ledger.superseded()
-    for line in ledger.reservations():
-        committed = ledger.result(line["name"])
+    for release in ledger.reservations():
+        committed = ledger.result(release.name)
         if committed is None:
             continue  # charged, never seen
-        file = ledger.run / line["file"]
+        file = ledger.run / str(release.file)
         if not file.is_file():
-            if line["name"] in superseded:
+            if release.name in superseded:
                 continue
-            raise LedgerError(f"{file}: the result of {line['name']} is missing")
+            raise LedgerError(f"{file}: the result of {release.name} is missing")
         if sha256(file) != committed:
-            raise LedgerError(f"{file}: not the result that the ledger committed for {line['name']}; it was edited")
+            raise LedgerError(f"{file}: not the result that the ledger committed for {release.name}; it was edited")
     folder.check(ledger)
     for name, noted in ledger.made().items():
         file = ledger.run / name
@@ -226,10 +224,12 @@ def _check_results(ledger: Ledger) -> None:
 
 def _check_numbers(path: Path, facts: dict[str, Any], actual: dict[str, Any]) -> None:
     """What a certificate says in numbers is what the ledger gives."""
-    keys = ["delta", "unit", "units", "relation", "budget", "facts", "mechanisms", "accountant", "claimed"]
+    keys = ["delta", "unit", "units", "relation", "budget", "facts", "mechanisms", "accountant"]
     spent = float(actual["epsilon"])
-    if not facts.get("format", 0):  # which told what a publication claims as the epsilon
-        keys, spent = keys[:-1], float(actual.get("claimed", actual)["epsilon"])
+    if facts.get("format", 0):
+        keys += ["claimed", *(["limits"] if "limits" in facts else [])]  # the first of format 1 had no codes yet
+    else:  # which told what a publication claims as the epsilon
+        spent = float(actual.get("claimed", actual)["epsilon"])
     for key in keys:
         if facts.get(key) != json.loads(json.dumps(actual.get(key))):
             raise PrivacyError(f"{path}: {key!r} is not what the ledger gives; one of the two was edited")
@@ -264,7 +264,7 @@ def total(runs: list[Path], delta: float | None = None) -> tuple[float, float]:
     """
     ledgers = [Ledger(run, read_only=True) for run in runs]
     for run, ledger in zip(runs, ledgers, strict=True):
-        if _claimed(ledger.events()):
+        if accounting.claimed(ledger.events()):
             raise PrivacyError(f"{run}: its epsilon is a claim that does not hold, so no total could be vouched for")
     for key in ("unit", "relation"):
         if len({ledger.header[key] for ledger in ledgers}) > 1:
@@ -283,11 +283,13 @@ def strength(row: dict[str, Any]) -> str:
 def _mechanisms(ledger: Ledger) -> list[dict[str, Any]]:
     """The releases, those alike in one row with their number."""
     rows: list[dict[str, Any]] = []
-    for line in ledger.charges():
-        keys = ("stage", "mechanism", "noise_multiplier", "l2_sensitivity", "scale", "event")
-        row = {"releases": 1, "what": line["name"].split("/")[0], **{key: line.get(key) for key in keys}}
-        if "settings" in line:
-            row["settings"] = line["settings"]
+    for charge in ledger.charges():
+        assert charge.mechanism is not None and charge.event is not None
+        row = {
+            **{"releases": 1, "what": charge.kind, "stage": charge.stage, "noise_multiplier": None},
+            **{"l2_sensitivity": None, "scale": None, "event": accounting.to_json(charge.event)},
+            **describe(charge.mechanism),
+        }
         same = next((r for r in rows if {**r, "releases": 1} == row), None)
         if same:
             same["releases"] += 1

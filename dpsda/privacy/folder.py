@@ -51,7 +51,7 @@ def unknown(path: Path) -> str:
 
 def check(ledger: Ledger) -> None:
     """LedgerError for a noisy result without a reservation, and for what was made of votes that are not committed."""
-    reserved = {str(line["file"]) for line in ledger.reservations()}
+    reserved = {release.file for release in ledger.reservations()}
     for path in _there(ledger.shared, RESULTS):
         if path.relative_to(ledger.run).as_posix() not in reserved:
             raise LedgerError(unknown(path))

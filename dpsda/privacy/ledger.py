@@ -42,12 +42,11 @@ from dpsda.privacy import accounting, folder
 from dpsda.privacy.accounting import Event
 from dpsda.privacy.errors import BudgetError, LedgerError
 from dpsda.privacy.files import append_line, drop_unfinished, private_folder, sha256, write_atomic
+from dpsda.privacy.reservation import Line, Mechanism, Reservation, describe, span
 
 FORMAT = 1
 RELATION = "add_remove"
 _FIRST = "0" * 64
-
-Line = dict[str, Any]
 
 
 class Ledger:
@@ -102,16 +101,24 @@ class Ledger:
         """The epsilon that the run may not exceed; None where a noise multiplier was given instead."""
         return next((line["epsilon"] for line in reversed(self.lines) if line["type"] == "budget"), None)
 
-    def reservations(self, stage: str | None = None) -> list[Line]:
+    def reservations(self, stage: str | None = None) -> list[Reservation]:
         """The releases that have a file, committed or not."""
-        return [x for x in self.lines if x["type"] == "reserve" and stage in (None, x["stage"])]
+        return [Reservation.of(x) for x in self.lines if x["type"] == "reserve" and stage in (None, x["stage"])]
 
-    def charges(self, stage: str | None = None) -> list[Line]:
+    def reservation(self, name: str) -> Reservation | None:
+        """The release of this name, committed or not."""
+        return next((x for x in self.reservations() if x.name == name), None)
+
+    def charges(self, stage: str | None = None) -> list[Reservation]:
         """What is spent: the lines that have an event."""
-        return [x for x in self.lines if "event" in x and stage in (None, x["stage"])]
+        return [Reservation.of(x) for x in self.lines if "event" in x and stage in (None, x["stage"])]
+
+    def charged(self, name: str) -> bool:
+        """Whether the event of this name is spent."""
+        return any("event" in x and x["name"] == name for x in self.lines)
 
     def events(self, stage: str | None = None) -> list[Event]:
-        return [accounting.from_json(line["event"]) for line in self.charges(stage)]
+        return [x.event for x in self.charges(stage) if x.event is not None]
 
     @property
     def guaranteed(self) -> bool:
@@ -125,15 +132,15 @@ class Ledger:
     def superseded(self) -> set[str]:
         """The releases that a committed one continues."""
         committed = {x["name"] for x in self.lines if x["type"] == "commit"}
-        return {str(x["continues"]) for x in self.reservations() if x["name"] in committed and x.get("continues")}
+        return {x.continues for x in self.reservations() if x.name in committed and x.continues}
 
     def stored(self, name: str) -> bytes:
         """The result of a committed release. Raises LedgerError where it is not the one that was committed."""
         committed = self.result(name)
-        line = next((x for x in self.reservations() if x["name"] == name), None)
-        if committed is None or line is None:
+        reserved = self.reservation(name)
+        if committed is None or reserved is None:
             raise LedgerError(f"{self.path}: no result of {name!r} is committed")
-        path = self.run / str(line["file"])
+        path = self.run / str(reserved.file)
         if not path.is_file() or sha256(path) != committed:
             raise LedgerError(f"{path}: not the result that the ledger committed; restore it, it is not drawn twice")
         return path.read_bytes()
@@ -197,33 +204,31 @@ class Ledger:
         if not any(line["type"] == "budget" for line in self.lines) or self.budget != epsilon:
             self._append("budget", {"epsilon": epsilon})
 
-    def charge(self, stage: str, name: str, mechanism: dict[str, Any], event: Event) -> None:
+    def charge(self, stage: str, name: str, mechanism: Mechanism, event: Event) -> None:
         """Charge for the releases that are reserved `within` it, before the first of them, however many of them come:
         how many were needed may follow from what was drawn, and an epsilon that does as well is no bound.
 
         Raises BudgetError where it would exceed the budget, LedgerError where `name` was charged for something else.
         """
-        fields = {"stage": stage, "name": name, **mechanism, "event": accounting.to_json(event)}
-        charged = next((x for x in self.charges() if x["name"] == name), None)
-        if charged is None:
+        fields = {"stage": stage, "name": name, **describe(mechanism), "event": accounting.to_json(event)}
+        if not self._is_there("charge", fields):
             self._check_budget(name, event)
             self._append("charge", fields)
-        else:
-            self._check_same(charged, fields)
 
     def release(
         self,
         stage: str,
         name: str,
         file: str,
-        mechanism: dict[str, Any],
+        mechanism: Mechanism | None,
         event: Event | None,
         draw: Callable[[], bytes],
         *,
         within: str | None = None,
+        continues: str | None = None,
     ) -> bytes:
         """The result of release `name`, drawn at most once: `draw()` gives the bytes of `file`, relative to the run. It
-        costs `event`, or is a part of the charge `within`.
+        costs the `event` of a `mechanism`, or is a part of the charge `within`.
 
         Raises BudgetError before the draw where it would exceed the budget, and LedgerError where a stored result is
         not the one that was committed, or `name` was charged for something else.
@@ -231,10 +236,14 @@ class Ledger:
         path = self.run / file
         if self.result(name) is not None:
             return self.stored(name)
-        fields: Line = {"stage": stage, "name": name, "file": file, **mechanism}
-        fields |= {"event": accounting.to_json(event)} if event is not None else {"within": within}
-        reserved = next((x for x in self.reservations() if x["name"] == name), None)
-        if reserved is None:
+        fields: Line = {"stage": stage, "name": name, "file": file}
+        if mechanism is not None and event is not None:
+            fields |= {**describe(mechanism), "event": accounting.to_json(event)}
+        else:
+            fields["within"] = within
+        if continues is not None:
+            fields["continues"] = continues
+        if not self._is_there("reserve", fields):
             if path.exists():
                 raise LedgerError(folder.unknown(path))
             if event is not None:
@@ -242,10 +251,8 @@ class Ledger:
             else:
                 self._check_part(name, str(within))
             self._append("reserve", fields)
-        else:
-            self._check_same(reserved, fields)
-            if not path.exists():
-                self._append("retry", {"stage": stage, "name": name})
+        elif not path.exists():
+            self._append("retry", {"stage": stage, "name": name})
         if not path.exists():
             write_atomic(path, draw(), self._scratch)
         self._append("commit", {"stage": stage, "name": name, "sha256": sha256(path)})
@@ -268,9 +275,10 @@ class Ledger:
 
     def drop_superseded(self) -> None:
         """Remove the files of superseded results, which nothing reads any more."""
-        for line in self.reservations():
-            if line["name"] in self.superseded():
-                (self.run / str(line["file"])).unlink(missing_ok=True)
+        superseded = self.superseded()
+        for release in self.reservations():
+            if release.name in superseded:
+                (self.run / str(release.file)).unlink(missing_ok=True)
 
     def _check_budget(self, name: str, event: Event) -> None:
         if self.budget is None:
@@ -282,17 +290,20 @@ class Ledger:
                 f"{self.budget:g}; nothing was drawn"
             )
 
-    def _check_same(self, before: Line, fields: Line) -> None:
-        if any(before.get(key) != value for key, value in fields.items()):
+    def _is_there(self, kind: str, fields: Line) -> bool:
+        """Whether such a line was written; LedgerError where one of its name has other settings."""
+        before = next((x for x in self.lines if x["type"] == kind and x["name"] == fields["name"]), None)
+        if before is not None and any(before.get(key) != value for key, value in fields.items()):
             raise LedgerError(
                 f"{self.path}: {fields['name']!r} is reserved with other settings; go on with the command that made it"
             )
+        return before is not None
 
     def _check_part(self, name: str, within: str) -> None:
         """A part lies in what its charge covers, and beside the other parts."""
         start, stop = span(name)
-        whole = span(within) if any(x["name"] == within for x in self.charges()) else (0, 0)
-        parts = [span(x["name"]) for x in self.reservations() if x.get("within") == within]
+        whole = span(within) if self.charged(within) else (0, 0)
+        parts = [(x.start, x.stop) for x in self.reservations() if x.within == within]
         if not whole[0] <= start < stop <= whole[1] or any(a < stop and start < b for a, b in parts):
             raise LedgerError(
                 f"{self.path}: {name!r} is not a part of what {within!r} was charged for, or stands twice"
@@ -349,12 +360,6 @@ def _drop_torn_line(path: Path) -> None:
         with open(path, "r+b") as file:
             file.truncate(whole)
             os.fsync(file.fileno())
-
-
-def span(name: str) -> tuple[int, int]:
-    """What a release KIND/a-b covers: its first step or answer, and the one after its last."""
-    start, _, stop = name.rpartition("/")[2].partition("-")
-    return int(start), int(stop)
 
 
 def _lock(path: Path) -> int:

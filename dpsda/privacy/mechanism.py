@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -185,13 +185,3 @@ class GradientSum:
     def noise(self, size: int) -> npt.NDArray[np.float32]:
         """The noise of `size` coordinates of one step's sum, (size,)."""
         return gaussian(self.scale, size)
-
-
-def describe(mechanism: Histogram | GradientSum) -> dict[str, Any]:
-    """What the ledger and the certificate say of a mechanism."""
-    return {
-        "mechanism": type(mechanism).__name__,
-        "noise_multiplier": mechanism.noise_multiplier,
-        "l2_sensitivity": mechanism.l2_sensitivity,
-        "scale": mechanism.scale,
-    }

@@ -22,11 +22,9 @@ import math
 import os
 import secrets
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
 
 from dpsda.privacy.accounting import Claimed, Event, PureDp, RdpCurve, Zcdp
 from dpsda.privacy.errors import PrivacyError
@@ -201,6 +199,8 @@ class ClippedLogits(Mixture):
 
 @functools.cache
 def _beta(mechanism: Published, drawn: int) -> float:
+    from scipy.optimize import brentq
+
     return float(brentq(lambda beta: mechanism.claim(beta, drawn) - mechanism.loss, 0.0, 100.0, xtol=1e-12))
 
 
@@ -222,16 +222,3 @@ def draw(law: npt.NDArray[np.float64]) -> int:
     steps = np.cumsum(law)
     uniform = (int.from_bytes(os.urandom(8), "little") >> 11) * 2.0**-53
     return min(int(np.searchsorted(steps, uniform * steps[-1], side="right")), len(law) - 1)
-
-
-def describe(mechanism: Answers) -> dict[str, Any]:
-    """What the ledger and the certificate say of it."""
-    settings = {name: getattr(mechanism, name) for name in mechanism.__dataclass_fields__}
-    return {"mechanism": type(mechanism).__name__, "settings": settings}
-
-
-def restored(line: dict[str, Any]) -> Answers:
-    """The mechanism of a ledger's line that holds what `describe` says."""
-    kinds: dict[str, type[Any]] = {kind.__name__: kind for kind in (MaxDivergence, Renyi, Published, ClippedLogits)}
-    mechanism: Answers = kinds[line["mechanism"]](**line["settings"])
-    return mechanism

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpsda.augpe.selection import RULES
 from dpsda.errors import InputError
-from dpsda.privacy import certificate
+from dpsda.privacy import accounting, certificate
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, whole_csv, whole_json
+from dpsda.stages import FINETUNE, PREDICT
 from dpsda.wording import count
 
 if TYPE_CHECKING:
@@ -58,22 +60,27 @@ class FinishedRun:
     def method(self) -> str:
         """The method as it is compared: the control, which keeps texts at random, is one of its own."""
         name = str(self.certificate["about"].get("method", "unknown"))
-        return f"{name} (random selection)" if self.config.get("select_syn_mode") == "random" else name
+        return name if self.voted else f"{name} ({self.config['select_syn_mode']} selection)"
+
+    @property
+    def voted(self) -> bool:
+        """Whether private records voted for the texts, where they are Aug-PE's."""
+        return RULES[self.config.get("select_syn_mode", "rank")].takes_votes
 
     @property
     def trained(self) -> bool:
         """Whether the texts come from a model that was trained on private records."""
-        return bool(self.ledger.reservations("finetune"))
+        return bool(self.ledger.reservations(FINETUNE))
 
     @property
     def answered(self) -> bool:
         """Whether they are answers of an ensemble of such models."""
-        return bool(self.ledger.reservations("predict"))
+        return bool(self.ledger.reservations(PREDICT))
 
     @property
     def guaranteed(self) -> bool:
         """Whether its epsilon is a guarantee, and not what a publication claims."""
-        return certificate.CLAIMED not in self.certificate["not_protected"]
+        return not accounting.claimed(self.ledger.events())
 
     @property
     def data_set(self) -> str:

@@ -81,7 +81,7 @@ def _guarantee(run: FinishedRun) -> str:
         return page.section(
             "The guarantee",
             page.paragraph(f"<strong>None that is verified.</strong> {esc(facts['statement'])}"),
-            page.paragraph(esc(certificate.CLAIMED)),
+            page.paragraph(esc(certificate.LIMITS["claimed"])),
         )
     if not math.isfinite(run.epsilon):
         return page.section("The guarantee", page.paragraph(f"<strong>None.</strong> {esc(facts['statement'])}"))
@@ -269,7 +269,7 @@ def _votes(run: FinishedRun) -> str:
     heading = "How the votes gathered"
     shares = [(t, *share) for t in run.folder.steps() if (share := _concentration(run, t)) is not None]
     if not shares:
-        if run.config.get("select_syn_mode") == "random":
+        if not run.voted:
             why = "The texts of this run were kept at random, as a control: there were no votes to show."
         else:
             why = "The folder of this run holds no votes to show."

@@ -13,9 +13,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-import align as entry
-from dpsda import arg_utils
 from dpsda.alignment.options import TrainingOptions
+from dpsda.commands import COMMANDS
 from dpsda.privacy import certificate
 from dpsda.privacy.files import sha256, write_json
 from dpsda.privacy.ledger import Ledger
@@ -126,7 +125,7 @@ def align(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["align.py", *map(str, words)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
-            arg_utils.run(entry.main)
+            COMMANDS["align"].main("align.py", "")
         return Done(stop.value.code, *capsys.readouterr())
 
     return call

@@ -12,24 +12,25 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import align as entry
 from apis.api import TextAPI
-from apis.journal import Journal
 from dpsda.alignment.answers import ask
 from dpsda.alignment.options import AnswersOptions, PairsOptions, StepOptions
 from dpsda.alignment.step import Step, is_public
 from dpsda.alignment.tables import read_instructions
 from dpsda.arg_utils import parse
 from dpsda.assets import resolve
+from dpsda.commands import COMMANDS
 from dpsda.data import DatasetSpec, load
 from dpsda.data.loading import load_columns
 from dpsda.errors import InputError
-from dpsda.options import ModelOptions
+from dpsda.options import ModelOptions, RemoteOptions
 from dpsda.privacy import certificate
 from dpsda.privacy.accounting import Claimed
 from dpsda.privacy.files import private_folder, sha256
 from dpsda.privacy.ledger import Ledger
+from dpsda.privacy.mixture import Published
 from tests.alignment.conftest import PAIRS, ROOT, as_a_step, write_pairs
+from tests.conftest import use
 
 REMOTE = ("--api", "AzureGPT", "--model_type", "m", "--length", 8)
 
@@ -63,19 +64,27 @@ def test_answers_in_order_without_the_refused():
     assert found == [(text, f"{text.upper()}?") for text in texts if text not in ("w3 w4", "w5 w6")]
 
 
-def test_a_step_that_fails_asks_for_no_answer_again(run, capsys):
-    from dpsda.alignment import steps
+def test_a_step_that_fails_asks_for_no_answer_again(run, capsys, monkeypatch):
+    from dpsda.routes import align as steps
 
-    options = AnswersOptions(str(run / "release" / "synthetic.csv")), ModelOptions(), StepOptions(str(run), "arm")
+    options = (
+        AnswersOptions(str(run / "release" / "synthetic.csv")),
+        ModelOptions(),
+        RemoteOptions(),
+        StepOptions(str(run), "arm"),
+    )
     first, second = Answering(most=10), Answering()
     with pytest.raises(ConnectionError):
-        steps.answers(*options, lambda name, folder, progress: Journal(first, folder / "journal"), str)
-    steps.answers(*options, lambda name, folder, progress: Journal(second, folder / "journal"), str)
+        use(monkeypatch, lambda: first)
+        steps.answers(*options)
+    use(monkeypatch, lambda: second)
+    steps.answers(*options)
     assert len(first.asked) == 10 and sorted(first.asked + second.asked) == sorted(text for text, _ in PAIRS[:24])
     frame = pd.read_csv(run / "alignment" / "arm" / "answers.csv")
     assert len(frame) == 22 and list(frame) == ["instruction", "answer"]
     (run / "alignment" / "arm" / "journal").mkdir()  # as a kill leaves it that comes when the step is done
-    steps.answers(*options, lambda name, folder, progress: pytest.fail("asked again"), str)
+    use(monkeypatch, lambda: pytest.fail("asked again"))
+    steps.answers(*options)
     assert "nothing is done again" in capsys.readouterr().out
     assert not (run / "alignment" / "arm" / "journal").exists()
 
@@ -112,16 +121,16 @@ def test_a_run_that_guarantees_nothing_vouches_for_nothing(tmp_path):
             facts = {"unit": "record", "units": 100, "delta": 1e-5, "relation": "add_remove", "facts": {}}
             ledger._append("open", facts)
             if protected:
-                ledger.charge("predict", "answers/0-9", {"mechanism": "Published"}, Claimed((3.0,), (0.1,)))
+                ledger.charge("predict", "answers/0-9", Published(4, 0.5, 3, 0.1), Claimed((3.0,), (0.1,)))
             certificate.publish(ledger, certificate.build(ledger), {})
         assert not is_public(texts)
 
 
 def test_a_public_split_tells_nothing_of_the_private_rows_of_its_file(run):
-    from dpsda.alignment import steps
+    from dpsda.routes import align as steps
 
-    steps.pairs(PairsOptions("chat", split="test"), StepOptions(str(run), "held_out"), str)
-    steps.pairs(PairsOptions("chat", split="train"), StepOptions(str(run), "pairs"), str)
+    steps.pairs(PairsOptions("chat", split="test"), StepOptions(str(run), "held_out"))
+    steps.pairs(PairsOptions("chat", split="train"), StepOptions(str(run), "pairs"))
     settings = (run / "alignment" / "held_out" / "settings.json").read_text()
     assert sha256(Path(resolve("embedded:chat"))) not in settings
     assert (run / "private" / "alignment" / "pairs" / "pairs.csv").exists() and not (run / "alignment/pairs").exists()
@@ -263,7 +272,7 @@ def test_every_yaml_of_a_step_is_what_the_step_takes():
     needed = {"pairs", "instructions", "answers", "against", "verdicts", "reward", "result_folder", "name"}
     assert {path.parents[1].name for path in paths} == {"chat", "lmsys"} and len(paths) == 10
     for path in paths:
-        groups = entry.STEPS[path.stem]
+        groups = COMMANDS["align"].steps[path.stem]
         names = [field for group in groups for field in group.__dataclass_fields__ if field in needed]
         parse(["--config", str(path), *(word for name in names for word in (f"--{name}", "x"))], "", "", *groups)
 
@@ -273,9 +282,11 @@ def test_the_papers_settings():
     folder = ROOT / "data" / "lmsys" / "align"
     more = ["--result_folder", "x", "--name", "x"]
     words = ["--config", str(folder / "answers.yaml"), "--instructions", "x", *more]
-    _, model, *_ = parse(words, "", "", *entry.STEPS["answers"])
+    _, model, *_ = parse(words, "", "", *COMMANDS["align"].steps["answers"])
     assert (model.temperature, model.top_p, model.length, model.api) == (0.7, 0.95, 1024, "AzureGPT")
-    _, training, _ = parse(["--config", str(folder / "sft.yaml"), "--pairs", "x", *more], "", "", *entry.STEPS["sft"])
+    _, training, _ = parse(
+        ["--config", str(folder / "sft.yaml"), "--pairs", "x", *more], "", "", *COMMANDS["align"].steps["sft"]
+    )
     assert (training.batch_size, training.epochs, training.learning_rate) == (32, 3, 3e-4)
 
 

@@ -157,7 +157,7 @@ def test_a_judge_behind_a_server_with_faults(tmp_path, monkeypatch):
 
 @pytest.fixture
 def likelihood(tiny, training):
-    model, tokenizer = load(tiny, tiny, training())
+    model, tokenizer = load(tiny, training())
     return LikelihoodJudge(model, tokenizer, max_length=256)
 
 

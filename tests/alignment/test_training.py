@@ -38,17 +38,17 @@ def test_the_loss_is_over_the_answers_only(tiny, training, tmp_path, monkeypatch
         return all(right)
 
     pairs = [("w1 w2 w3", "w4"), ("w5", "w6 w7 w8 w9"), ("w1", "w2"), ("w3 w3 w3 w3 w3", "w1 w0")]
-    assert masked(sft.trainer(tiny, pairs, training(), 0, tmp_path / "a"))
+    assert masked(sft.trainer(pairs, training(), 0, tmp_path / "a"))
     import trl
 
     real = trl.SFTConfig
     monkeypatch.setattr(trl, "SFTConfig", lambda **more: real(**{**more, "completion_only_loss": False}))
-    assert not masked(sft.trainer(tiny, pairs, training(), 0, tmp_path / "b"))
+    assert not masked(sft.trainer(pairs, training(), 0, tmp_path / "b"))
 
 
 def test_the_instruction_has_no_part_in_the_loss(tiny, training, tmp_path):
     """The trainer's own loss is the mean over answer tokens of the model's, computed here by hand."""
-    made = sft.trainer(tiny, PAIRS[:4], training(lora_dropout=0.0), 0, tmp_path)
+    made = sft.trainer(PAIRS[:4], training(lora_dropout=0.0), 0, tmp_path)
     batch = made.data_collator([made.train_dataset[i] for i in range(4)])
     made.model.eval()
     with torch.inference_mode():
@@ -63,7 +63,7 @@ def test_the_instruction_has_no_part_in_the_loss(tiny, training, tmp_path):
 def test_fine_tuning_lowers_the_loss_and_leaves_an_adapter(tiny, training, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", cache)
-    facts = sft.finetune(tiny, PAIRS, training(), 0, tmp_path, "arm")
+    facts = sft.finetune(PAIRS, training(), 0, tmp_path, "arm")
     assert facts["steps"] == 40 and facts["last_epoch_loss"] < 0.5 * facts["first_epoch_loss"]
     assert not cache.exists()  # texts are not copied to a place that outlives the run
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
@@ -72,9 +72,9 @@ def test_fine_tuning_lowers_the_loss_and_leaves_an_adapter(tiny, training, tmp_p
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
-    merged = write_merged(tiny, tiny, tmp_path / "adapter", tmp_path / "merged", training())
-    whole, tokenizer = load(str(merged), "merged", training())
-    both = with_adapter(load(tiny, tiny, training())[0], tmp_path / "adapter")
+    merged = write_merged(tiny, tmp_path / "adapter", tmp_path / "merged", training())
+    whole, tokenizer = load(str(merged), training())
+    both = with_adapter(load(tiny, training())[0], tmp_path / "adapter")
     ids = torch.tensor([tokenizer("<user> w1 w2 <end> <assistant>")["input_ids"]])
     with torch.inference_mode():
         torch.testing.assert_close(whole(input_ids=ids).logits, both(input_ids=ids).logits, atol=1e-4, rtol=1e-4)
@@ -82,19 +82,19 @@ def test_fine_tuning_lowers_the_loss_and_leaves_an_adapter(tiny, training, tmp_p
 
 def test_a_model_without_the_layers_names_those_it_has(tiny, training, tmp_path):
     with pytest.raises(InputError, match=r"no linear layer 'c_attn'.*down_proj.*q_proj"):
-        sft.trainer(tiny, PAIRS, training(lora_targets=["c_attn"]), 0, tmp_path)
+        sft.trainer(PAIRS, training(lora_targets=["c_attn"]), 0, tmp_path)
 
 
 def test_answers_beyond_the_longest_text(tiny, training, tmp_path):
     with pytest.raises(InputError, match="--max_length"):
-        sft.trainer(tiny, PAIRS, training(max_length=3), 0, tmp_path)
+        sft.trainer(PAIRS, training(max_length=3), 0, tmp_path)
 
 
 @pytest.fixture
 def rewarded(tiny, training, tmp_path):
     """A reward model that has learned to prefer answers of w30 to answers of w31, and what it said of its training."""
     chosen = [(text, "w30 w30 w30", "w31 w31 w31") for text, _ in PAIRS]
-    facts = rlhf.reward_model(tiny, chosen, training(epochs=10), 0, tmp_path / "reward", "reward")
+    facts = rlhf.reward_model(chosen, training(epochs=10), 0, tmp_path / "reward", "reward")
     return tmp_path / "reward" / "adapter", facts
 
 
@@ -114,21 +114,21 @@ def test_the_reward_model_prefers_what_was_chosen(tiny, training, rewarded):
             found.append(float(scores[0] - scores[1]))
         return found
 
-    trained, tokenizer = rlhf.load_reward(tiny, tiny, adapter, training())
+    trained, tokenizer = rlhf.load_reward(tiny, adapter, training())
     assert min(margins(trained, tokenizer)) > 1
-    assert min(margins(*load(tiny, tiny, training(), reward=True))) < 1
+    assert min(margins(*load(tiny, training(), reward=True))) < 1
 
 
 def test_steps_of_the_policy_change_it_towards_reward(tiny, training, rewarded, tmp_path):
     """From an adapter: it changes, moves to words of reward, and the start lies where it was."""
-    sft.finetune(tiny, PAIRS, training(epochs=1), 0, tmp_path / "sft", "arm")
+    sft.finetune(PAIRS, training(epochs=1), 0, tmp_path / "sft", "arm")
     start = tensors(tmp_path / "sft" / "adapter")
     learning = PolicyOptions(
         "", str(rewarded[0]), reward_model=tiny, adapter=str(tmp_path / "sft" / "adapter"), length=6
     )
     options = training(max_steps=15, batch_size=16, learning_rate=2e-2)
     texts = [text for text, _ in PAIRS]
-    facts = rlhf.policy(lambda name: name, texts, options, learning, 0, tmp_path / "policy", "policy")
+    facts = rlhf.policy(texts, options, learning, 0, tmp_path / "policy", "policy")
     assert facts["steps"] == 15 and facts["last_reward"] > facts["first_reward"]
     end = tensors(tmp_path / "policy" / "adapter")
     assert end.keys() == start.keys() and any(not torch.equal(end[name], start[name]) for name in end)
@@ -142,7 +142,7 @@ def test_a_policy_needs_whole_groups(tiny, training, tmp_path):
     learning = PolicyOptions("", "r", generations=4)
     for batch, texts, message in ((6, ["a"] * 9, "multiple of --generations"), (16, ["a"] * 3, "fewer")):
         with pytest.raises(InputError, match=message):
-            rlhf.policy(str, texts, training(batch_size=batch), learning, 0, tmp_path, "policy")
+            rlhf.policy(texts, training(batch_size=batch), learning, 0, tmp_path, "policy")
 
 
 def test_a_killed_training_goes_on_from_its_last_whole_checkpoint(tiny, run, align):

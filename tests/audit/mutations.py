@@ -18,11 +18,8 @@ from unittest.mock import patch
 
 import numpy as np
 
-import finetune
-import main
 from dpsda.audit import mechanisms
 from dpsda.audit.mechanisms import Finding
-from dpsda.dry_run import EchoAPI, HashEncoder
 from dpsda.errors import InputError
 from dpsda.finetune.gradients import GradientSums, check_per_sample
 from dpsda.pmixed import projection
@@ -33,11 +30,13 @@ from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.mechanism import GradientSum, RecordHistogram, UserHistogram
 from dpsda.privacy.mixture import Mixture
 from dpsda.privacy.noise import discrete_gaussian, gaussian
+from dpsda.routes import augpe, finetune
 from dpsda.tuning.generator import NextToken
 from dpsda.tuning.generator import made_up as made_up_batch
 from tests.conftest import made_up, options
 from tests.finetune.made import options as finetune_options
 from tests.finetune.tiny import SIZE, saved, tiny
+from tests.fuzz import stand_ins
 
 FAILURE = 1e-6
 DELTA = 1e-5
@@ -181,21 +180,21 @@ class Guard:
 def goes_on_with_another_ledger(root: Path, broken: bool) -> None:
     """An empty ledger would be begun anew, and certify epsilon 0 for texts that were voted for."""
     chosen = options(made_up(root / "data"), privacy={"noise": 3.0}, evolution={"epochs": 1})
-    with patch.object(main, "_models", lambda *options: (EchoAPI(), HashEncoder())):
-        main.generate(root / "run", *chosen)
+    with stand_ins():
+        augpe.generate(root / "run", *chosen)
         if broken:
             (root / "run" / "state" / "ledger.jsonl").unlink()
-        main.generate(root / "run", *chosen)
+        augpe.generate(root / "run", *chosen)
 
 
 def samples_another_adapter(root: Path, broken: bool) -> None:
     """That of a training without noise, say: its texts would be certified by the noise of this one."""
     data, model = made_up(root / "data"), saved("llama", root / "model")
     for run in ("run", "other"):
-        finetune.finetune(root / run, *finetune_options(data, model, sampling={"skip_sampling": True}))
+        finetune.generate(root / run, *finetune_options(data, model, sampling={"skip_sampling": True}))
     if broken:
         shutil.copytree(root / "other" / "state" / "adapter", root / "run" / "state" / "adapter", dirs_exist_ok=True)
-    finetune.finetune(root / "run", *finetune_options(data, model))
+    finetune.generate(root / "run", *finetune_options(data, model))
 
 
 def trains_records_on_each_other(root: Path, broken: bool) -> None:

@@ -12,35 +12,33 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import audit
-import finetune
-import main
 from dpsda import release
 from dpsda.arg_utils import parse
-from dpsda.audit import canaries, mechanisms, steps
+from dpsda.audit import canaries, mechanisms
+from dpsda.commands import COMMANDS
 from dpsda.data import DatasetSpec, load
-from dpsda.dry_run import EchoAPI, HashEncoder
+from dpsda.dry_run import HashEncoder
 from dpsda.errors import InputError
 from dpsda.finetune.options import SamplingOptions, TrainingOptions, TuningOptions
 from dpsda.options import DataOptions, EngineOptions, PrivacyOptions, RunOptions
 from dpsda.privacy import certificate
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.mechanism import RecordHistogram
+from dpsda.routes import audit, augpe, finetune
 from dpsda.runs import RunFolder
 from tests.conftest import options as augpe_options
-from tests.conftest import write_rows
+from tests.conftest import use, write_rows
 
 
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch):
-    monkeypatch.setattr(main, "_models", lambda *options: (EchoAPI(), HashEncoder()))
-    monkeypatch.setattr(steps, "_encoder", lambda config, device: HashEncoder())
+    use(monkeypatch)
+    monkeypatch.setattr(audit, "_encoder", lambda config, device: HashEncoder())
     monkeypatch.setattr(mechanisms, "BINS", 8_000)
 
 
 def go(step: str, *argv: str) -> bool:
-    more = [str] if step in ("score", "membership") else []
-    return getattr(steps, step)(*parse(argv, "audit.py", "", *audit.STEPS[step]), *more)
+    return getattr(audit, step)(*parse(argv, "audit.py", "", *COMMANDS["audit"].steps[step]))
 
 
 @pytest.fixture
@@ -52,7 +50,7 @@ def planted(tmp_path, dataset) -> Path:
 
 def generate(root: Path, dataset: Path, planted: Path, epsilon: float) -> Path:
     settings = {"privacy": {"epsilon": epsilon, "delta": 1e-5}, "evolution": {"epochs": 3, "num_seed_samples": 48}}
-    main.generate(
+    augpe.generate(
         root, *augpe_options(dataset, data={"train_data_file": str(planted / "private" / "corpus.parquet")}, **settings)
     )
     return root
@@ -181,7 +179,7 @@ def test_canaries_are_users(dataset, users, tmp_path):
     assert (numbers == numbers[:, :1]).all() and len({*numbers[:, 0]}) == m  # a canary is made of one user's records
     root = tmp_path / "run"
     data = {"train_data_file": str(planted / "private" / "corpus.parquet")}
-    main.generate(root, *augpe_options(dataset, data=data, privacy={"epsilon": 2.0, "privacy_unit": "user"}))
+    augpe.generate(root, *augpe_options(dataset, data=data, privacy={"epsilon": 2.0, "privacy_unit": "user"}))
     assert not go(
         "score", "--result_folder", str(root), "--planted", str(planted), "--failure", "1e-6", "--log_private"
     )
@@ -190,10 +188,10 @@ def test_canaries_are_users(dataset, users, tmp_path):
 
 @pytest.mark.parametrize(("refuted", "code"), [(True, 3), (False, 0)])
 def test_a_refuted_claim_has_an_exit_code_of_its_own(monkeypatch, refuted, code):
-    monkeypatch.setattr(steps, "mechanism", lambda options: refuted)
+    monkeypatch.setattr(audit, "mechanism", lambda options: refuted)
     monkeypatch.setattr(sys, "argv", ["audit.py", "mechanism", "--result_folder", "run"])
     with pytest.raises(SystemExit) as done:
-        audit.main()
+        COMMANDS["audit"].main("audit.py", "")
     assert done.value.code == code
 
 
@@ -210,9 +208,9 @@ def test_bad_input_is_one_line(planted, users, dataset, tmp_path):
     go("plant", "--dataset", str(dataset), "--output", str(again), "--canaries", "40")
     go("plant", *users, "--output", str(several), "--canaries", "40", "--repeats", "2")
     repeated, plain = generate(tmp_path / "repeated", dataset, several, 1.0), tmp_path / "plain"
-    main.generate(plain, *augpe_options(dataset))
+    augpe.generate(plain, *augpe_options(dataset))
     by_user, data = tmp_path / "by_user", {"train_data_file": str(planted / "private" / "corpus.parquet")}
-    main.generate(by_user, *augpe_options(dataset, data=data, privacy={"epsilon": 1.0, "privacy_unit": "user"}))
+    augpe.generate(by_user, *augpe_options(dataset, data=data, privacy={"epsilon": 1.0, "privacy_unit": "user"}))
     rows = [{"text": f"thing {i}", "stars": "low", "kind": "food", "author": f"{i}"} for i in range(100)]
     write_rows(tmp_path / "short.csv", rows)
     short = "--dataset", str(dataset), "--train_data_file", str(tmp_path / "short.csv")
@@ -254,7 +252,7 @@ def test_a_trained_generator_tells_what_it_learned(dataset, tmp_path, llama, eps
         EngineOptions(),
         RunOptions(str(tmp_path / "run")),
     )
-    finetune.finetune(tmp_path / "run", *options)
+    finetune.generate(tmp_path / "run", *options)
     planted = str(tmp_path / "audit")
     assert not go(
         "score", "--result_folder", str(tmp_path / "run"), "--planted", planted, "--failure", "1e-3", "--log_private"
@@ -266,7 +264,7 @@ def test_a_trained_generator_tells_what_it_learned(dataset, tmp_path, llama, eps
 def test_membership_and_what_the_generator_knew(planted, dataset, tmp_path, llama, capsys):
     root = tmp_path / "run"
     made = augpe_options(dataset)
-    main.generate(root, *made[:3], replace(made[3], model_type=llama), *made[4:])
+    augpe.generate(root, *made[:3], replace(made[3], model_type=llama), *made[4:])
     argv = ["--result_folder", str(root), "--texts", "40"]
     assert not go("membership", *argv)
     result = json.loads((root / "private" / "membership.json").read_text())

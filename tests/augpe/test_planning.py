@@ -9,7 +9,7 @@ from dpsda.errors import InputError
 from dpsda.options import PrivacyOptions
 from dpsda.privacy.errors import BudgetError
 from dpsda.privacy.ledger import Ledger
-from dpsda.privacy.mechanism import describe, histogram
+from dpsda.privacy.mechanism import histogram
 from dpsda.runs import RunFolder
 
 
@@ -27,7 +27,7 @@ def planned(root, epsilon=None, noise=None, epochs=3, spend=(), k=1):
         multiplier = plan(folder, ledger, privacy, options, config, {"epsilon", "noise", "epochs"}, labelled=True)
         for name in spend:
             mechanism = histogram("record", multiplier, 1 if name == "label_counts" else k)
-            ledger.release("augpe", name, f"{name}.csv", describe(mechanism), mechanism.event, lambda: b"x")
+            ledger.release("augpe", name, f"{name}.csv", mechanism, mechanism.event, lambda: b"x")
         return multiplier, ledger.epsilon()
     finally:
         ledger.close()

@@ -10,8 +10,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-import main
 from dpsda.dry_run import HashEncoder
+from dpsda.routes import augpe
 from tests.conftest import options
 
 WORDS = [f"w{i}" for i in range(40)]
@@ -83,7 +83,7 @@ def made(tmp_path, dataset, stand_ins, encoder, capsys):
 
     def make(name: str = "run", **settings) -> Path:
         settings = {"privacy": {"noise": 3.0}, "evolution": {"epochs": 2, "L": 2}, **settings}
-        main.generate(tmp_path / name, *options(dataset, **settings))
+        augpe.generate(tmp_path / name, *options(dataset, **settings))
         capsys.readouterr()
         return tmp_path / name
 

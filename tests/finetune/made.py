@@ -20,7 +20,7 @@ def options(
     engine=None,
     **run,
 ):
-    """Options for `finetune.finetune(root, *options(dataset, model))`: 6 steps of 30 of 120 records, 3 checkpoints. The
+    """Options for `finetune.generate(root, *options(dataset, model))`: 6 steps of 30 of 120 records, 3 checkpoints. The
     noise is large because its accounting is quick."""
     small = {"batch_size": 30, "steps": 6, "checkpoint_steps": 2, "learning_rate": 0.02, "warmup_steps": 2}
     drawn = {"num_samples": 40, "shard_size": 15, "length": 8}

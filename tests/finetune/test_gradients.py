@@ -237,10 +237,9 @@ def total(sums: GradientSums, tokens: Tokens, rows: np.ndarray) -> torch.Tensor:
 def test_a_record_moves_a_sum_by_the_clipping_norm_and_no_other_s_gradient():
     """One after the other is removed: the rest of the sum stays as it is, but for the rounding of float32, and the sum
     moves by no more than the sensitivity that the ledger has. On the embedded model, in batches of mixed length."""
-    from apis.gguf import unpacked
     from dpsda.models import load_model
 
-    model, _ = load_model("AutoModelForCausalLM", unpacked("embedded:smollm2-135m-instruct"))
+    model, _ = load_model("AutoModelForCausalLM", "embedded:smollm2-135m-instruct")
     model = add_lora(model, TuningOptions())
     torch.manual_seed(1)
     for name, weight in model.named_parameters():
@@ -261,14 +260,14 @@ def test_training_under_dp_is_in_float32_whatever_the_processor_multiplies(tmp_p
     """In bfloat16 the removal of a record moves the others by percents of the clipping norm."""
     from types import SimpleNamespace
 
-    from dpsda.finetune import route
+    from dpsda.routes import finetune
 
     asked = []
-    monkeypatch.setattr(route, "is_bfloat16", lambda dtype, device: True)
+    monkeypatch.setattr(finetune, "is_bfloat16", lambda dtype, device: True)
     monkeypatch.setattr("dpsda.models.load_model", lambda *a, **more: asked.append(more["bfloat16"]) or (None, None))
     for protected in (True, False):
         folder = SimpleNamespace(protected=protected)
-        route.Route(folder, None, None, TuningOptions(), None, None, "x", 0)._load_model("AutoModelForCausalLM")
+        finetune.Tuning(folder, None, None, TuningOptions(), None, None, 0)._load_model("AutoModelForCausalLM")
     assert asked == [False, True]
 
 

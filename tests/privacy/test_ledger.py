@@ -16,7 +16,8 @@ from dpsda.privacy.accounting import DiscreteGaussian, epsilon
 from dpsda.privacy.errors import BudgetError, LedgerError, PrivacyError
 from dpsda.privacy.files import MARKER, write_atomic
 from dpsda.privacy.ledger import Ledger
-from dpsda.privacy.mechanism import describe, histogram
+from dpsda.privacy.mechanism import histogram
+from dpsda.privacy.mixture import ClippedLogits
 
 
 def started(run, budget=None, **header):
@@ -32,7 +33,7 @@ def release(ledger, t, noise=5.0, draw=None):
     mechanism = histogram("record", noise)
     votes = np.zeros((50, 1), dtype=np.int64)
     draw = draw or (lambda: ",".join(map(str, mechanism.release(votes, None, 3))).encode())
-    return ledger.release("test", f"votes/{t}", f"{t}/counts.csv", describe(mechanism), mechanism.event, draw)
+    return ledger.release("test", f"votes/{t}", f"{t}/counts.csv", mechanism, mechanism.event, draw)
 
 
 def finished(run, budget=None):
@@ -68,6 +69,7 @@ import os, signal, sys
 from pathlib import Path
 from dpsda.privacy import ledger as module
 from dpsda.privacy.accounting import DiscreteGaussian
+from dpsda.privacy.mechanism import RecordHistogram
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -88,8 +90,7 @@ if moment == "commit":
         self, kind, fields
     )
 draw = die if moment == "reserve" else lambda: b"first draw"
-mechanism = {"mechanism": "RecordHistogram", "noise_multiplier": 5.0, "l2_sensitivity": 1.0, "scale": 5.0}
-ledger.release("test", "votes/1", "1/counts.csv", mechanism, DiscreteGaussian(5.0, 1), draw)
+ledger.release("test", "votes/1", "1/counts.csv", RecordHistogram(5.0), DiscreteGaussian(5.0, 1), draw)
 """
 
 
@@ -276,8 +277,8 @@ def chain(ledger, *names, file="{}.bin"):
     """One release after the other, each of which continues the one before."""
     mechanism, before = histogram("record", 5.0), None
     for name in names:
-        fields = {**describe(mechanism), "continues": before}
-        ledger.release("test", name, file.format(name), fields, mechanism.event, lambda name=name: name.encode())
+        path, draw = file.format(name), lambda name=name: name.encode()
+        ledger.release("test", name, path, mechanism, mechanism.event, draw, continues=before)
         before = name
 
 
@@ -298,8 +299,7 @@ def test_nothing_is_superseded_before_the_next_is_committed(tmp_path):
     chain(ledger, "a")
     mechanism = histogram("record", 5.0)
     with pytest.raises(ZeroDivisionError):
-        fields = {**describe(mechanism), "continues": "a"}
-        ledger.release("test", "b", "b.bin", fields, mechanism.event, lambda: bytes(1 // 0))
+        ledger.release("test", "b", "b.bin", mechanism, mechanism.event, lambda: bytes(1 // 0), continues="a")
     ledger.drop_superseded()
     assert ledger.stored("a") == b"a" and ledger.superseded() == set()
 
@@ -453,14 +453,14 @@ def test_the_hash_of_an_edited_card_cannot_be_renewed(tmp_path):
 
 
 def part(ledger, start, stop, within="answers/0-10", draw=lambda: b"tokens"):
-    return ledger.release("test", f"answers/{start}-{stop}", f"{start}.json", {}, None, draw, within=within)
+    return ledger.release("test", f"answers/{start}-{stop}", f"{start}.json", None, None, draw, within=within)
 
 
 def test_parts_cost_what_their_charge_does_however_few_of_them_come(tmp_path):
     ledger = started(tmp_path)
     event = DiscreteGaussian(5.0, 10)
-    ledger.charge("test", "answers/0-10", {"mechanism": "made up", "settings": {}}, event)
-    ledger.charge("test", "answers/0-10", {"mechanism": "made up", "settings": {}}, event)
+    ledger.charge("test", "answers/0-10", ClippedLogits(4, 1.0, 2.0), event)
+    ledger.charge("test", "answers/0-10", ClippedLogits(4, 1.0, 2.0), event)
     before = ledger.epsilon()
     part(ledger, 0, 4)
     assert part(ledger, 0, 4, draw=never) == b"tokens" and ledger.epsilon() == before == epsilon([event], 1e-5)
@@ -468,10 +468,10 @@ def test_parts_cost_what_their_charge_does_however_few_of_them_come(tmp_path):
         with pytest.raises(LedgerError, match="not a part"):
             part(ledger, start, stop, within, never)
     with pytest.raises(LedgerError, match="other settings"):
-        ledger.charge("test", "answers/0-10", {"mechanism": "another", "settings": {}}, event)
+        ledger.charge("test", "answers/0-10", ClippedLogits(4, 1.0, 1.0), event)
 
 
 def test_a_charge_above_the_budget_is_refused(tmp_path):
     ledger = started(tmp_path, budget=1.0)
     with pytest.raises(BudgetError, match="nothing was drawn"):
-        ledger.charge("test", "answers/0-10", {"mechanism": "made up"}, DiscreteGaussian(5.0, 10))
+        ledger.charge("test", "answers/0-10", ClippedLogits(4, 1.0, 2.0), DiscreteGaussian(5.0, 10))

@@ -14,7 +14,8 @@ from dpsda.pmixed.planning import plan
 from dpsda.privacy import accounting
 from dpsda.privacy.accounting import Claimed, PureDp, RdpCurve, Zcdp
 from dpsda.privacy.errors import PrivacyError
-from dpsda.privacy.mixture import PUBLIC, ClippedLogits, MaxDivergence, Mixture, Published, Renyi, describe, draw
+from dpsda.privacy.mixture import PUBLIC, ClippedLogits, MaxDivergence, Mixture, Published, Renyi, draw
+from dpsda.privacy.reservation import describe
 
 DELTA = 1e-5
 

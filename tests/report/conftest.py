@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-import main
-from dpsda.dry_run import EchoAPI, HashEncoder
+from apis.echo import EchoAPI
+from dpsda.dry_run import HashEncoder
 from dpsda.report import owner
 from dpsda.report.__main__ import report
-from tests.conftest import options
+from dpsda.routes import augpe
+from tests.conftest import options, use
 
 # what a language model may write into a page, none of it over the length that the prompts ask for
 HOSTILE = (
@@ -44,13 +45,13 @@ class HostileAPI(EchoAPI):
 @pytest.fixture
 def make_run(tmp_path: Path, dataset: Path, monkeypatch) -> Callable[..., Path]:
     """`make_run(name, **options)` is the folder of a finished run."""
-    monkeypatch.setattr(main, "_models", lambda *options: (HostileAPI(), HashEncoder()))
+    use(monkeypatch, HostileAPI)
     monkeypatch.setattr(owner, "_encoder", lambda name: HashEncoder())
 
     def make(name: str = "run", **settings) -> Path:
         settings = {"privacy": {"noise": 3.0}, **settings}  # which takes no calibration
         settings["evolution"] = {"epochs": 2, "num_seed_samples": 60, "L": 2, **settings.get("evolution", {})}
-        main.generate(tmp_path / name, *options(dataset, **settings))
+        augpe.generate(tmp_path / name, *options(dataset, **settings))
         return tmp_path / name
 
     return make

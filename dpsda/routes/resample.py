@@ -1,4 +1,4 @@
-"""The stage of a run that resamples its texts (Yu et al. 2024, Algorithm 2).
+"""Resampling: from its options to the release of a run whose texts are resampled (Yu et al. 2024, Algorithm 2).
 
 Embeddings and clusters are of synthetic texts alone. Private data enter `_noisy` alone, through a mechanism and the
 ledger: one histogram, drawn once. Whatever follows reads noisy counts and synthetic texts, so that other sizes, seeds
@@ -8,7 +8,6 @@ and caps cost nothing. The centres are on the disk before the histogram is reser
 from __future__ import annotations
 
 import functools
-import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,19 +16,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpsda import release
+from dpsda import embedding, release, start
+from dpsda.budget import multiplier, open_histogram
+from dpsda.data import DatasetSpec, load
 from dpsda.errors import InputError
 from dpsda.instruct import candidates, clustering, resampling
-from dpsda.instruct.candidates import RESAMPLED, STAGE, Source
+from dpsda.instruct.candidates import RESAMPLED, Source
 from dpsda.instruct.options import KEPT, ResampleOptions
 from dpsda.neighbors import nearest, require_usable, search
-from dpsda.options import PrivacyOptions
-from dpsda.privacy import accounting, certificate
+from dpsda.noisy_histogram import noisy_histogram
+from dpsda.options import DataOptions, EmbeddingOptions, PrivacyOptions
+from dpsda.privacy import certificate
 from dpsda.privacy.accounting import round_up, shown
 from dpsda.privacy.files import write_atomic
 from dpsda.privacy.ledger import Ledger
-from dpsda.privacy.mechanism import Histogram, describe, histogram
-from dpsda.runs import RunFolder, csv_bytes, read_csv, read_json, write_csv
+from dpsda.privacy.mechanism import Histogram, histogram
+from dpsda.privacy.reservation import Reservation
+from dpsda.runs import RunFolder, read_csv, read_json, write_csv
+from dpsda.stages import CLUSTERS, RESAMPLE
 from dpsda.wording import printable
 
 if TYPE_CHECKING:
@@ -38,9 +42,43 @@ if TYPE_CHECKING:
     from dpsda.data import PrivateCorpus
     from dpsda.embedding import Embeds
 
-NAME = "clusters"  # of the one release
 MANY = 3  # standard deviations of noise above which votes are no chance
 SHOWN = 5  # clusters that are printed
+
+
+LABELS = "no private label is read; labels are those of the synthetic texts"
+
+
+def run(data: DataOptions, privacy: PrivacyOptions, options: ResampleOptions, embeds: EmbeddingOptions) -> None:
+    """One resampling of the run in `options.result_folder`, from its options to its release."""
+    root = Path(options.result_folder)
+    if options.dry_run:
+        budget = f"--noise {privacy.noise:g}" if privacy.epsilon is None else f"--epsilon {privacy.epsilon:g}"
+        print(f"would resample {options.synthetic_file or 'the texts'} of {root} by one histogram, within {budget}")
+        return
+    spec = DatasetSpec.read(data.dataset)
+    source = candidates.locate(root, options.synthetic_file, options.synthetic_public, protected=privacy.protected)
+    frame = candidates.read(source.path, spec)
+    corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share)
+    reference = load(spec, data.reference_split) if data.reference_split else None
+    with start.open_run(root, corpus, privacy, LABELS) as (folder, ledger):
+        config, free = start.configuration(spec, data, privacy, options, embeds)
+        facts = Resampling(
+            corpus=corpus,
+            source=source,
+            frame=frame,
+            reference=reference,
+            reference_public=data.reference_split in spec.public,
+            options=options,
+            privacy=privacy,
+            config=config,
+            may_change=free,
+            ledger=ledger,
+            folder=folder,
+            encoder=lambda: embedding.Encoder(embeds.feature_extractor, device=options.device),
+        ).run()
+    print(facts["statement"])
+    print(f"release: {folder.release}")
 
 
 @dataclass
@@ -126,7 +164,7 @@ class Resampling:
         if self._charged is None:
             return
         free = {*self.may_change, "prompts.yaml", "label_counts", "about", "source", "candidates"}
-        before = self.folder.earlier_config(STAGE, self.config, free)
+        before = self.folder.earlier_config(RESAMPLE, self.config, free)
         if before.get("candidates") != self.config["candidates"]:
             raise InputError(
                 f"{self.folder.root}: its histogram was drawn over other texts than those of {self.source.path}; give "
@@ -140,32 +178,23 @@ class Resampling:
         is too small: BudgetError.
         """
         if self._charged is not None:
-            noise = float(self._charged["noise_multiplier"])
+            noise = self._charged.noise_multiplier
             if self.privacy.noise not in (None, noise):
                 self.say(f"the histogram was drawn at noise multiplier {noise:g}; it is not drawn again")
             return noise
         if not self.privacy.protected:
             self.say(f"epsilon inf: no noise at all, nothing is protected; everything goes to {self.folder.private}")
             return 0.0
-        header, spent = self.ledger.header, self.ledger.events()
-        if self.privacy.epsilon is None:
-            assert self.privacy.noise is not None
-            noise = self.privacy.noise
-        else:
-            most = header["units"] / clusters
-            noise = accounting.calibrate(
-                lambda multiplier: [histogram(header["unit"], multiplier).event],
-                self.privacy.epsilon,
-                float(header["delta"]),
-                spent,
-                most,
-            )
+        header = self.ledger.header
+        average = header["units"] / clusters
+        noise = multiplier(
+            self.ledger, self.privacy, lambda noise: open_histogram(self.ledger, CLUSTERS, noise), most=average
+        )
         goal = "the epsilon of" if self.privacy.epsilon is None else f"epsilon {self.privacy.epsilon:g} by"
         self.say(
             f"privacy: {goal} noise multiplier {noise:.4f} for one histogram of {clusters:,} clusters, after epsilon "
             f"{round_up(self.ledger.epsilon())} of this run; delta {shown(header['delta'])}"
         )
-        average = header["units"] / clusters
         self.say(
             f"signal: {header['units']:,} {header['unit']}s vote for {clusters:,} clusters, on average {average:.3g} "
             f"votes each, against noise of standard deviation {noise:.3g}"
@@ -181,33 +210,33 @@ class Resampling:
             fitted = clustering.fit(rows, clusters, self.options.pca_variance, self.options.seed)
         if self.source.stays != self.source.path:
             write_csv(self.source.stays, self.frame)
-            self.ledger.note(STAGE, self.source.stays)
+            self.ledger.note(RESAMPLE, self.source.stays)
         self.ledger.set_budget(self.privacy.epsilon)  # after everything that may refuse the command
-        self.folder.keep_config(STAGE, {**self.config, "noise_multiplier": noise})
+        self.folder.keep_config(RESAMPLE, {**self.config, "noise_multiplier": noise})
         if fitted is not None:
             from safetensors.numpy import save
 
             write_atomic(self._centres_file, save({"centres": fitted}))
-            self.ledger.note(STAGE, self._centres_file)
+            self.ledger.note(RESAMPLE, self._centres_file)
 
     # what is released
 
     def _noisy(self, mechanism: Histogram, clusters: int) -> np.ndarray:
         """(K,) noisy counts of the private records by cluster, drawn once."""
 
-        def draw() -> bytes:
-            import pandas as pd
+        import pandas as pd
 
+        numbers = pd.DataFrame({"cluster": range(clusters)})
+
+        def votes() -> np.ndarray:
             private = clustering.unit(self._encoder.embed(self.corpus.texts, private=True, desc="private records"))
-            votes = clustering.votes(private, self._centres, self.options.device)
-            exact = np.bincount(votes[votes >= 0], minlength=clusters)
-            write_csv(self._exact_file, pd.DataFrame({"cluster": range(clusters), "records": exact}))
-            noisy = mechanism.release(votes, self.corpus.users, clusters)
-            return csv_bytes(pd.DataFrame({"cluster": range(clusters), "noisy": noisy}))
+            found = clustering.votes(private, self._centres, self.options.device)
+            exact = np.bincount(found[found >= 0], minlength=clusters)
+            write_csv(self._exact_file, numbers.assign(records=exact))
+            return found
 
-        file = self.folder.relative(self._place / "counts.csv")
-        stored = self.ledger.release(STAGE, NAME, file, describe(mechanism), mechanism.event, draw)
-        return read_csv(io.BytesIO(stored))["noisy"].astype(float).to_numpy()
+        path, users = self._place / "counts.csv", self.corpus.users
+        return noisy_histogram(self.folder, self.ledger, RESAMPLE, CLUSTERS, path, mechanism, votes, users, numbers)
 
     # what is told of it
 
@@ -309,9 +338,9 @@ class Resampling:
             raise InputError(f"{self._centres_file}: damaged; restore it, the histogram is of these clusters") from None
 
     @property
-    def _charged(self) -> dict[str, Any] | None:
+    def _charged(self) -> Reservation | None:
         """The reservation of the histogram."""
-        return next((line for line in self.ledger.reservations(STAGE) if line["name"] == NAME), None)
+        return self.ledger.reservation(CLUSTERS)
 
     @property
     def _place(self) -> Path:

@@ -1,8 +1,5 @@
-"""The steps of `align.py`: each reads files, writes one folder, and says in a line what came out.
-
-`Engine` makes what writes text (the entry point knows the engines, this room only their contract); `Source` gives the
-folder, or the name on the hub, from which a trainer loads a model.
-"""
+"""What released instructions are for, a step at a time: each reads files, writes one folder, and says in a line what
+came out."""
 
 from __future__ import annotations
 
@@ -13,12 +10,15 @@ import math
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from apis import engines
 from apis.api import TextAPI
+from apis.journal import Journal
 from dpsda.alignment.options import (
     AnswersOptions,
     JudgeOptions,
@@ -33,18 +33,18 @@ from dpsda.alignment.step import Step, check_adapter, refuse_to_send
 from dpsda.alignment.tables import draw, read_instructions, read_pairs, read_rows
 from dpsda.devices import pick_device
 from dpsda.errors import InputError
-from dpsda.options import ModelOptions
+from dpsda.options import ModelOptions, RemoteOptions
 from dpsda.runs import write_csv
 from dpsda.start import check_apart
 
-# Of a model's name or folder, with a folder for its journal and log, and whether its progress, a count, may be shown.
-Engine = Callable[[str, Path, bool], TextAPI]
-Source = Callable[[str], str]
-
-SAMPLING = ("api", "model_type", "length", "temperature", "top_k", "top_p", "repetition_penalty", "do_sample")
+if find_spec("trl") is None or find_spec("peft") is None:
+    raise InputError("the steps need trl and peft: install them with pip install -e '.[alignment]'")
 
 
-def pairs(options: PairsOptions, step: StepOptions, source: Source) -> None:
+SAMPLING = ("api", "model_type", "length", *engines.SAMPLING)
+
+
+def pairs(options: PairsOptions, step: StepOptions) -> None:
     """The pairs of a split as a data set of their own: pairs.csv (instruction, answer, text) and its spec.yaml.
 
     `text` is the whole conversation in the chat template of `chat_model`, or both turns on lines of their own: what
@@ -77,7 +77,7 @@ def pairs(options: PairsOptions, step: StepOptions, source: Source) -> None:
     rows = [(text, answer) for text, answer in zip(texts, answers, strict=True) if answer.strip()]
     if not rows:
         raise InputError(f"{spec.name}, split {options.split!r}: the column {options.answer_column!r} is empty")
-    render = _template(options.chat_model, source)
+    render = _template(options.chat_model)
     frame = pd.DataFrame(rows, columns=["instruction", "answer"])
     frame["text"] = [render(text, answer) for text, answer in rows]
     made.begin()
@@ -86,11 +86,11 @@ def pairs(options: PairsOptions, step: StepOptions, source: Source) -> None:
     _say(made, "pairs.csv", {"pairs": len(rows)} if made.show else {})
 
 
-def answers(options: AnswersOptions, model: ModelOptions, step: StepOptions, engine: Engine, source: Source) -> None:
+def answers(options: AnswersOptions, model: ModelOptions, remote: RemoteOptions, step: StepOptions) -> None:
     """Answers to instructions: answers.csv (instruction, answer). A killed step asks for none of them again."""
     inputs = {"instructions": Path(options.instructions)}
     if options.adapter:
-        if model.api != "HFGPT":
+        if engines.is_served(model):
             raise InputError("--adapter goes with a local model (--api HFGPT)")
         inputs["adapter"] = check_adapter(Path(options.adapter))
     made = Step(
@@ -103,7 +103,7 @@ def answers(options: AnswersOptions, model: ModelOptions, step: StepOptions, eng
         return
     from dpsda.alignment.answers import ask
 
-    if model.api != "HFGPT":
+    if engines.is_served(model):
         refuse_to_send(inputs, options.send_private)
     texts = draw(read_instructions(inputs["instructions"]), options.num_instructions, step.seed)
     made.begin()
@@ -113,9 +113,9 @@ def answers(options: AnswersOptions, model: ModelOptions, step: StepOptions, eng
         if options.adapter:
             from dpsda.alignment.models import write_merged
 
-            name = str(write_merged(source(name), name, inputs["adapter"], Path(scratch), model))
+            name = str(write_merged(name, inputs["adapter"], Path(scratch), model))
         found = ask(
-            engine(name, made.folder, made.show),
+            _engine(made, model, remote, name=name),
             texts,
             max_new_tokens=model.length,
             seed=step.seed,
@@ -127,7 +127,7 @@ def answers(options: AnswersOptions, model: ModelOptions, step: StepOptions, eng
     _say(made, "answers.csv", _timed(start, {"answered": len(found), "refused": len(texts) - len(found)}))
 
 
-def sft(options: SFTOptions, training: TrainingOptions, step: StepOptions, source: Source) -> None:
+def sft(options: SFTOptions, training: TrainingOptions, step: StepOptions) -> None:
     """An adapter fine-tuned on pairs: adapter/."""
     inputs = {"pairs": Path(options.pairs)}
     made = Step("sft", step, {**_training(training), "num_pairs": options.num_pairs}, inputs)
@@ -138,11 +138,11 @@ def sft(options: SFTOptions, training: TrainingOptions, step: StepOptions, sourc
     rows = draw(read_pairs(inputs["pairs"]), options.num_pairs, step.seed)
     made.begin()
     start = time.monotonic()
-    facts = finetune(source(training.model_type), rows, training, step.seed, made.folder, step.name)
+    facts = finetune(rows, training, step.seed, made.folder, step.name)
     _say(made, "adapter", _timed(start, facts))
 
 
-def judge(options: JudgeOptions, model: ModelOptions, step: StepOptions, engine: Engine, source: Source) -> None:
+def judge(options: JudgeOptions, model: ModelOptions, remote: RemoteOptions, step: StepOptions) -> None:
     """Two models' answers judged in both orders: verdicts.csv, and the win rate of the first model."""
     inputs = {"answers": Path(options.answers), "against": Path(options.against)}
     made = Step("judge", step, {**_chosen(model, SAMPLING[:2]), "num_instructions": options.num_instructions}, inputs)
@@ -151,7 +151,7 @@ def judge(options: JudgeOptions, model: ModelOptions, step: StepOptions, engine:
         return
     from dpsda.alignment.judge import AskingJudge, Judge, compare, win_rate
 
-    if model.api != "HFGPT":
+    if engines.is_served(model):
         refuse_to_send(inputs, options.send_private)
     one, other = (dict(read_pairs(path)) for path in inputs.values())
     rows = [(text, answer, other[text]) for text, answer in one.items() if text in other]
@@ -159,14 +159,14 @@ def judge(options: JudgeOptions, model: ModelOptions, step: StepOptions, engine:
         raise InputError(f"{options.answers} and {options.against} have no instruction in common")
     made.begin()
     start = time.monotonic()
-    if model.api == "HFGPT":
+    if not engines.is_served(model):
         from dpsda.alignment.likelihood import LikelihoodJudge
         from dpsda.alignment.models import load
 
-        loaded, tokenizer = load(source(model.model_type), model.model_type, model)
+        loaded, tokenizer = load(model.model_type, model)
         judging: Judge = LikelihoodJudge(loaded.to(pick_device(model.device)), tokenizer)
     else:
-        judging = AskingJudge(engine(model.model_type, made.folder, made.show), step.seed)
+        judging = AskingJudge(_engine(made, model, remote, greedy=True), step.seed)
     judged = compare(judging, draw(rows, options.num_instructions, step.seed))
     rate = win_rate(judged)
     if not rate.n:
@@ -194,7 +194,7 @@ def judge(options: JudgeOptions, model: ModelOptions, step: StepOptions, engine:
     _say(made, "verdicts.csv", _timed(start, facts | dataclasses.asdict(rate)))
 
 
-def reward(options: RewardOptions, training: TrainingOptions, step: StepOptions, source: Source) -> None:
+def reward(options: RewardOptions, training: TrainingOptions, step: StepOptions) -> None:
     """A reward model from a judge's verdicts: adapter/, with its head."""
     inputs = {"verdicts": Path(options.verdicts)}
     made = Step("reward", step, _training(training), inputs)
@@ -209,11 +209,11 @@ def reward(options: RewardOptions, training: TrainingOptions, step: StepOptions,
     chosen = preferences(frame.to_dict("records"))
     made.begin()
     start = time.monotonic()
-    facts = reward_model(source(training.model_type), chosen, training, step.seed, made.folder, step.name)
+    facts = reward_model(chosen, training, step.seed, made.folder, step.name)
     _say(made, "adapter", _timed(start, facts))
 
 
-def rlhf(options: PolicyOptions, training: TrainingOptions, step: StepOptions, source: Source) -> None:
+def rlhf(options: PolicyOptions, training: TrainingOptions, step: StepOptions) -> None:
     """A policy moved towards what the reward model prefers: adapter/."""
     inputs = {"instructions": Path(options.instructions), "reward": check_adapter(Path(options.reward))}
     if options.adapter:
@@ -227,8 +227,14 @@ def rlhf(options: PolicyOptions, training: TrainingOptions, step: StepOptions, s
     texts = read_instructions(inputs["instructions"])
     made.begin()
     start = time.monotonic()
-    facts = policy(source, texts, training, options, step.seed, made.folder, step.name)
+    facts = policy(texts, training, options, step.seed, made.folder, step.name)
     _say(made, "adapter", _timed(start, facts))
+
+
+def _engine(made: Step, model: ModelOptions, remote: RemoteOptions, **changes: Any) -> TextAPI:
+    """What writes the texts of a step, which asks for none of them twice."""
+    api = engines.engine(model, remote, made.folder, progress=made.show, **changes)
+    return Journal(api, made.folder / "journal")
 
 
 def _chosen(options: Any, names: tuple[str, ...]) -> dict[str, Any]:
@@ -241,13 +247,13 @@ def _training(options: TrainingOptions) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(options).items() if name not in free}
 
 
-def _template(chat_model: str | None, source: Source) -> Callable[[str, str], str]:
+def _template(chat_model: str | None) -> Callable[[str, str], str]:
     """How a pair becomes one text."""
     if chat_model is None:
         return lambda text, answer: f"{text}\n{answer}"
     from dpsda.models import load_tokenizer
 
-    tokenizer = load_tokenizer(source(chat_model), chat_model)
+    tokenizer = load_tokenizer(chat_model)
     if not tokenizer.chat_template:
         raise InputError(f"{chat_model} has no chat template; leave out --chat_model")
 

@@ -1,4 +1,4 @@
-"""The three steps: train the ensemble, evaluate it, and have it write texts under a budget of queries."""
+"""PMixED, in three steps: train the ensemble, evaluate it, and have it write texts under a budget of queries."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from dpsda import release, start
+from dpsda.budget import open_histogram
 from dpsda.data import DatasetSpec, PrivateCorpus, load
 from dpsda.errors import InputError
-from dpsda.label_counts import NAME as LABEL_COUNTS
-from dpsda.label_counts import label_counts
+from dpsda.label_counts import LABEL_COUNTS, label_counts
 from dpsda.models import identity
 from dpsda.options import DataOptions, PrivacyOptions
 from dpsda.pmixed import planning
@@ -29,21 +28,21 @@ from dpsda.pmixed.options import (
     MechanismOptions,
     PerplexityOptions,
 )
-from dpsda.privacy.accounting import Event, round_up, shown
+from dpsda.privacy.accounting import round_up, shown
 from dpsda.privacy.files import is_private, sha256, write_atomic
-from dpsda.privacy.ledger import Ledger, Line, span
-from dpsda.privacy.mechanism import histogram
-from dpsda.privacy.mixture import Answers, Mixture, Published, describe, restored
+from dpsda.privacy.ledger import Ledger
+from dpsda.privacy.mixture import Answers, Mixture, Published
+from dpsda.privacy.reservation import Reservation, describe
 from dpsda.runs import RunFolder, read_table, whole_json, write_csv
 from dpsda.shares import sequence
+from dpsda.stages import ENSEMBLE, PREDICT, RESAMPLE
 from dpsda.tuning.generator import openings, prefixes
 
 if TYPE_CHECKING:
     from dpsda.pmixed.answers import Writer
     from dpsda.pmixed.ensemble import Ensemble
 
-ENSEMBLE, STAGE = "ensemble", "predict"
-ANSWERS = "answers/"
+ANSWERS = "answers"  # the kind of its releases
 BASE = "base_model"  # what the adapters were trained on, by its files
 CONFIG = (
     *("dataset", "split", "train_data_file", "private_share", "privacy_unit", "shards", "model_type", BASE),
@@ -51,12 +50,8 @@ CONFIG = (
 )
 NO_COUNTS = "no private label is counted"
 
-Weights = Callable[[str], str]  # the folder or hub name of a model by what the user calls it
 
-
-def train(
-    data: DataOptions, options: EnsembleOptions, device: HardwareOptions, run: FolderOptions, weights: Weights
-) -> None:
+def train(data: DataOptions, options: EnsembleOptions, device: HardwareOptions, run: FolderOptions) -> None:
     """Train the adapters of all shards that are not there: RUN/private/ensemble."""
     from tqdm import tqdm
 
@@ -74,7 +69,6 @@ def train(
     with contextlib.closing(Ledger(root)):
         config, free = start.configuration(spec, data, options, device, run)
         del config[start.PROMPTS]
-        base = weights(options.model_type)
         config[BASE] = identity(options.model_type)
         folder.earlier_config(ENSEMBLE, config, free)
         shard = assign(corpus, options.privacy_unit, options.shards, folder.secret_key())
@@ -83,7 +77,7 @@ def train(
         places = _adapters(folder, options.shards)
         missing = [number for number, path in enumerate(places) if not path.exists()]
         if missing:
-            trainer = Trainer(base, options, device)
+            trainer = Trainer(options, device)
             leads = prefixes(spec, conditional=options.conditional and bool(spec.labels))
             for number in tqdm(missing, unit="model", desc="train"):
                 rows = np.flatnonzero(shard == number)
@@ -92,7 +86,7 @@ def train(
     print(f"ensemble: {options.shards} models, {folder.private / ENSEMBLE}; nothing protects them, so they stay there")
 
 
-def evaluate(options: PerplexityOptions, device: HardwareOptions, run: FolderOptions, weights: Weights) -> Path:
+def evaluate(options: PerplexityOptions, device: HardwareOptions, run: FolderOptions) -> Path:
     """The perplexity of the ensemble's answers beside its public model: a table in RUN/private."""
     from dpsda.pmixed.ensemble import Ensemble
     from dpsda.pmixed.evaluation import ask, losses, perplexities
@@ -103,8 +97,8 @@ def evaluate(options: PerplexityOptions, device: HardwareOptions, run: FolderOpt
     if options.test_split == config["split"]:
         raise InputError(f"--test_split {options.test_split}: the models were trained on it; take another split")
     arms = _arms(options, config["shards"])
-    others = [(Path(other).name, *_tuned(Path(other), config, weights)) for other in options.compare or ()]
-    ensemble = _load(folder, config, device, weights)
+    others = [(Path(other).name, *_tuned(Path(other), config)) for other in options.compare or ()]
+    ensemble = _load(folder, config, device)
     test = load(spec, options.test_split)
     leads = prefixes(spec, conditional=config["conditional"] and bool(spec.labels))
     length = min(config["block_length"], ensemble.positions)
@@ -117,7 +111,7 @@ def evaluate(options: PerplexityOptions, device: HardwareOptions, run: FolderOpt
         rows.append({"model": name, "epsilon": epsilon, **_figures(perplexities(found[name], asked), arm)})
     del ensemble
     for name, base, adapters, epsilon in others:
-        other = Ensemble(base, config["model_type"], adapters, device)
+        other = Ensemble(base, adapters, device)
         loss = losses(other, asked, {"": Mixture(1, 1.0) if other.shards else None}, private=private)[""]
         rows.append({"model": name, "epsilon": epsilon, **_figures(perplexities(loss, asked), None)})
     settings = {name: getattr(options, name) for name in ("inclusion", "queries", "delta", "runs")}
@@ -136,7 +130,6 @@ def generate(
     options: AnswerOptions,
     device: HardwareOptions,
     run: FolderOptions,
-    weights: Weights,
 ) -> None:
     """Texts from answers of the ensemble, until the queries are spent, and their release."""
     from dpsda.pmixed.answers import Text, Writer
@@ -156,13 +149,13 @@ def generate(
     guaranteed = mechanism.projection != "paper" or mechanism.aggregation == "dclip"
     labels = None if labelled else NO_COUNTS
     with start.open_run(root, corpus, privacy, labels, protected=guaranteed) as (folder, ledger):
-        if ledger.reservations(start.LATER):
+        if ledger.reservations(RESAMPLE):
             print(f"{root}: this run is complete, and its texts were resampled; resample.py goes on from here")
             return
         counted = labelled and privacy.label_counts == "private"
         arm = _plan(folder, ledger, privacy, mechanism, options, config["shards"], counted=counted)
         print(_told(arm, mechanism.queries, ledger))
-        ensemble = _load(folder, config, device, weights)
+        ensemble = _load(folder, config, device)
         first = openings(leads, ensemble.tokenizer)
         longest = max(map(len, first)) + options.length
         if longest > ensemble.positions:  # before anything is charged
@@ -174,7 +167,7 @@ def generate(
         cells = list(range(min(most, len(leads)))) if prompts is not None else [0] * most
         if labelled:
             public = privacy.label_counts == "public"
-            counts = label_counts(folder, ledger, STAGE, corpus, options.label_noise, public=public)
+            counts = label_counts(folder, ledger, PREDICT, corpus, options.label_noise, public=public)
             cells = sequence(counts, most).tolist()
         writer = Writer(ensemble, arm, options, [Text(number, first[cell]) for number, cell in enumerate(cells)])
         _answer(folder, ledger, writer, mechanism.queries, options.block_queries)
@@ -210,45 +203,38 @@ def _answer(folder: RunFolder, ledger: Ledger, writer: Writer, queries: int, blo
     charged = _charged(ledger)
     if queries > charged:
         rest = queries - charged
-        ledger.charge(STAGE, f"{ANSWERS}{charged}-{queries}", describe(arm), arm.event(rest))
-    charges = {span(str(line["name"])): str(line["name"]) for line in ledger.charges(STAGE) if _is_answers(line)}
-    blocks = {span(str(line["name"]))[0]: line for line in ledger.reservations(STAGE) if _is_answers(line)}
+        ledger.charge(PREDICT, f"{ANSWERS}/{charged}-{queries}", arm, arm.event(rest))
+    charges = _charges(ledger)
+    blocks = {block.start: block for block in ledger.reservations(PREDICT) if block.kind == ANSWERS}
     with tqdm(total=queries, unit="answer", desc="answers") as bar:
         while done < queries and (writer.unfinished or done in blocks):
-            (_, end), within = next((s, name) for s, name in charges.items() if s[0] <= done < s[1])
-            known = done in blocks
-            stop = span(str(blocks[done]["name"]))[1] if known else min(done + block, end, done + writer.unfinished)
+            charge = next(x for x in charges if x.start <= done < x.stop)
+            known = blocks.get(done)
+            stop = known.stop if known else min(done + block, charge.stop, done + writer.unfinished)
             number, file = stop - done, folder.answers / f"{done:09d}-{stop:09d}.json"
-            own = known and "event" in blocks[done]  # of an earlier version, which charged block by block
+            own = known is not None and known.event is not None  # of an earlier version: it charged block by block
             stored = ledger.release(
-                STAGE,
-                f"{ANSWERS}{done}-{stop}",
+                PREDICT,
+                f"{ANSWERS}/{done}-{stop}",
                 folder.relative(file),
-                describe(arm) if own else {},
+                arm if own else None,
                 arm.event(number) if own else None,
                 lambda number=number: writer.answer(number),
-                within=None if own else within,
+                within=None if own else charge.name,
             )
             writer.take(stored)
             bar.update(number)
             done = stop
 
 
-def _is_answers(line: Line) -> bool:
-    return str(line["name"]).startswith(ANSWERS)
+def _charges(ledger: Ledger) -> list[Reservation]:
+    """What is charged for answers."""
+    return [charge for charge in ledger.charges(PREDICT) if charge.kind == ANSWERS]
 
 
 def _charged(ledger: Ledger) -> int:
     """How many answers are charged."""
-    return max((span(str(line["name"]))[1] for line in ledger.charges(STAGE) if _is_answers(line)), default=0)
-
-
-def _others(ledger: Ledger, options: AnswerOptions, *, counted: bool) -> list[Event]:
-    """What is still to be charged beside the answers."""
-    charged = {line["name"] for line in ledger.charges()}
-    if not counted or LABEL_COUNTS in charged:
-        return []
-    return [histogram(str(ledger.header["unit"]), options.label_noise).event]
+    return max((charge.stop for charge in _charges(ledger)), default=0)
 
 
 def _plan(
@@ -268,11 +254,12 @@ def _plan(
     config = {name: value for group in groups for name, value in dataclasses.asdict(group).items()}
     config["prompts_sha256"] = sha256(Path(options.prompts)) if options.prompts is not None else None
     free = {f.name for group in groups for f in dataclasses.fields(group) if f.metadata["free"]}
-    earlier = [line for line in ledger.charges(STAGE) if _is_answers(line)]
-    before = folder.earlier_config(STAGE, config, free) if earlier else {}
-    others = _others(ledger, options, counted=counted)
+    earlier = _charges(ledger)
+    before = folder.earlier_config(PREDICT, config, free) if earlier else {}
+    others = open_histogram(ledger, LABEL_COUNTS, options.label_noise if counted else None)
     if earlier:
-        arm = restored(earlier[0])
+        arm = earlier[0].mechanism
+        assert isinstance(arm, Answers)
         done = _charged(ledger)
         for name, least in (("queries", done), ("num_samples", before.get("num_samples", 0))):
             if config[name] < least:
@@ -298,7 +285,7 @@ def _plan(
             temperature=options.temperature,
         )
     ledger.set_budget(privacy.epsilon)
-    folder.keep_config(STAGE, {**before, **config})
+    folder.keep_config(PREDICT, {**before, **config})
     return arm
 
 
@@ -395,16 +382,16 @@ def _same_data(folder: RunFolder, corpus: PrivateCorpus) -> None:
         raise InputError(f"{folder.root}: its ensemble was trained on other private data; use another --result_folder")
 
 
-def _load(folder: RunFolder, config: dict[str, Any], device: HardwareOptions, weights: Weights) -> Ensemble:
+def _load(folder: RunFolder, config: dict[str, Any], device: HardwareOptions) -> Ensemble:
     from dpsda.pmixed.ensemble import Ensemble
 
     name = config["model_type"]
     if identity(name) != config[BASE]:
         raise InputError(f"{name}: is not the model that the adapters were trained on; restore it")
-    return Ensemble(weights(name), name, _adapters(folder, config["shards"]), device)
+    return Ensemble(name, _adapters(folder, config["shards"]), device)
 
 
-def _tuned(root: Path, config: dict[str, Any], weights: Weights) -> tuple[str, list[Path], float]:
+def _tuned(root: Path, config: dict[str, Any]) -> tuple[str, list[Path], float]:
     """What a run of finetune.py or of predict.py train --shards 1 left: the model, the adapter on it if there is one,
     and its epsilon. InputError for another base model than that of the ensemble with settings `config`, as their tokens
     would not compare."""
@@ -416,7 +403,7 @@ def _tuned(root: Path, config: dict[str, Any], weights: Weights) -> tuple[str, l
         raise InputError(f"{root}: its base model is {own['model_type']}, and here it is {config['model_type']}")
     if own.get("shards", 1) > 1:
         raise InputError(f"{root}: --compare takes a model, and here are {own['shards']}")
-    base = weights(config["model_type"])
+    base = config["model_type"]
     if single:
         return base, _adapters(folder, 1), math.inf
     epsilon = round_up(Ledger(root, read_only=True).epsilon())

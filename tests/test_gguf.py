@@ -8,9 +8,9 @@ import pytest
 from gguf import GGUFWriter
 from safetensors import safe_open
 
-from apis.gguf import dense, main
 from dpsda.assets import resolve
 from dpsda.errors import InputError
+from dpsda.gguf import dense, main
 
 EMBEDDED = "embedded:smollm2-135m-instruct"
 

@@ -1,10 +1,11 @@
 """GGUF files as dense models: transformers keeps their weights packed and would unpack them on every forward pass.
 
-python -m apis.gguf embedded:smollm2-135m-instruct      write the dense copy if it is not there yet, print its folder
+python -m dpsda.gguf embedded:smollm2-135m-instruct      write the dense copy if it is not there yet, print its folder
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import sys
 import tempfile
@@ -58,9 +59,11 @@ def _unpack(file: Path, folder: Path) -> None:
             settle(copy, folder)
 
 
-def main(names: list[str]) -> int:
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="+", metavar="MODEL", help="a .gguf file, or an embedded asset")
     try:
-        for name in names:
+        for name in parser.parse_args(argv).names:
             print(dense(Path(resolve(name))))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -69,4 +72,4 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,21 +1,30 @@
-"""From a plan to a trained model, and from there to texts or to a test. Whatever is there already is not made again."""
+"""DP fine-tuning: from its options to a trained model, and from there to texts or to a test.
+
+Whatever is there already is not made again.
+"""
 
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apis import engines
+from dpsda import release, start
+from dpsda.data import DatasetSpec, load
 from dpsda.devices import check_room, is_bfloat16, pick_device
 from dpsda.errors import InputError
 from dpsda.finetune import planning
 from dpsda.finetune.options import SamplingOptions, TrainingOptions, TuningOptions
-from dpsda.finetune.planning import Plan
+from dpsda.finetune.planning import Plan, charged_steps, describe_plan, keep, plan
+from dpsda.options import DataOptions, EngineOptions, PrivacyOptions, RunOptions
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, write_csv
 from dpsda.scores import label_scores
+from dpsda.stages import FINETUNE, RESAMPLE, SAMPLES
 
 if TYPE_CHECKING:
     from apis.api import TextAPI
@@ -23,12 +32,114 @@ if TYPE_CHECKING:
     from dpsda.finetune.sampling import Shards
     from dpsda.finetune.training import Trainer
 
-SAMPLES = "samples"  # the stage whose configuration is that of the samples
+
+NO_COUNTS = {
+    "classifier": "no label is counted; they are learnt as part of their records",
+    "generator": "no private label is read",
+}
+
+
+def run(
+    data: DataOptions,
+    privacy: PrivacyOptions,
+    tuning: TuningOptions,
+    training: TrainingOptions,
+    sampling: SamplingOptions,
+    engine: EngineOptions,
+    run: RunOptions,
+) -> None:
+    """One run of fine-tuning in `run.result_folder`, or a dry run of it, which leaves nothing."""
+    groups = (data, privacy, tuning, training, sampling, engine, run)
+    if not run.dry_run:
+        generate(Path(run.result_folder), *groups)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        generate(Path(scratch), *groups)
+    print("that was a dry run: no model was trained, nothing is kept")
+
+
+def generate(
+    root: Path,
+    data: DataOptions,
+    privacy: PrivacyOptions,
+    tuning: TuningOptions,
+    training: TrainingOptions,
+    sampling: SamplingOptions,
+    engine: EngineOptions,
+    run: RunOptions,
+) -> None:
+    """The run in folder `root`, to its release or its test."""
+    if data.reference_split or run.log_online:
+        raise InputError(
+            "--reference_split and --log_online have nothing to show here: losses on private texts are private"
+        )
+    spec = DatasetSpec.read(data.dataset)
+    corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share)
+    classify = tuning.task == "classifier"
+    test = load(spec, tuning.test_split) if classify and not run.dry_run else None
+    labelled = not classify and tuning.conditional and bool(spec.labels)
+    labels = None if labelled or not spec.labels else NO_COUNTS[tuning.task]
+    counted = labelled and privacy.label_counts == "private"
+    with start.open_run(root, corpus, privacy, labels) as (folder, ledger):
+        config, free = start.configuration(spec, data, privacy, tuning, training, run)
+        del config[start.PROMPTS]
+        made = plan(folder, ledger, privacy, training, config, free, label_counts=counted)
+        print(describe_plan(ledger, privacy, made, training, label_counts=counted))
+        if run.dry_run:
+            return
+        if not (classify or sampling.skip_sampling or ledger.charges()):  # before anything is spent
+            engines.check_decodable(tuning.model_type)
+        route = Tuning(folder, ledger, corpus, tuning, training, made, run.seed)
+        route.train(lambda: keep(folder, ledger, privacy, config, made))
+        print(f"trained: {route.trained}, epsilon {release.spent(ledger)} spent")
+        if ledger.reservations(RESAMPLE):
+            print(f"{root}: this run is complete, and its texts were resampled; resample.py goes on from here")
+            return
+        about = {
+            "method": ("DP fine-tuning" if privacy.protected else "fine-tuning without noise")
+            + (" of a classifier" if classify else ""),
+            "data set": spec.name,
+            "model": tuning.model_type,
+            "trained": "all weights" if tuning.full else f"LoRA of rank {tuning.lora_r}",
+            "training": f"{charged_steps(ledger):,} steps of {training.optimizer}, batch {training.batch_size:,}",
+        }
+        if test is not None:
+            public = tuning.test_split in spec.public
+            path, row = route.test(test, public=public)
+            if run.log_private or (public and folder.protected):
+                print(f"{row['target']}: accuracy {row['accuracy']}, macro F1 {row['macro_f1']} on {tuning.test_split}")
+            print(f"test: {path}")
+        texts = None
+        if not classify and not sampling.skip_sampling:
+            shards = route.shards(sampling, public_counts=privacy.label_counts == "public")
+            about["samples"] = f"{sampling.num_samples:,} drawn, temperature {sampling.temperature:g}"
+            if not release.is_published(folder, ledger, about):
+                route.sample(shards, lambda model: _writer(model, tuning, sampling, engine))
+            texts = shards.frames()
+        if release.is_published(folder, ledger, about):
+            more = "" if texts is None else ", a larger --num_samples its texts"
+            print(f"{root}: this run is complete; a larger --epochs or --epsilon extends it{more}")
+            return
+        facts = release.publish(folder, ledger, texts, about)
+        print(f"{facts['statement']}\nrelease: {folder.release}")
+
+
+def _writer(model: Path, tuning: TuningOptions, sampling: SamplingOptions, engine: EngineOptions) -> TextAPI:
+    """The trained model as an engine, here or on Ray workers."""
+    settings = {name: getattr(sampling, name) for name in ("temperature", "top_k", "top_p")}
+    load = engines.loads(
+        str(model), device=tuning.device, dtype=tuning.dtype, batch_size=sampling.sampling_batch_size, **settings
+    )
+    if engine.engine == "serial":
+        return load()
+    from dpsda import cluster
+
+    return cluster.writer(engine, load)
 
 
 @dataclass(frozen=True, eq=False)
-class Route:
-    """One run of fine-tuning on `corpus`. `weights` is where the pretrained model lies."""
+class Tuning:
+    """One run of fine-tuning on `corpus`."""
 
     folder: RunFolder
     ledger: Ledger
@@ -36,7 +147,6 @@ class Route:
     tuning: TuningOptions
     training: TrainingOptions
     plan: Plan
-    weights: str
     seed: int
 
     @property
@@ -70,7 +180,7 @@ class Route:
             export_model(trainer.model, tokenizer, self.trained)
         else:
             export_adapter(trainer.model, self.tuning.model_type, self.trained)
-        self.ledger.note(planning.STAGE, self.trained, of=self._released)
+        self.ledger.note(FINETUNE, self.trained, of=self._released)
 
     def shards(self, sampling: SamplingOptions, *, public_counts: bool) -> Shards:
         """The samples, drawn or not; it releases the label counts. InputError for samples of other settings."""
@@ -85,7 +195,7 @@ class Route:
         spec, counts = self.corpus.spec, np.ones(1)
         if self.labelled:
             noise = self.plan.label_noise
-            counts = label_counts(self.folder, self.ledger, planning.STAGE, self.corpus, noise, public=public_counts)
+            counts = label_counts(self.folder, self.ledger, FINETUNE, self.corpus, noise, public=public_counts)
         free = {f.name for f in fields(sampling) if f.metadata["free"]}
         config = {**asdict(sampling), "seed": self.seed}
         if any(self._samples.glob("*.parquet")):
@@ -143,7 +253,7 @@ class Route:
     @property
     def _released(self) -> list[str]:
         """The releases that the model and its samples are made of."""
-        names = [str(line["name"]) for line in self.ledger.reservations(planning.STAGE)]
+        names = [release.name for release in self.ledger.reservations(FINETUNE)]
         return [name for name in names if self.ledger.result(name) is not None][-2:]
 
     def _trainer(self) -> tuple[Trainer, Any]:
@@ -196,7 +306,7 @@ class Route:
         # bfloat16, which no ledger accounts for, and nothing to speak of in float32
         low = is_bfloat16(tuning.dtype, pick_device(tuning.device)) and not self.folder.protected
         bfloat16 = low and not plain
-        return load_model(kind, self.weights, called=tuning.model_type, bfloat16=bfloat16, **config)
+        return load_model(kind, tuning.model_type, bfloat16=bfloat16, **config)
 
     @property
     def _merged(self) -> Path:

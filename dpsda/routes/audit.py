@@ -1,10 +1,11 @@
-"""The steps of audit.py."""
+"""Attacks on what a run released, a step each; each says whether a claim is refuted."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,17 @@ from dpsda.devices import pick_device
 from dpsda.embedding import Embeds
 from dpsda.errors import InputError
 from dpsda.options import DataOptions, EmbeddingOptions
-from dpsda.privacy import accounting, certificate, mixture
-from dpsda.privacy.accounting import DiscreteGaussian, SubsampledGaussian, round_up, shown
-from dpsda.privacy.ledger import Ledger, Line, span
+from dpsda.privacy import certificate
+from dpsda.privacy.accounting import round_up, shown
+from dpsda.privacy.ledger import Ledger
 from dpsda.privacy.mechanism import GradientSum, RecordHistogram, UserHistogram
+from dpsda.privacy.mixture import Mixture
+from dpsda.privacy.reservation import Mechanism
 from dpsda.runs import RunFolder, read_table, write_json
 from dpsda.start import check_apart
 
 FILE, MEMBERSHIP = "audit.json", "membership.json"
 PRIVATE = "keep it private, it was computed from private data without noise"
-KIND = ("mechanism", "noise_multiplier", "scale", "l2_sensitivity", "settings")  # of a ledger's line
 
 
 def mechanism(options: MechanismOptions) -> bool:
@@ -53,30 +55,28 @@ def mechanism(options: MechanismOptions) -> bool:
 
 def _attacks(ledger: Ledger, delta: float, failure: float) -> Iterator[list[Finding]]:
     """One attack a kind of release. Releases that are equal in everything but their name are attacked together."""
-    kinds: dict[tuple[str, ...], list[Line]] = {}
-    for line in ledger.charges():
-        kinds.setdefault(tuple(str(line.get(part)) for part in KIND), []).append(line)
-    failure /= max(1, len(kinds))
-    for lines in kinds.values():
-        first, name = lines[0], str(lines[0]["mechanism"])
-        event = accounting.from_json(first["event"])
-        if first.get("settings"):
-            answered = sum(stop - start for start, stop in (span(str(line["name"])) for line in lines))
-            yield mechanisms.answers(mixture.restored(first), min(answered, mechanisms.QUERIES), delta)
-        elif first["noise_multiplier"] == 0:
+    alike: dict[Mechanism, int] = {}  # how many answers, steps or releases each one was for
+    for charge in ledger.charges():
+        match charge.mechanism:
+            case GradientSum() as sums:  # the intervals of a training are one
+                whole, count = dataclasses.replace(sums, steps=1), sums.steps
+            case Mixture() as answers:
+                whole, count = answers, charge.stop - charge.start
+            case RecordHistogram() | UserHistogram() as counts:
+                whole, count = counts, 1
+            case other:
+                raise InputError(f"{ledger.path}: no attack is known on {charge.name}, which is of {other}")
+        alike[whole] = alike.get(whole, 0) + count
+    failure /= max(1, len(alike))
+    for mechanism, count in alike.items():
+        if isinstance(mechanism, Mixture):
+            yield mechanisms.answers(mechanism, min(count, mechanisms.QUERIES), delta)
+        elif mechanism.noise_multiplier == 0:
             continue
-        elif isinstance(event, SubsampledGaussian):
-            steps = sum(accounting.from_json(line["event"]).steps for line in lines)  # type: ignore[union-attr]
-            clip = float(first["l2_sensitivity"])
-            yield mechanisms.gradients(
-                GradientSum(event.noise_multiplier, clip, event.sampling_rate, steps), delta, failure
-            )
-        elif name == "UserHistogram":
-            yield mechanisms.histogram(UserHistogram(first["noise_multiplier"]), len(lines), delta, failure)
-        elif isinstance(event, DiscreteGaussian):
-            yield mechanisms.histogram(
-                RecordHistogram(first["noise_multiplier"], event.count), len(lines), delta, failure
-            )
+        elif isinstance(mechanism, GradientSum):
+            yield mechanisms.gradients(dataclasses.replace(mechanism, steps=count), delta, failure)
+        else:
+            yield mechanisms.histogram(mechanism, count, delta, failure)
 
 
 def plant(data: DataOptions, options: PlantOptions) -> bool:
@@ -91,11 +91,8 @@ def plant(data: DataOptions, options: PlantOptions) -> bool:
     return False
 
 
-def score(options: ScoreOptions, unpacked: Callable[[str], str]) -> bool:
-    """Guess from what a run released which canaries it was made on; whether its epsilon is refuted, if shown.
-
-    `unpacked` gives the folder of a model from its name.
-    """
+def score(options: ScoreOptions) -> bool:
+    """Guess from what a run released which canaries it was made on; whether its epsilon is refuted, if shown."""
     folder = RunFolder.existing(Path(options.result_folder))
     ledger, config = Ledger(folder.root, read_only=True), folder.config()
     if options.certify:
@@ -110,7 +107,7 @@ def score(options: ScoreOptions, unpacked: Callable[[str], str]) -> bool:
         raise InputError(
             f"{folder.root}: protects a {unit}, and a canary here is {here}; plant with --repeats {repeats}"
         )
-    found = _scores(folder, ledger, config, planted, unpacked, options.device)
+    found = _scores(folder, ledger, config, planted, options.device)
     claimed, delta = ledger.epsilon(), float(ledger.header["delta"])
     result: dict[str, Any] = {
         "canaries": len(planted.there),
@@ -155,9 +152,9 @@ def _certified(result: dict[str, Any]) -> str:
     )
 
 
-def membership(options: MembershipOptions, unpacked: Callable[[str], str]) -> bool:
+def membership(options: MembershipOptions) -> bool:
     """How well the records that a run was made on are told from others: from its synthetic texts; and by its generator
-    as it was before, which says whether that had seen them. `unpacked` gives the folder of a model from its name."""
+    as it was before, which says whether that had seen them."""
     folder = RunFolder.existing(Path(options.result_folder))
     ledger, config = Ledger(folder.root, read_only=True), folder.config()
     spec, rng = DatasetSpec.read(config["dataset"]), np.random.default_rng(options.seed)
@@ -173,7 +170,7 @@ def membership(options: MembershipOptions, unpacked: Callable[[str], str]) -> bo
     if name and config.get("api") != "AzureGPT" and config.get("task") != "classifier":
         from dpsda.audit import likelihood
 
-        found["before"] = likelihood.knows(name, unpacked(name), texts, pick_device(options.device))
+        found["before"] = likelihood.knows(name, texts, pick_device(options.device))
     result = {name: asdict(scores.attack(values, there)) for name, values in found.items()}
     write_json(folder.private / MEMBERSHIP, {"members": len(sides[0]), "others": len(sides[1]), "scores": result})
     if options.log_private:
@@ -195,7 +192,6 @@ def _scores(
     ledger: Ledger,
     config: dict[str, Any],
     planted: Planted,
-    unpacked: Callable[[str], str],
     device: str,
 ) -> dict[str, Array]:
     """(m,) scores of the canaries by what they are read from."""
@@ -207,7 +203,7 @@ def _scores(
     if config.get("task") == "generator" and any((folder.state / name).is_dir() for name in ("adapter", "model")):
         from dpsda.audit import likelihood
 
-        gains = likelihood.scores(folder, config, planted, unpacked(config["model_type"]), pick_device(device))
+        gains = likelihood.scores(folder, config, planted, pick_device(device))
         found["weights"] = scores.by_canary(gains, planted.number)
     if (folder.release / "synthetic.parquet").is_file():
         for name, values in _from_texts(folder, config, planted.canaries.texts, device).items():

@@ -1,0 +1,160 @@
+"""Aug-PE: from its options to a release, on this machine or on Ray workers, or as a dry run."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from apis import blanks, engines
+from apis.api import TextAPI
+from apis.echo import EchoAPI
+from apis.journal import Journal
+from apis.prompting import PromptBook
+from dpsda import embedding, release, start, summary
+from dpsda.augpe.evolution import Evolution
+from dpsda.augpe.options import AugPEOptions
+from dpsda.augpe.planning import describe_plan, plan
+from dpsda.augpe.voting import Records, Voters
+from dpsda.data import DatasetSpec, PrivateCorpus, load
+from dpsda.dry_run import HashEncoder, stand_in
+from dpsda.embedding import Embeds
+from dpsda.options import (
+    DataOptions,
+    EmbeddingOptions,
+    EngineOptions,
+    ModelOptions,
+    PrivacyOptions,
+    RemoteOptions,
+    RunOptions,
+)
+from dpsda.runs import RunFolder
+from dpsda.tracking import tracker
+
+
+def run(
+    data: DataOptions,
+    privacy: PrivacyOptions,
+    evolution: AugPEOptions,
+    model: ModelOptions,
+    remote: RemoteOptions,
+    embedding: EmbeddingOptions,
+    engine: EngineOptions,
+    run: RunOptions,
+    *,
+    api: TextAPI | None = None,
+) -> None:
+    """One run of Aug-PE in `run.result_folder`, or a dry run of it, which leaves nothing. `api` writes the texts in the
+    place of the engine that the options of the model name."""
+    groups = (data, privacy, evolution, model, remote, embedding, engine, run)
+    if not run.dry_run:
+        generate(Path(run.result_folder), *groups, api=api)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        generate(Path(scratch), *groups)
+    print("that was a dry run on made-up records: no model was called, no private record voted, nothing is kept")
+
+
+def generate(
+    root: Path,
+    data: DataOptions,
+    privacy: PrivacyOptions,
+    evolution: AugPEOptions,
+    model: ModelOptions,
+    remote: RemoteOptions,
+    embedding: EmbeddingOptions,
+    engine: EngineOptions,
+    run: RunOptions,
+    *,
+    api: TextAPI | None = None,
+) -> None:
+    """The run in folder `root`."""
+    spec = DatasetSpec.read(data.dataset)
+    book = _book(spec.folder / start.PROMPTS, evolution, model, embedding, run)
+    corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share)
+    reference = load(spec, data.reference_split) if data.reference_split and not run.dry_run else None
+    if run.dry_run:
+        corpus = stand_in(corpus, privacy.privacy_unit, public_label_counts=privacy.label_counts == "public")
+    book.check(evolution.variation_type, [dict(zip(spec.label_columns, cell, strict=True)) for cell in spec.cells])
+    with start.open_run(root, corpus, privacy) as (folder, ledger):
+        config, free = start.configuration(spec, data, privacy, evolution, model, remote, embedding, engine, run)
+        noise = plan(folder, ledger, privacy, evolution, config, free, labelled=bool(spec.labels))
+        about = {
+            "method": "Aug-PE (Xie et al. 2024)",
+            "data set": spec.name,
+            "iterations": str(evolution.epochs),
+            "model": model.model_type,
+            "encoder": embedding.feature_extractor,
+        }
+        public = data.reference_split in spec.public
+        measured = summary.distances_file(folder, data.reference_split or "none", public)
+        if release.is_published(folder, ledger, about) and (reference is None or measured.exists()):
+            print(f"{root}: this run is complete; a larger --epochs or --epsilon extends it")
+        else:
+            print(describe_plan(ledger, privacy, evolution, noise, labelled=bool(spec.labels)))
+            echo, encoder = EchoAPI(), HashEncoder()
+            if run.dry_run:
+                api, voters = echo, Records(corpus.texts, corpus.cells, encoder)
+            else:
+                api, encoder, voters = _parts(data, corpus, model, remote, embedding, engine, folder, api)
+            distances = summary.Distances(measured, reference, public, encoder, folder.protected)
+            with tracker(folder, ledger, run, distances, privacy, evolution, model, embedding) as observe:
+                texts = Evolution(
+                    corpus=corpus,
+                    voters=voters,
+                    options=evolution,
+                    public_label_counts=privacy.label_counts == "public",
+                    noise_multiplier=noise,
+                    ledger=ledger,
+                    folder=folder,
+                    api=api,
+                    book=book,
+                    encoder=encoder,
+                    seed=run.seed,
+                    observe=observe,
+                ).run()
+            release.publish(folder, ledger, texts, about)
+        if run.dry_run:
+            print(f"a real run would ask for {echo.prompts:,} texts of {echo.tokens:,} tokens together, at most")
+        else:
+            summary.show(folder, ledger, evolution.epochs, measured, log_private=run.log_private)
+
+
+def _book(
+    path: Path, evolution: AugPEOptions, model: ModelOptions, embedding: EmbeddingOptions, run: RunOptions
+) -> PromptBook:
+    book = PromptBook.read(path, max_tokens=model.length, use_subcategory=model.use_subcategory, length=model.target())
+    if evolution.variation_type != "blank_fill" or run.dry_run:
+        return book
+    own = [] if engines.is_served(model) else [model.model_type]
+    pieces, whose = blanks.tokens([*own, embedding.feature_extractor])
+    print(f"blank_fill: blanks stand for tokens of {whose}")
+    return replace(book, pieces=pieces)
+
+
+def _parts(
+    data: DataOptions,
+    corpus: PrivateCorpus,
+    model: ModelOptions,
+    remote: RemoteOptions,
+    embeds: EmbeddingOptions,
+    engine: EngineOptions,
+    folder: RunFolder,
+    api: TextAPI | None,
+) -> tuple[TextAPI, Embeds, Voters]:
+    """What writes texts, what embeds them, and the private records where they are. The engine comes first, as it may
+    lack a key."""
+    if api is None and (engine.engine == "serial" or engines.is_served(model)):
+        api = engines.engine(model, remote, folder.state)
+    if engine.engine == "serial":
+        encoder = embedding.Encoder(embeds.feature_extractor, device=model.device)
+        encoder.check_room(corpus.texts, private=True)
+        assert api is not None
+        return Journal(api, folder.answers), encoder, Records(corpus.texts, corpus.cells, encoder)
+    from dpsda import cluster
+
+    local = None if api else engines.local(model)
+    workers = cluster.start(engine, data, corpus, folder.key_file, embeds, model.device, local)
+    print(workers)
+    writer, voters = api or cluster.RayAPI(workers), cluster.RayVoters(workers, folder.private)
+    return Journal(writer, folder.answers), cluster.RayEncoder(workers), voters

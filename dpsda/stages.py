@@ -1,0 +1,20 @@
+"""The stages of a run: what its ledger calls them, and where each keeps its configuration.
+
+A run begins with one of the first three; resampling goes on with the texts of any of them, and replaces its release.
+"""
+
+from __future__ import annotations
+
+AUGPE = "augpe"
+FINETUNE = "finetune"
+PREDICT = "predict"
+RESAMPLE = "resample"
+
+CLUSTERS = "clusters"  # the one release of resampling, for which a training may leave budget
+
+SAMPLES = "samples"  # what fine-tuning draws from its model; it costs nothing, so it has a configuration of its own
+ENSEMBLE = "ensemble"  # what `predict` answers with; its training costs nothing, as nothing of it leaves private/
+
+# configurations of a stage that name the data; of a folder with more than one, what an earlier one here says holds
+# unless a later one says something else
+OF_DATA = (RESAMPLE, FINETUNE, AUGPE, ENSEMBLE)
