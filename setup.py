@@ -1,4 +1,4 @@
-"""Metadata and pins live in pyproject.toml."""
+"""Metadata live in pyproject.toml, exact versions in requirements.lock."""
 
 from setuptools import setup
 

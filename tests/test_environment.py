@@ -6,10 +6,9 @@ from pathlib import Path
 
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-import main
-
-ROOT = Path(main.__file__).parent
+ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
 PIP = next(item["pip"] for item in CONDA["dependencies"] if isinstance(item, dict))
@@ -27,12 +26,20 @@ def test_the_environment_has_the_name_and_the_python_that_the_readme_promises():
     assert requires.specifier.contains(python.removeprefix("python="))
 
 
-def test_every_pin_of_the_environment_is_that_of_the_project():
-    pins = {Requirement(line).name: Requirement(line) for line in PROJECT["dependencies"]}
-    others = [Requirement(line) for line in PIP if not line.startswith("-e ")]
-    assert [other.name for other in others] == ["torch"]
-    assert all(str(other) == str(pins[other.name]) for other in others)
-    assert re.fullmatch(r"==[\d.]+", str(pins["torch"].specifier))
+def test_the_lock_pins_every_dependency_within_its_range_and_both_use_it():
+    pins = {}
+    for line in (ROOT / "requirements.lock").read_text().splitlines():
+        if line and not line.startswith("#"):
+            pin = Requirement(line)
+            assert re.fullmatch(r"==[^*,]+", str(pin.specifier)), line
+            pins[canonicalize_name(pin.name)] = str(pin.specifier).removeprefix("==")
+    wanted = [*PROJECT["dependencies"], *(x for extra in PROJECT["optional-dependencies"].values() for x in extra)]
+    for needed in map(Requirement, wanted):
+        if needed.name != PROJECT["name"]:
+            assert needed.specifier.contains(pins[canonicalize_name(needed.name)]), needed
+            assert ">=" in str(needed.specifier) or not needed.specifier, f"{needed}: a range, and no pin"
+    assert "--constraint requirements.lock" in (ROOT / "scripts" / "setup.sh").read_text()
+    assert PIP[:2] == ["--constraint requirements.lock", "torch"]
 
 
 def test_the_environment_and_setup_install_the_same_extras_and_they_exist():
