@@ -7,5 +7,4 @@ canaries    made-up records, each in the private data by the toss of a coin
 votes       what the noisy votes of Aug-PE tell of each canary
 likelihood  what a generator trained under DP tells of each canary
 scores      what synthetic texts tell of who was in the data, and how well a score tells it
-steps       the steps of audit.py
 """

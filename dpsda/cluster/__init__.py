@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dpsda.data import PrivateCorpus
     from dpsda.options import DataOptions, EmbeddingOptions, EngineOptions
 
-__all__ = ["RayAPI", "RayEncoder", "RayVoters", "Workers", "start", "writer"]
+__all__ = ["Job", "RayAPI", "RayEncoder", "RayVoters", "Workers", "start", "writer"]
 
 
 def start(

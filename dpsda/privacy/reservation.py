@@ -93,7 +93,7 @@ def restored(line: Line) -> Mechanism:
     if name in _MIXTURES:
         mixture: Mechanism = _MIXTURES[name](**line["settings"])
         return mixture
-    noise = float(line["noise_multiplier"])
+    noise = float(line.get("noise_multiplier", 0.0))
     if name == RecordHistogram.__name__ and isinstance(event, DiscreteGaussian):
         return RecordHistogram(noise, event.count)
     if name == UserHistogram.__name__:

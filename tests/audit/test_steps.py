@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
@@ -23,6 +24,7 @@ from dpsda.finetune.options import SamplingOptions, TrainingOptions, TuningOptio
 from dpsda.options import DataOptions, EngineOptions, PrivacyOptions, RunOptions
 from dpsda.privacy import certificate
 from dpsda.privacy.errors import PrivacyError
+from dpsda.privacy.ledger import Ledger
 from dpsda.privacy.mechanism import RecordHistogram
 from dpsda.routes import audit, augpe, finetune
 from dpsda.runs import RunFolder
@@ -278,3 +280,12 @@ def test_membership_and_what_the_generator_knew(planted, dataset, tmp_path, llam
 def sentences(rng: np.random.Generator, number: int) -> list[str]:
     """Of words that the tiny model knows."""
     return [" ".join(f"w{word}" for word in rng.integers(35, size=10)) for _ in range(number)]
+
+
+def test_a_mechanism_that_no_attack_is_known_for_is_refused_and_not_passed_over(tmp_path):
+    with contextlib.closing(Ledger(tmp_path / "run")) as ledger:
+        ledger.open(unit="record", units=100, delta=1e-5, facts={})
+        line = {"stage": "augpe", "name": "votes/1", "file": "1/counts.csv", "mechanism": "Laplace", "scale": 1.0}
+        ledger._append("reserve", {**line, "event": {"kind": "pure_dp", "epsilon": 1.0, "count": 1}})
+    with pytest.raises(PrivacyError, match="a mechanism that this version does not know, Laplace"):
+        go("mechanism", "--result_folder", str(tmp_path / "run"))
