@@ -221,8 +221,11 @@ class AzureAPI(TextAPI):
         def wait(state: RetryCallState) -> float:
             self.retries += 1
             opens = min((server.paused for server in self.servers if server.shut is None), default=0.0)
+            assert state.outcome is not None
+            error = state.outcome.exception()
+            assert isinstance(error, _Again)  # nothing else is tried again
             # added, lest all come back at once
-            return max(0.0, min(state.outcome.exception().wait, opens - time.monotonic())) + BACKOFF(state)
+            return max(0.0, min(error.wait, opens - time.monotonic())) + BACKOFF(state)
 
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(_Again),
@@ -336,9 +339,9 @@ class AzureAPI(TextAPI):
             then = "when that is settled the same command continues"
         return _Stop(f"no endpoint is left ({what}); {then}")
 
-    async def _send(self, server: _Server, prompt: Prompt, parameters: dict[str, float]) -> str | None:
+    async def _send(self, server: _Server, prompt: Prompt, parameters: dict[str, Any]) -> str | None:
         """One request, within the budget, with its line in the log."""
-        messages = [{"role": role, "content": sound(text)} for role, text in prompt.turns()]
+        messages: list[Any] = [{"role": role, "content": sound(text)} for role, text in prompt.turns()]
         # a blank or a digit is a token of two bytes, few are shorter; the rest is for what the server adds to a turn
         size = sum(len(message["content"].encode()) for message in messages)
         estimate = (size // 2 + 8 * len(messages), prompt.max_new_tokens)
@@ -351,7 +354,8 @@ class AzureAPI(TextAPI):
         self._reserved += dollars
         server.sent += 1
         server.in_flight += 1
-        start, status, used = time.monotonic(), "Cancelled", estimate
+        start, used = time.monotonic(), estimate
+        status: str | int = "Cancelled"
         try:
             assert server.client is not None
             async with asyncio.timeout(self.timeout):  # the client's own starts anew with every byte that comes

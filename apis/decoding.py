@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -77,7 +78,8 @@ class SlotCache(Cache):
 
     def admit(self, slots: Tensor, read: DynamicCache) -> None:
         """Take over the rows of `read` into `slots`."""
-        for i, layer in enumerate(read.layers):
+        layers: list[Any] = read.layers
+        for i, layer in enumerate(layers):
             self.reserve(i, layer.keys, layer.values)
             for memory, new in zip(self.memory[i], (layer.keys, layer.values), strict=True):
                 memory[slots, :, : new.shape[2]] = new
@@ -161,7 +163,7 @@ class Decoder:
 
     def __init__(self, model: PreTrainedModel, stops: set[int], sampler: Sampler):
         self.model, self.stops, self.sampler = model, stops, sampler
-        self.weight = model.get_input_embeddings().weight
+        self.weight = cast(Tensor, model.get_input_embeddings().weight)
 
     def read(self, rows: list[Sequence[int]], past: list[tuple[Tensor, Tensor]]) -> DynamicCache:
         """Keys and values of `rows` of tokens, right-padded, behind the same `past` of one row."""
@@ -205,7 +207,8 @@ class Decoder:
         @lru_cache(maxsize=16)
         def prefix(group: int, length: int) -> list[tuple[Tensor, Tensor]]:
             head = next(r.ids[:length] for r in requests if r.group == group)
-            return [(layer.keys, layer.values) for layer in self.read([head], []).layers]
+            layers: list[Any] = self.read([head], []).layers
+            return [(layer.keys, layer.values) for layer in layers]
 
         def admit(new: list[int]) -> None:
             """Read the prompts `new`, all of one group, into the slots after the active ones."""

@@ -80,14 +80,14 @@ def served(
     name = name or model.model_type
     return AzureAPI(
         name,
-        endpoints=endpoints(name, remote.api_base, remote.model_config and Path(remote.model_config)),
+        endpoints=endpoints(name, remote.api_base, Path(remote.model_config) if remote.model_config else None),
         temperature=0.0 if greedy else model.temperature,
         top_p=1.0 if greedy else model.top_p,
         num_procs=remote.num_procs,
         timeout=remote.timeout,
         max_requests=remote.max_requests,
         max_cost=remote.max_cost,
-        prices=remote.prices and Path(remote.prices),
+        prices=Path(remote.prices) if remote.prices else None,
         log=folder / "requests.jsonl",
         progress=progress,
     )

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -247,7 +248,7 @@ def load(name: str, device: torch.device, dtype: torch.dtype):
     with loading(f"the model {name!r}", REMEDY):
         _config(name, source)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        model, told = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=dtype,
             attn_implementation=ATTENTION,
@@ -255,6 +256,7 @@ def load(name: str, device: torch.device, dtype: torch.dtype):
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
+        model, told = loaded
         check_whole(name, told)
         model = model.to(device).eval()
         if device.type == "cpu" and dtype in (torch.float32, torch.bfloat16):

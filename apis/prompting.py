@@ -242,7 +242,7 @@ def _of_label(value: Any, label: Mapping[str, str]) -> Any:
     """`value` itself, or the part of {column: {label value: part}} that belongs to `label`."""
     while isinstance(value, Mapping):
         column = next(iter(value), None)
-        if len(value) != 1 or column not in label:
+        if len(value) != 1 or column is None or column not in label:
             raise InputError(
                 f"prompts.yaml: {str(column)!r} is not a label column; there are {', '.join(label) or 'none'}"
             )

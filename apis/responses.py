@@ -108,8 +108,9 @@ def answer_of(response: httpx2.Response) -> tuple[str | None, tuple[int, int] | 
     try:
         data = response.json()
         choice, usage = data["choices"][0], data.get("usage") or {}
-        tokens = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
-        return _content(choice), tokens if all(isinstance(n, int) for n in tokens) else None
+        read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        tokens = (read, written) if isinstance(read, int) and isinstance(written, int) else None
+        return _content(choice), tokens
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise NoAnswer(failure_of(response)) from None
 

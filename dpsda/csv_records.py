@@ -90,7 +90,7 @@ def texts(table: pa.Table) -> tuple[pa.Table, dict[str, np.ndarray]]:
             values = column.to_pylist()
             decoded = [None if value is None else value.decode("utf-8", "replace") for value in values]
             columns[name] = pa.chunked_array([pa.array(decoded, pa.large_string())])
-            broken[name] = np.array([v is not None and t.encode() != v for v, t in zip(values, decoded, strict=True)])
+            broken[name] = np.array([t is not None and t.encode() != v for v, t in zip(values, decoded, strict=True)])
     return pa.table(columns), broken
 
 

@@ -148,8 +148,8 @@ class Encoder:
         skips the mask and takes another kernel, so the batch-mates would decide.
         """
         tokens = self._tokenise(texts)
-        counts = [len(row) for row in tokens["input_ids"]]
-        widths, counts = np.array([_width(count, self._limit) for count in counts]), np.array(counts)
+        lengths = [len(row) for row in tokens["input_ids"]]
+        widths, counts = np.array([_width(length, self._limit) for length in lengths]), np.array(lengths)
         out = np.empty((len(texts), self.dim), dtype=np.float32)
         for width, full in sorted(set(zip(widths.tolist(), (counts == widths).tolist(), strict=True)), reverse=True):
             rows = np.flatnonzero((widths == width) & ((counts == width) == full))
@@ -160,7 +160,7 @@ class Encoder:
                 progress(len(batch))
         return out
 
-    def _forward(self, tokens: dict, batch: Sequence[int], width: int) -> np.ndarray:
+    def _forward(self, tokens: dict, batch: Sequence[int] | np.ndarray, width: int) -> np.ndarray:
         """(len(batch), D) float32: rows `batch` of `tokens`, padded to `width` tokens and to the rows of that width."""
         import torch
 
@@ -251,7 +251,9 @@ class _Cache:
         for number in np.unique(part):
             here = np.flatnonzero(part == number)
             here = here[np.argsort(row[here])]  # read the file in its order
-            out[here] = self._shards[self._parts[number][0]][row[here]]
+            vectors = self._shards[self._parts[number][0]]
+            assert vectors is not None  # as its keys are a part
+            out[here] = vectors[row[here]]
 
     def array(self, rows: int) -> np.ndarray:
         """(rows, D) float32 to be filled: in memory, or if it is large in a file that is gone when nobody holds it."""

@@ -10,6 +10,7 @@ import hashlib
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from dpsda.assets import home, resolve, settle
 from dpsda.errors import InputError
@@ -40,16 +41,21 @@ def _unpack(file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    where = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name, "trust_remote_code": False}
+    where: dict[str, Any] = {
+        "pretrained_model_name_or_path": file.parent,
+        "gguf_file": file.name,
+        "trust_remote_code": False,
+    }
     with loading(f"the GGUF file {file}", "it may be damaged or cut off: fetch it again, or take another model"):
         tokenizer = AutoTokenizer.from_pretrained(**where)
-        model, told = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             **where,
             quantization_config=GgufConfig(dequantize=True),
             dtype=torch.float32,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
+        model, told = loaded
         check_whole(str(file), told)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpack-") as scratch:

@@ -43,7 +43,7 @@ def dataset(
         if missing:
             raise InputError(f"the table has no column {missing[0]!r}; there are: {', '.join(map(str, frame.columns))}")
         place = private_folder(Path(folder))
-        spec = {"text": text, "splits": {"train": {"file": TRAIN}}}
+        spec: dict[str, Any] = {"text": text, "splits": {"train": {"file": TRAIN}}}
         if labels:
             spec["labels"] = [{"column": name, "domain": [str(x) for x in domain]} for name, domain in labels.items()]
         if user:

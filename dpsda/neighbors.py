@@ -98,12 +98,12 @@ class _Tile:
         # a GPU may be set to multiply float32 with fewer bits, which the bound does not allow for; float64 it leaves be
         on_cpu = torch.bfloat16 if multiplies_bfloat16("cpu") else torch.float32
         self.low = on_cpu if device == "cpu" else torch.float64
-        v, b = self.exact, np.zeros(len(index))
+        vectors, shifts = self.exact, np.zeros(len(index))
         if metric == "cos_sim":
-            v = (v / np.where(self.norms > 0, self.norms, 1)[:, None]).astype(np.float32)
+            vectors = (vectors / np.where(self.norms > 0, self.norms, 1)[:, None]).astype(np.float32)
         if metric == "L2":
-            b = ((self.norms**2).mean() - self.norms**2) / 2
-        v, b = torch.from_numpy(v), torch.from_numpy(b)[:, None]
+            shifts = ((self.norms**2).mean() - self.norms**2) / 2
+        v, b = torch.from_numpy(vectors), torch.from_numpy(shifts)[:, None]
         low, low_b = v.to(self.low), b.to(self.low)
         self.longest = _norms(v.numpy()).max()
         self.largest_b = b.abs().max().item()

@@ -53,7 +53,7 @@ def tracker(
     yield distances.note
 
 
-def _init(mode: str, told: dict[str, Any]) -> Any:
+def _init(mode: Any, told: dict[str, Any]) -> Any:
     import wandb
 
     try:

@@ -20,7 +20,7 @@ class _AsWritten(yaml.SafeLoader):
     """Every scalar is a str, or None where nothing stands; a key that is given twice is refused."""
 
     # of SafeLoader's only the one of the merge key <<: the others turn 01 into a number
-    yaml_implicit_resolvers: ClassVar = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}
+    yaml_implicit_resolvers: ClassVar = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}  # type: ignore[misc]
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]

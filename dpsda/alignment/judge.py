@@ -168,6 +168,7 @@ class WinRate:
 
 def win_rate(judged: Sequence[Judged], by_margin: bool = False) -> WinRate:
     """The win rate by the verdicts in both orders, or by the sign of the margin, which leaves few ties."""
+    outcomes: list[int | None]
     if by_margin:
         outcomes = [(pair.margin > 0) - (pair.margin < 0) if pair.margin is not None else 0 for pair in judged]
     else:

@@ -19,8 +19,10 @@ from dpsda.tuning.adapter import load_adapter
 class Precision(Protocol):
     """The part of some options that says in which number format weights are."""
 
-    device: str
-    dtype: str
+    @property
+    def device(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
 
 
 def quiet() -> None:

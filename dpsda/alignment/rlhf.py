@@ -6,9 +6,9 @@ has no value model: each of several answers to an instruction is measured agains
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dpsda.alignment.models import Precision, load, with_adapter
 from dpsda.alignment.options import PolicyOptions, TrainingOptions
@@ -64,7 +64,7 @@ def reward_model(
         args=RewardConfig(**arguments(options, seed, folder / "training"), max_length=options.max_length),
         peft_config=lora(options, model, "SEQ_CLS", modules_to_save=["score"]),
     )
-    if not len(made.train_dataset):
+    if not len(cast(Sized, made.train_dataset)):
         raise InputError(f"no pair of answers fits into --max_length {options.max_length} tokens: raise it")
     history = train(made, folder / "training", desc)
     write_log(folder / "log.jsonl", history)
@@ -72,7 +72,7 @@ def reward_model(
     part = max(1, len(history) // 3)
     return {
         "steps": made.state.global_step,
-        "pairs": len(made.train_dataset),
+        "pairs": len(cast(Sized, made.train_dataset)),
         "accuracy": sum(line["accuracy"] for line in history[-part:]) / part,
     }
 

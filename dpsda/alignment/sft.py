@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dpsda.alignment.models import load
 from dpsda.alignment.options import TrainingOptions
@@ -41,7 +41,7 @@ def trainer(pairs: Sequence[tuple[str, str]], options: TrainingOptions, seed: in
         ),
         peft_config=lora(options, model, "CAUSAL_LM"),
     )
-    if not len(made.train_dataset):
+    if not len(cast(Sized, made.train_dataset)):
         raise InputError(f"no answer begins within --max_length {options.max_length} tokens: raise it")
     return made
 

@@ -57,7 +57,7 @@ def lora(options: TrainingOptions, model: Any, task: str, **more: Any) -> LoraCo
     check_targets(model, options.model_type, options.lora_targets)
     return LoraConfig(
         r=options.lora_r,
-        lora_alpha=options.lora_alpha,
+        lora_alpha=options.lora_alpha,  # type: ignore[arg-type]  # only divided by the rank
         lora_dropout=options.lora_dropout,
         target_modules=options.lora_targets,
         task_type=task,
@@ -101,7 +101,7 @@ def train(trainer: Trainer, folder: Path, desc: str) -> list[dict[str, float]]:
         else:
             shutil.rmtree(path)
     newest = max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-    trainer.train(resume_from_checkpoint=newest and str(newest))
+    trainer.train(resume_from_checkpoint=str(newest) if newest else None)
     return [line for line in trainer.state.log_history if "loss" in line]
 
 

@@ -132,7 +132,7 @@ def _loud(model: Callable, clip_norm: float) -> Loss:
 def answers(mechanism: Answers, queries: int, delta: float) -> list[Finding]:
     """Attack `queries` answers over a vocabulary of three tokens: exact laws, so that there are no false alarms."""
     claimed = accounting.epsilon([mechanism.event(queries)], delta)
-    one, other = max(neighbouring_laws(mechanism), key=lambda laws: log_delta(*laws, queries, claimed))
+    one, other = max(neighbouring_laws(mechanism), key=lambda laws: log_delta(laws[0], laws[1], queries, claimed))
     return _findings(
         mechanism, [mechanism.event(queries)], delta, lambda d, _: from_laws(one, other, queries, d), FAILURE
     )
@@ -161,8 +161,8 @@ def _answer(mechanism: Answers, public: Array, mine: Array, others: Array) -> Ar
     n = mechanism.shards
     log_public, *models = (torch.from_numpy(np.log(law))[None] for law in (public, mine, others))
     if isinstance(mechanism, ClippedLogits):
-        q, rest = ((law - log_public).clamp(-mechanism.clip, mechanism.clip) for law in models)
-        return clipped(mechanism, q + (n - 1) * rest, log_public)[0].numpy()
+        own, other = ((law - log_public).clamp(-mechanism.clip, mechanism.clip) for law in models)
+        return clipped(mechanism, own + (n - 1) * other, log_public)[0].numpy()
     if not isinstance(mechanism, Published):
         q, rest = (projected(mechanism, law, log_public, [])[0].numpy() for law in models)
         return (1 - mechanism.private_share) * public + mechanism.weight * (q + (n - 1) * rest)

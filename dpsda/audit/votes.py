@@ -60,7 +60,8 @@ def scores(folder: RunFolder, ledger: Ledger, config: dict[str, Any], planted: P
         scale = max(histogram.scale, LEAST)
         precision += design.T @ design / scale**2
         signal += design.T @ (left - design.sum(axis=1) / 2) / scale**2
-    return np.linalg.solve(precision, signal)
+    estimates: Any = np.linalg.solve(precision, signal)
+    return estimates
 
 
 def sums(histogram: Histogram, votes: Votes, users: np.ndarray | None, bins: int) -> Array:

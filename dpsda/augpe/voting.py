@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
-from dpsda.neighbors import nearest, usable
+from dpsda.neighbors import Metric, nearest, usable
 from dpsda.privacy.mechanism import NO_VOTE
 
 if TYPE_CHECKING:
@@ -62,6 +62,6 @@ def vote(
         rows = rows[good[rows]]
         own = np.flatnonzero(candidate_cells == cell)
         if len(rows):
-            found = nearest(private, candidates[own], min(k, len(own)), metric, rows=rows)
+            found = nearest(private, candidates[own], min(k, len(own)), cast(Metric, metric), rows=rows)
             votes[rows[:, None], np.arange(found.shape[1])] = own[found]
     return votes

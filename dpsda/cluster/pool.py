@@ -81,6 +81,7 @@ class Workers:
         ray = self._ray
         waiting, idle = deque(range(len(tasks))), set(range(self.size)) - set(self._starting.values())
         running: dict[Any, tuple[int, int]] = {}
+        task: int | None
         deaths: Counter[int | None] = Counter()  # by task, and of workers that did not come up
         while waiting or running:
             for _ in range(len(waiting)):
@@ -164,14 +165,16 @@ def connect(address: str | None) -> Any:
     except ImportError:
         raise InputError("--engine ray needs Ray: pip install -e '.[ray]'") from None
     if not ray.is_initialized():
-        here = {} if address else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        if not address:
+            settings |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         try:
             if address and address != "auto":  # Ray itself would wait for minutes
                 host, _, port = address.rpartition(":")
                 socket.create_connection((host, int(port)), timeout=10).close()
             umask = os.umask(0o077)  # Ray itself would let every user of the machine read its token and logs
             try:
-                ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **here)
+                ray.init(address=address or "local", **settings)
             finally:
                 os.umask(umask)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:

@@ -87,7 +87,8 @@ def sources(name: str) -> list[Source]:
             check.fail(file, "is not the name of a CSV file")
         if len(fields) != 1:
             check.fail(file, "has to have one of url and google_drive")
-        url = page = check.text(*fields.values(), file)
+        [place] = fields.values()
+        url = page = check.text(place, file)
         if "google_drive" in fields:
             url, page = DRIVE.format(url), DRIVE_PAGE.format(url)
         elif urlsplit(url).scheme not in ("http", "https"):

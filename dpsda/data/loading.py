@@ -104,10 +104,10 @@ class PrivateCorpus:
             offsets = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
             if offsets[-1] > offsets[0]:
                 digest.update(pa.py_buffer(data)[int(offsets[0]) : int(offsets[-1])])
-        digest.update(self.cells.astype("<i4"))
+        digest.update(self.cells.astype("<i4").data)
         digest.update(b"users" if self.users is not None else b"no users")
         if self.users is not None:
-            digest.update(self.users.astype("<i8"))
+            digest.update(self.users.astype("<i8").data)
         return digest.hexdigest()
 
 
@@ -249,9 +249,9 @@ def _judge(
         reason[position < 0] = code
         stride = int(np.prod([len(later.domain) for later in spec.labels[code - NOT_UTF8 :]]))
         cell += stride * position
-    for code, column in ((2, users), (1, table[spec.text])):
-        if column is not None:
-            blank = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(column, "")), "")
+    for code, needed in ((2, users), (1, table[spec.text])):
+        if needed is not None:
+            blank = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(needed, "")), "")
             reason[blank.to_numpy()] = code
     for bad in broken.values():
         reason[bad] = NOT_UTF8

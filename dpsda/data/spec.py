@@ -175,10 +175,11 @@ class Reader:
         """`value` as a dict; `keys` are the ones that it may have, True where it must."""
         if not isinstance(value, dict):
             self.fail(where, "is not a mapping of keys to values")
-        for key in value if keys is not None else ():
-            if key not in keys:
-                near = difflib.get_close_matches(str(key), keys, n=1, cutoff=0.0)[0]
-                self.fail(where, f"unknown key {str(key)!r}; the nearest known key is {near!r}")
+        if keys is not None:
+            for key in value:
+                if key not in keys:
+                    near = difflib.get_close_matches(str(key), keys, n=1, cutoff=0.0)[0]
+                    self.fail(where, f"unknown key {str(key)!r}; the nearest known key is {near!r}")
         for key, required in (keys or {}).items():
             if required and value.get(key) is None:
                 self.fail(where, f"the key {key!r} is missing")

@@ -36,12 +36,12 @@ class Finder:
             for gram in ngrams(text, RUN):
                 _note(self._runs, hash(gram), row)
 
-    def exact(self, texts: Sequence[str], own: Sequence[int] | None = None) -> float:
+    def exact(self, texts: Sequence[str], own: Sequence[int] | np.ndarray | None = None) -> float:
         """The share of `texts` that are a reference text, but for case, punctuation and white space; `own` are the
         reference rows that texts are themselves, which do not count."""
         return _share(texts, own, lambda text: [self._whole.get(hash(_plain(text)))])
 
-    def overlapping(self, texts: Sequence[str], own: Sequence[int] | None = None) -> float:
+    def overlapping(self, texts: Sequence[str], own: Sequence[int] | np.ndarray | None = None) -> float:
         """The share of `texts` that have `RUN` words in a row with a reference text."""
         return _share(texts, own, lambda text: [self._runs.get(hash(gram)) for gram in ngrams(text, RUN)])
 

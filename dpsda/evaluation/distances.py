@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -29,8 +29,8 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
     target = subject.results(f"metrics_{against}", public=public)
     names = subject.chosen(options.synthetic_iteration or ["all"])
     if options.dry_run:
-        sets = ", ".join(names) or "the iterations"
-        print(f"would measure {sets} of {options.result_folder} against {against}, into {target}.csv")
+        told = ", ".join(names) or "the iterations"
+        print(f"would measure {told} of {options.result_folder} against {against}, into {target}.csv")
         return
     from dpsda.embedding import Encoder
 
@@ -71,7 +71,10 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
         for s, key in zip([None, *sets], keys, strict=True):
             if table.get(key) is None:
                 table.add(key, (yardstick.floor() if s is None else yardstick.measure(s)).cells())
-    rows = [{**table.get(key), "set": name} for name, key in zip([metrics.FLOOR, *names], keys, strict=True)]
+    rows = [
+        {**cast(results.Row, table.get(key)), "set": name}
+        for name, key in zip([metrics.FLOOR, *names], keys, strict=True)
+    ]
     table.write(rows)
     if (public and subject.protected) or options.log_private:
         print(_shown(rows))

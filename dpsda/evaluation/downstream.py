@@ -130,7 +130,10 @@ class _Trainer:
 
     def kept(self, texts: TextSet) -> TextSet:
         """Those of a set that are long enough."""
-        return longer(texts, self.encoder.tokenizer, self.subject.min_tokens)[0] if self.subject.min_tokens else texts
+        if not self.subject.min_tokens:
+            return texts
+        assert self.encoder is not None
+        return longer(texts, self.encoder.tokenizer, self.subject.min_tokens)[0]
 
     def real(self, split: str) -> TextSet:
         return self.kept(real_set(self.subject.real(split), split))
@@ -204,11 +207,11 @@ class _Trainer:
 
         domain = next(label.domain for label in self.subject.spec.labels if label.column == target)
         number = {value: i for i, value in enumerate(domain)}
-        coded = [
+        learned, chosen = (
             (s.texts, np.array([number[value] for value in s.labels[target]], dtype=np.int64))
             for s in (train, validation)
-        ]
-        found = classify(training.model, *coded, self.test.texts, classes=len(domain), **common)
+        )
+        found = classify(training.model, learned, chosen, self.test.texts, classes=len(domain), **common)
         return label_scores(self.test.labels[target], np.array(domain, dtype=object)[found])
 
     def majority(self, model: str, target: str) -> results.Row:
@@ -222,8 +225,8 @@ class _Trainer:
             counts = Counter(token for row in rows for token in row[1:])
             figures = {"accuracy": max(counts.values()) / counts.total()} if counts else {}
         else:
-            values, counts = np.unique(test.labels[target].astype(str), return_counts=True)
-            figures = label_scores(test.labels[target], np.full(len(test.texts), values[counts.argmax()], dtype=object))
+            values, often = np.unique(test.labels[target].astype(str), return_counts=True)
+            figures = label_scores(test.labels[target], np.full(len(test.texts), values[often.argmax()], dtype=object))
         row = dict(zip(_DESCRIPTION, (self.settings.task, model, target, "majority", 0), strict=True))
         return _summary([{**row, "seed": 0, "why": "", **figures}])
 

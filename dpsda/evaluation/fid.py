@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,8 @@ class Moments:
         if not np.isfinite(rows).all():
             raise ValueError("an embedding holds NaN or infinity")
         mean = rows.mean(axis=0)
-        return cls(mean, np.linalg.qr((rows - mean) / np.sqrt(len(rows) - 1), mode="r"))
+        factor: Any = np.linalg.qr((rows - mean) / np.sqrt(len(rows) - 1), mode="r")
+        return cls(mean, factor)
 
 
 def fid(a: np.ndarray | Moments, b: np.ndarray | Moments) -> float:

@@ -43,9 +43,9 @@ def encode(texts: Sequence[str], labels: np.ndarray, tokenizer: Any, max_length:
 class Classification:
     """Cross entropy, summed over the samples of a batch."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         self.model = model
-        inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.inputs = extra_inputs(model, inner)
 
     def logits(self, batch: Batch) -> Tensor:

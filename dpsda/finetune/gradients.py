@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,11 +30,12 @@ class GradientSums:
 
     def __init__(self, model: nn.Module, loss: Loss, clip_norm: float | None) -> None:
         self.model, self.loss, self.clip_norm = model, loss, clip_norm
-        self.weights = [p for p in model.parameters() if p.requires_grad]
+        self.weights: list[Any] = [p for p in model.parameters() if p.requires_grad]
         self.totals = [torch.zeros_like(p, dtype=torch.float32) for p in self.weights]
         if clip_norm is not None:
             from opacus import GradSampleModule
 
+            parameter: Any
             for parameter in model.parameters():
                 parameter.grad_sample = None
             with warnings.catch_warnings():

@@ -187,8 +187,8 @@ def projected(mechanism: Mixture, log_p: Tensor, log_public: Tensor, drawn: Sequ
             return projection.mixed(log_p, log_public, projection.onto_renyi(log_p, log_public, order, cap, bound))
         case Published(order=order):
             betas = {size: mechanism.beta(size) for size in set(drawn)}
-            bound = torch.tensor([[betas[size] * order] for size in drawn], dtype=log_p.dtype, device=log_p.device)
-            return projection.mixed(log_p, log_public, projection.onto_published(log_p, log_public, order, bound))
+            bounds = torch.tensor([[betas[size] * order] for size in drawn], dtype=log_p.dtype, device=log_p.device)
+            return projection.mixed(log_p, log_public, projection.onto_published(log_p, log_public, order, bounds))
         case ClippedLogits():
             raise ValueError("clipped logits are not projected")
         case _:  # a mixture without a bound
@@ -204,7 +204,8 @@ class _Cache:
     """Keys and values of the public model for texts that are read together, for as long as they are in step."""
 
     def __init__(self, ensemble: Ensemble) -> None:
-        self.ensemble, self.texts, self.length = ensemble, [], -1
+        self.ensemble, self.length = ensemble, -1
+        self.texts: list[Text] = []
         self.mask: Tensor | None = None
         self.past: Any = None
 
@@ -212,6 +213,7 @@ class _Cache:
         """(R, D) the hidden state after each context."""
         if self._keep(step):
             ids = torch.tensor([[text.tokens[-1]] for text in step], device=self.ensemble.device)
+            assert self.mask is not None
             self.mask = torch.cat([self.mask, torch.ones_like(ids)], dim=1)
         else:
             ids, self.mask = _padded(step, self.ensemble)

@@ -80,12 +80,12 @@ def _stacked(folders: Sequence[Path]) -> dict[str, dict[str, Tensor]]:
         if not path.is_file():
             raise InputError(f"{path}: the file is missing; train the ensemble to its end")
         try:
-            tensors = load_file(path)
+            loaded = load_file(path)
         except (OSError, SafetensorError):
             raise InputError(f"{path}: is damaged; remove its folder, and train the ensemble to its end") from None
-        if parts and set(tensors) != set(parts):
+        if parts and set(loaded) != set(parts):
             raise InputError(f"{path}: its adapter is on other modules than the first one's")
-        for key, tensor in tensors.items():
+        for key, tensor in loaded.items():
             parts.setdefault(key, []).append(tensor.float())
     found: dict[str, dict[str, Tensor]] = {}
     for key, tensors in parts.items():

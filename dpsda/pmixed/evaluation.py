@@ -7,7 +7,7 @@ sample of the shards, drawn for every token, as the paper has it. Everything her
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from dpsda.embedding import PRIVATE_BAR
 from dpsda.errors import InputError
 from dpsda.pmixed.answers import clipped, projected, usable
 from dpsda.pmixed.ensemble import Ensemble, log_laws
-from dpsda.privacy.mixture import Answers, ClippedLogits, Published
+from dpsda.privacy.mixture import ClippedLogits, Mixture, Published
 from dpsda.tuning.tokens import Tokens
 
 # contexts whose logits over the vocabulary are computed together, for a shard at a time, and of these the ones that are
@@ -55,7 +55,7 @@ def ask(tokens: Tokens, queries: int, runs: int, seed: int) -> list[Queries]:
 
 
 def losses(
-    ensemble: Ensemble, asked: Sequence[Queries], arms: dict[str, Answers | None], *, private: bool = True
+    ensemble: Ensemble, asked: Sequence[Queries], arms: Mapping[str, Mixture | None], *, private: bool = True
 ) -> dict[str, np.ndarray]:
     """For each arm the loss, (n,), of every query in nats; None stands for the public model. Of `private` texts the bar
     has no count: how many are read follows from their lengths."""

@@ -118,10 +118,14 @@ def _renyi(mixture: Mixture, left: _Budget) -> list[Renyi]:
         loss = left.renyi(order) / left.queries
         for weight in WEIGHTS if loss > 0 else ():
             made = functools.partial(Renyi, mixture.shards, mixture.inclusion, order, -math.log1p(-weight))
-            if made(LARGEST).divergence(order) <= loss:
+
+            def divergence(bound: float, made: Callable[[float], Renyi] = made, order: int = order) -> float:
+                return made(bound).divergence(order)
+
+            if divergence(LARGEST) <= loss:
                 found.append(made(LARGEST))
-            elif made(0.0).divergence(order) < loss:
-                found.append(made(_root(lambda b, made=made, order=order: made(b).divergence(order), loss)))
+            elif divergence(0.0) < loss:
+                found.append(made(_root(divergence, loss)))
     return found
 
 

@@ -4,8 +4,8 @@ The main accountant is the privacy-loss distribution (PLD) of dp-accounting, wit
 (Doroshenko et al. 2022), which only ever overestimates epsilon. prv-accountant (Gopi et al. 2021) checks it on the
 continuous proxy. An event of which only a Renyi or zCDP curve is known puts the whole ledger in RDP (Mironov 2017).
 
-Events are written into ledgers, which outlive the code. So a kind of event is never removed or renamed, a new field has a
-default, and what a field means never changes: what would mean something else is another kind.
+Events are written into ledgers, which outlive the code. So a kind of event is never removed or renamed, a new field
+has a default, and what a field means never changes: what would mean something else is another kind.
 """
 
 from __future__ import annotations

@@ -77,10 +77,10 @@ def lines(
             if b > a:
                 parts.append(f'<path class="spread {line.look}" d="M{x:.1f} {y_at(a):.1f}V{y_at(b):.1f}"/>')
         names = dict(x_ticks)
-        for (x, y), (at, value) in zip(places, line.points, strict=True):
-            told = f"{line.name}, {x_name} {names.get(at, short(at))}: {shown(value)}"
+        for (x, y), (step, value) in zip(places, line.points, strict=True):
+            label = f"{line.name}, {x_name} {names.get(step, short(step))}: {shown(value)}"
             parts.append(
-                f'<circle class="{line.look}" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{esc(told)}</title></circle>'
+                f'<circle class="{line.look}" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{esc(label)}</title></circle>'
             )
     told = [f"{line.name}: from {shown(line.points[0][1])} to {shown(line.points[-1][1])}" for line in series]
     told += [f"{ref.name}: {shown(ref.y)}" for ref in references]

@@ -5,6 +5,7 @@ A file beside the iterations is measured against a public reference; one in `pri
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -202,7 +203,7 @@ def metric_charts(measured: Measured) -> str:
             x_name="iteration",
             x_ticks=measured.ticks,
             references=references,
-            shown=lambda value, metric=metric: shown(metric, value),
+            shown=functools.partial(shown, metric),
         )
         figures.append(charts.figure(chart, title(metric), note(metric)))
     if not figures:

@@ -56,6 +56,7 @@ def mechanism(options: MechanismOptions) -> bool:
 def _attacks(ledger: Ledger, delta: float, failure: float) -> Iterator[list[Finding]]:
     """One attack a kind of release. Releases that are equal in everything but their name are attacked together."""
     alike: dict[Mechanism, int] = {}  # how many answers, steps or releases each one was for
+    whole: Mechanism
     for charge in ledger.charges():
         match charge.mechanism:
             case GradientSum() as sums:  # the intervals of a training are one

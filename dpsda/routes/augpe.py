@@ -92,7 +92,9 @@ def generate(
             print(f"{root}: this run is complete; a larger --epochs or --epsilon extends it")
         else:
             print(describe_plan(ledger, privacy, evolution, noise, labelled=bool(spec.labels)))
-            echo, encoder = EchoAPI(), HashEncoder()
+            echo = EchoAPI()
+            encoder: Embeds = HashEncoder()
+            voters: Voters
             if run.dry_run:
                 api, voters = echo, Records(corpus.texts, corpus.cells, encoder)
             else:

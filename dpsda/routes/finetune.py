@@ -203,7 +203,7 @@ class Tuning:
             if sampling.num_samples < drawn:
                 raise InputError(f"--num_samples {sampling.num_samples}: {drawn} are drawn here; ask for no fewer")
         self.folder.keep_config(SAMPLES, config)
-        cells = spec.cells if self.labelled else [()]
+        cells: list[tuple[str, ...]] = spec.cells if self.labelled else [()]
         columns = spec.label_columns if self.labelled else []
         leads = prefixes(spec, conditional=True) if self.labelled else [""]
         return Shards(self._samples, sampling, self.seed, leads, counts, columns, cells, self.ledger, self._released)
@@ -237,7 +237,9 @@ class Tuning:
         most = most_tokens(trainer.model, self.tuning.max_length)
         tokens = classifier.encode(test.texts, truth, tokenizer, most, tokenizer.pad_token_id)
         sizes = self.training.physical_batch_size, self.training.physical_tokens
-        guessed = classifier.predict(trainer.sums.loss, tokens, trainer.device, *sizes)
+        loss = trainer.sums.loss
+        assert isinstance(loss, classifier.Classification)
+        guessed = classifier.predict(loss, tokens, trainer.device, *sizes)
         row = {
             "task": "classify",
             "model": self.tuning.model_type,
@@ -279,6 +281,7 @@ class Tuning:
             model, tokenizer = self._load_model(kind, num_labels=len(domain))
         vocabulary, most = model.config.vocab_size, most_tokens(model, tuning.max_length)
         model = (model if tuning.full else add_lora(model, tuning, task_type=task)).to(device)
+        loss: generator.NextToken | classifier.Classification
         if tuning.task == "generator":
             leads = generator.prefixes(corpus.spec, conditional=self.labelled)
             tokens = generator.encode(corpus.texts, corpus.cells, leads, tokenizer, most, tokenizer.pad_token_id)
@@ -290,8 +293,12 @@ class Tuning:
         sums = GradientSums(model, loss, self.training.clip_norm if protected else None)
         if protected:
             check_per_sample(sums, generator.made_up(vocabulary, device, count))
-        by_user = self.ledger.header["unit"] == "user"
-        members = Users(corpus.users, self.training.examples_per_user) if by_user else Records(corpus.num_records)
+        members: Users | Records
+        if self.ledger.header["unit"] == "user":
+            assert corpus.users is not None
+            members = Users(corpus.users, self.training.examples_per_user)
+        else:
+            members = Records(corpus.num_records)
         if members.units != self.ledger.header["units"]:
             raise InputError(f"{self.folder.root}: the run was planned for another number of units")
         return Trainer(model, sums, tokens, members, self.training, self.plan, device), tokenizer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 from pathlib import Path
@@ -219,7 +220,7 @@ def _answer(folder: RunFolder, ledger: Ledger, writer: Writer, queries: int, blo
                 folder.relative(file),
                 arm if own else None,
                 arm.event(number) if own else None,
-                lambda number=number: writer.answer(number),
+                functools.partial(writer.answer, number),
                 within=None if own else charge.name,
             )
             writer.take(stored)
@@ -329,10 +330,10 @@ def _frame(writer: Writer, cells: list[int], spec: DatasetSpec, *, labelled: boo
     return pd.DataFrame(rows, columns=columns, dtype=str)
 
 
-def _arms(options: PerplexityOptions, shards: int) -> dict[str, tuple[float | None, Answers | Mixture | None]]:
+def _arms(options: PerplexityOptions, shards: int) -> dict[str, tuple[float | None, Mixture | None]]:
     """The rows of the table: the budget and the mechanism of each."""
     mixture = Mixture(shards, options.inclusion)
-    arms: dict[str, tuple[float | None, Answers | Mixture | None]] = {"public": (0.0, None)}
+    arms: dict[str, tuple[float | None, Mixture | None]] = {"public": (0.0, None)}
     for epsilon in options.epsilons or [8.0]:
         for method in options.methods or ("max", "renyi", "paper", "dclip"):
             order = options.order
@@ -344,9 +345,11 @@ def _arms(options: PerplexityOptions, shards: int) -> dict[str, tuple[float | No
     return {**arms, "unprotected": (math.inf, mixture)}
 
 
-def _figures(perplexities: np.ndarray, arm: Answers | Mixture | None) -> dict[str, Any]:
-    settings = {} if arm is None or type(arm) is Mixture else describe(arm)["settings"]
-    kept = "" if not settings or isinstance(arm, Published) else f"{planning.kept(arm) / planning.GAIN:.3f}"
+def _figures(perplexities: np.ndarray, arm: Mixture | None) -> dict[str, Any]:
+    settings = describe(arm)["settings"] if isinstance(arm, Answers) else {}
+    kept = ""
+    if isinstance(arm, Answers) and not isinstance(arm, Published):
+        kept = f"{planning.kept(arm) / planning.GAIN:.3f}"
     return {
         "perplexity": f"{perplexities.mean():.4f}",
         "std": f"{perplexities.std(ddof=1):.4f}" if len(perplexities) > 1 else "",

@@ -53,7 +53,7 @@ def add_lora(model: nn.Module, tuning: Lora, *, task_type: str = "CAUSAL_LM") ->
         raise InputError(f"{tuning.model_type} has {what}; --lora_targets takes of: {', '.join(sorted(there))}")
     config = LoraConfig(
         r=tuning.lora_r,
-        lora_alpha=tuning.lora_alpha,
+        lora_alpha=tuning.lora_alpha,  # type: ignore[arg-type]  # only divided by the rank
         lora_dropout=tuning.lora_dropout,
         target_modules=wanted,
         task_type=task_type,
@@ -72,7 +72,7 @@ def _found(model: nn.Module, target: str) -> bool:
     )
 
 
-def export_model(model: nn.Module, tokenizer: Any, folder: Path) -> None:
+def export_model(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write all weights and the tokenizer to `folder`, which appears when it is complete. No path of this machine."""
 
     def write(scratch: Path) -> None:
@@ -83,7 +83,7 @@ def export_model(model: nn.Module, tokenizer: Any, folder: Path) -> None:
     settle(write, folder)
 
 
-def export_adapter(model: nn.Module, name: str, folder: Path) -> None:
+def export_adapter(model: Any, name: str, folder: Path) -> None:
     """Write the adapter as peft reads it to `folder`, which appears when it is complete. Nothing in it but weights, the
     name of the model, without the path of a local one, and settings."""
 

@@ -68,9 +68,9 @@ class NextToken:
     a time. Otherwise the model's own logits are taken, whose batch dimension opacus needs.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         self.model = model
-        self.causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self.causal = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.trunk, self.head = self.causal.base_model, self.causal.get_output_embeddings()
         self.inputs = extra_inputs(model, self.causal)
         plain = type(self.head) is nn.Linear and self.head.bias is None
