@@ -39,9 +39,25 @@ def engine(
     `name` is another model, `greedy` takes a served one's likeliest answers, and without `progress` nothing is shown of
     how many texts there are. Raises InputError where a key, a price or a model is missing.
     """
-    if is_served(model):
-        return served(model, remote, folder, name=name, greedy=greedy, progress=progress)
-    return local(model, name=name, progress=progress)()
+    if not is_served(model):
+        return local(model, name=name, progress=progress)()
+    from apis.azure_api import AzureAPI
+    from apis.endpoints import endpoints
+
+    name = name or model.model_type
+    return AzureAPI(
+        name,
+        endpoints=endpoints(name, remote.api_base, Path(remote.model_config) if remote.model_config else None),
+        temperature=0.0 if greedy else model.temperature,
+        top_p=1.0 if greedy else model.top_p,
+        num_procs=remote.num_procs,
+        timeout=remote.timeout,
+        max_requests=remote.max_requests,
+        max_cost=remote.max_cost,
+        prices=Path(remote.prices) if remote.prices else None,
+        log=folder / "requests.jsonl",
+        progress=progress,
+    )
 
 
 def local(model: ModelOptions, *, name: str | None = None, progress: bool = True) -> Callable[[], HFAPI]:
@@ -63,31 +79,3 @@ def check_decodable(model: str) -> None:
     from apis.hf_api import check_decodable
 
     check_decodable(model)
-
-
-def served(
-    model: ModelOptions,
-    remote: RemoteOptions,
-    folder: Path,
-    *,
-    name: str | None = None,
-    greedy: bool = False,
-    progress: bool = True,
-) -> TextAPI:
-    from apis.azure_api import AzureAPI
-    from apis.endpoints import endpoints
-
-    name = name or model.model_type
-    return AzureAPI(
-        name,
-        endpoints=endpoints(name, remote.api_base, Path(remote.model_config) if remote.model_config else None),
-        temperature=0.0 if greedy else model.temperature,
-        top_p=1.0 if greedy else model.top_p,
-        num_procs=remote.num_procs,
-        timeout=remote.timeout,
-        max_requests=remote.max_requests,
-        max_cost=remote.max_cost,
-        prices=Path(remote.prices) if remote.prices else None,
-        log=folder / "requests.jsonl",
-        progress=progress,
-    )

@@ -164,7 +164,7 @@ class PromptBook:
         drawn = [t for t in templates if bool({"keyword", "persona"} & {*_names(t)}) == self.use_subcategory]
         return drawn or templates
 
-    def first(self, label: Mapping[str, str], rng: np.random.Generator) -> Prompt:
+    def initial(self, label: Mapping[str, str], rng: np.random.Generator) -> Prompt:
         """A prompt for a new text with this label ({column: value})."""
         target = int(rng.integers(self.length.min_words, self.length.most(self.max_tokens) + 1))
         return self._prompt("init", label, rng, target)

@@ -79,7 +79,7 @@ def run(clock: Clock, folder: Path, options: list[str]) -> None:
     from apis import hf_api
     from apis.decoding import Sampler
     from apis.journal import Journal
-    from dpsda import data, release, summary
+    from dpsda import data, reference, release
     from dpsda.augpe import evolution, voting
     from dpsda.embedding import Encoder
 
@@ -94,7 +94,7 @@ def run(clock: Clock, folder: Path, options: list[str]) -> None:
     clock.within(voting, "vote", "votes")
     clock.within(evolution, "noisy_histogram", "noise and the ledger")
     clock.within(evolution, "select", "selection")
-    clock.within(summary.Distances, "note", "distances to the reference")
+    clock.within(reference.Distances, "note", "distances to the reference")
     clock.within(release, "publish", "release and certificate")
 
     def arithmetic(module: torch.nn.Module, phase: str) -> None:

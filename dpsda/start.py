@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +44,22 @@ def check_apart(root: Path, spec: DatasetSpec, file: str | Path | None = None) -
             f"{root}: the data set's files ({held[0] if held else spec.folder}) and a run's may not lie in one folder, "
             "or one inside the other; give a folder apart from the data"
         )
+
+
+def in_its_folder(generate: Callable[..., None], nothing_kept: str) -> Callable[..., None]:
+    """A route of `generate`, whose first argument is the run's folder: the last options name it, or it is a scratch one,
+    where they ask for a dry run."""
+
+    @functools.wraps(generate)
+    def run(*options: Any, **more: Any) -> None:
+        if not options[-1].dry_run:
+            generate(Path(options[-1].result_folder), *options, **more)
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            generate(Path(scratch), *options, **more)
+        print(nothing_kept)
+
+    return run
 
 
 @contextlib.contextmanager

@@ -17,8 +17,9 @@ from typing import Any
 from dpsda.errors import InputError
 from dpsda.options import RunOptions
 from dpsda.privacy.ledger import Ledger
+from dpsda.reference import Distances
 from dpsda.runs import RunFolder, read_json, write_json
-from dpsda.summary import Distances, spent
+from dpsda.summary import spent
 from dpsda.wording import count
 
 _MODES = ("online", "offline", "disabled")

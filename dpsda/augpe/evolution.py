@@ -18,7 +18,7 @@ import numpy as np
 from apis.api import Prompt, TextAPI
 from dpsda.augpe import planning
 from dpsda.augpe.options import AugPEOptions
-from dpsda.augpe.population import Made, Population, from_nothing, lookahead, prompt_lines, variations
+from dpsda.augpe.population import Made, Population, initial, lookahead, prompt_lines, variations
 from dpsda.augpe.selection import select
 from dpsda.augpe.voting import Voters
 from dpsda.errors import InputError
@@ -45,7 +45,7 @@ _PROMPTS, _ANSWERS, _SELECTION, _LOOKAHEAD = range(4)
 class Prompts(Protocol):
     """What the loop needs of a prompt book; a label is {column: value}."""
 
-    def first(self, label: dict[str, str], rng: np.random.Generator) -> Prompt: ...
+    def initial(self, label: dict[str, str], rng: np.random.Generator) -> Prompt: ...
     def variation(
         self, kind: str, text: str, label: dict[str, str], rng: np.random.Generator, degree: float
     ) -> Prompt: ...
@@ -74,7 +74,7 @@ class Evolution:
     def run(self) -> pd.DataFrame:
         """Evolve up to T = `options.epochs`; what is released: id, parent_id, text, then the label columns."""
         if not self.ledger.charges() and not self.folder.begun():  # before anything is spent: does the model answer?
-            self.api.check(self.book.first(self._label(0), self._rng(0, _PROMPTS)))
+            self.api.check(self.book.initial(self._label(0), self._rng(0, _PROMPTS)))
         counts = label_counts(
             self.folder,
             self.ledger,
@@ -137,12 +137,12 @@ class Evolution:
         started = time.monotonic()
         rng = self._rng(0, _PROMPTS)
         cells = np.repeat(np.arange(len(sizes)), sizes)
-        made = from_nothing(
+        made = initial(
             self.api,
-            lambda cell: self.book.first(self._label(cell), rng),
+            lambda cell: self.book.initial(self._label(cell), rng),
             self.book.text_of,
             cells,
-            self._number(0, _ANSWERS),
+            self._seed(0, _ANSWERS),
         )
         if not len(made.texts):
             raise InputError(
@@ -163,7 +163,7 @@ class Evolution:
         keep = t == 1 or self.options.keeps_survivors
         times = (self.options.init_L if t == 1 else self.options.L) - keep
         made = variations(
-            self.api, self._varying(t, _PROMPTS), self.book.text_of, kept, times, str(t), self._number(t, _ANSWERS)
+            self.api, self._varying(t, _PROMPTS), self.book.text_of, kept, times, str(t), self._seed(t, _ANSWERS)
         )
         if times and not len(made.texts):
             raise InputError(
@@ -198,7 +198,7 @@ class Evolution:
         if degree == 0:
             assert own is not None
             return own
-        varying, seed = self._varying(t, _LOOKAHEAD), self._number(t, _LOOKAHEAD)
+        varying, seed = self._varying(t, _LOOKAHEAD), self._seed(t, _LOOKAHEAD)
         ahead = lookahead(self.api, varying, self.book.text_of, candidates, degree, seed)
         total = self._embed(ahead).reshape(len(candidates), degree, -1).sum(axis=1)
         return total / degree if own is None else (total + own) / (degree + 1)
@@ -254,5 +254,5 @@ class Evolution:
     def _rng(self, t: int, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, t, stream])
 
-    def _number(self, t: int, stream: int) -> int:
+    def _seed(self, t: int, stream: int) -> int:
         return int(np.random.SeedSequence([self.seed, t, stream]).generate_state(1)[0])

@@ -85,7 +85,7 @@ class Made:
         return ", ".join(f"{count:,} {reason}" for reason, count in self.lost.most_common())
 
 
-def from_nothing(
+def initial(
     api: TextAPI,
     prompt: Callable[[int], Prompt],
     text_of: TextOf,

@@ -20,10 +20,10 @@ from dpsda.errors import InputError
 from dpsda.evaluation import results
 from dpsda.evaluation.options import DownstreamOptions, SubjectOptions
 from dpsda.evaluation.subject import Subject, TextSet, longer, real_set, take
+from dpsda.label_scores import label_scores
 from dpsda.neighbors import require_usable, usable
 from dpsda.privacy.files import private_folder
 from dpsda.runs import whole_csv, whole_json, write_json
-from dpsda.scores import label_scores
 
 LEAST = 10  # texts of a set below which nothing is trained
 HELD = 10  # one text in so many chooses the epoch or strength

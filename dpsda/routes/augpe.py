@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from apis.api import TextAPI
 from apis.echo import EchoAPI
 from apis.journal import Journal
 from apis.prompting import PromptBook
-from dpsda import embedding, release, start, summary
+from dpsda import embedding, reference, release, start, summary
 from dpsda.augpe.evolution import Evolution
 from dpsda.augpe.options import AugPEOptions
 from dpsda.augpe.planning import describe_plan, plan
@@ -32,29 +31,6 @@ from dpsda.runs import RunFolder
 from dpsda.tracking import tracker
 
 
-def run(
-    data: DataOptions,
-    privacy: PrivacyOptions,
-    evolution: AugPEOptions,
-    model: ModelOptions,
-    remote: RemoteOptions,
-    embedding: EmbeddingOptions,
-    engine: EngineOptions,
-    run: RunOptions,
-    *,
-    api: TextAPI | None = None,
-) -> None:
-    """One run of Aug-PE in `run.result_folder`, or a dry run of it, which leaves nothing. `api` writes the texts in the
-    place of the engine that the options of the model name."""
-    groups = (data, privacy, evolution, model, remote, embedding, engine, run)
-    if not run.dry_run:
-        generate(Path(run.result_folder), *groups, api=api)
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        generate(Path(scratch), *groups)
-    print("that was a dry run on made-up records: no model was called, no private record voted, nothing is kept")
-
-
 def generate(
     root: Path,
     data: DataOptions,
@@ -68,11 +44,12 @@ def generate(
     *,
     api: TextAPI | None = None,
 ) -> None:
-    """The run in folder `root`."""
+    """One run of Aug-PE in folder `root`. `api` writes the texts in the place of the engine that the options of the
+    model name."""
     spec = DatasetSpec.read(data.dataset)
     book = _book(spec.folder / start.PROMPTS, evolution, model, embedding, run)
     corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share)
-    reference = load(spec, data.reference_split) if data.reference_split and not run.dry_run else None
+    compared = load(spec, data.reference_split) if data.reference_split and not run.dry_run else None
     if run.dry_run:
         corpus = stand_in(corpus, privacy.privacy_unit, public_label_counts=privacy.label_counts == "public")
     book.check(evolution.variation_type, [dict(zip(spec.label_columns, cell, strict=True)) for cell in spec.cells])
@@ -87,8 +64,8 @@ def generate(
             "encoder": embedding.feature_extractor,
         }
         public = data.reference_split in spec.public
-        measured = summary.distances_file(folder, data.reference_split or "none", public)
-        if release.is_published(folder, ledger, about) and (reference is None or measured.exists()):
+        measured = reference.distances_file(folder, data.reference_split or "none", public)
+        if release.is_published(folder, ledger, about) and (compared is None or measured.exists()):
             print(f"{root}: this run is complete; a larger --epochs or --epsilon extends it")
         else:
             print(describe_plan(ledger, privacy, evolution, noise, labelled=bool(spec.labels)))
@@ -99,7 +76,7 @@ def generate(
                 api, voters = echo, Records(corpus.texts, corpus.cells, encoder)
             else:
                 api, encoder, voters = _parts(data, corpus, model, remote, embedding, engine, folder, api)
-            distances = summary.Distances(measured, reference, public, encoder, folder.protected)
+            distances = reference.Distances(measured, compared, public, encoder, folder.protected)
             with tracker(folder, ledger, run, distances, privacy, evolution, model, embedding) as observe:
                 texts = Evolution(
                     corpus=corpus,
@@ -120,6 +97,11 @@ def generate(
             print(f"a real run would ask for {echo.prompts:,} texts of {echo.tokens:,} tokens together, at most")
         else:
             summary.show(folder, ledger, evolution.epochs, measured, log_private=run.log_private)
+
+
+run = start.in_its_folder(
+    generate, "that was a dry run on made-up records: no model was called, no private record voted, nothing is kept"
+)
 
 
 def _book(

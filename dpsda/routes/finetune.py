@@ -6,7 +6,6 @@ Whatever is there already is not made again.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,10 @@ from dpsda.errors import InputError
 from dpsda.finetune import planning
 from dpsda.finetune.options import SamplingOptions, TrainingOptions, TuningOptions
 from dpsda.finetune.planning import Plan, charged_steps, describe_plan, keep, plan
+from dpsda.label_scores import label_scores
 from dpsda.options import DataOptions, EngineOptions, PrivacyOptions, RunOptions
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, write_csv
-from dpsda.scores import label_scores
 from dpsda.stages import FINETUNE, RESAMPLE, SAMPLES
 
 if TYPE_CHECKING:
@@ -39,25 +38,6 @@ NO_COUNTS = {
 }
 
 
-def run(
-    data: DataOptions,
-    privacy: PrivacyOptions,
-    tuning: TuningOptions,
-    training: TrainingOptions,
-    sampling: SamplingOptions,
-    engine: EngineOptions,
-    run: RunOptions,
-) -> None:
-    """One run of fine-tuning in `run.result_folder`, or a dry run of it, which leaves nothing."""
-    groups = (data, privacy, tuning, training, sampling, engine, run)
-    if not run.dry_run:
-        generate(Path(run.result_folder), *groups)
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        generate(Path(scratch), *groups)
-    print("that was a dry run: no model was trained, nothing is kept")
-
-
 def generate(
     root: Path,
     data: DataOptions,
@@ -68,7 +48,7 @@ def generate(
     engine: EngineOptions,
     run: RunOptions,
 ) -> None:
-    """The run in folder `root`, to its release or its test."""
+    """One run of fine-tuning in folder `root`, to its release or its test."""
     if data.reference_split or run.log_online:
         raise InputError(
             "--reference_split and --log_online have nothing to show here: losses on private texts are private"
@@ -122,6 +102,9 @@ def generate(
             return
         facts = release.publish(folder, ledger, texts, about)
         print(f"{facts['statement']}\nrelease: {folder.release}")
+
+
+run = start.in_its_folder(generate, "that was a dry run: no model was trained, nothing is kept")
 
 
 def _writer(model: Path, tuning: TuningOptions, sampling: SamplingOptions, engine: EngineOptions) -> TextAPI:

@@ -34,12 +34,12 @@ def rng(seed=0):
 
 
 def test_a_first_prompt_draws_from_its_label(read):
-    prompt = read().first({"kind": "film"}, rng())
+    prompt = read().initial({"kind": "film"}, rng())
     assert prompt.system == "You write." and prompt.shots == ()
     words = int(prompt.text.split()[3])
     assert 5 <= words <= 9 and prompt.max_new_tokens == 2 * words
     assert prompt.text.split(": ")[1] in ("chase, dry, a fan.", "chase, warm, a fan.")
-    drawn = {read().first({"kind": "food"}, rng(seed)).text for seed in range(20)}
+    drawn = {read().initial({"kind": "food"}, rng(seed)).text for seed in range(20)}
     assert drawn == {"One soup", "Two soup"}
 
 
@@ -104,13 +104,13 @@ def test_bad_books_are_refused(read, tmp_path):
     with pytest.raises(InputError, match=r"prompts\.yaml beside its spec"):
         PromptBook.read(tmp_path / "nothing.yaml")
     with pytest.raises(InputError, match="no 'init' template"):
-        read("paraphrase: x").first({}, rng())
+        read("paraphrase: x").initial({}, rng())
     with pytest.raises(InputError, match="stands for nothing"):
-        read("init: '{nothing}'").first({}, rng())
+        read("init: '{nothing}'").initial({}, rng())
     with pytest.raises(InputError, match="nothing is given for kind = 'book'"):
-        read().first({"kind": "book"}, rng())
+        read().initial({"kind": "book"}, rng())
     with pytest.raises(InputError, match="not a label column"):
-        read("init: {kind: {film: x}}").first({"stars": "5"}, rng())
+        read("init: {kind: {film: x}}").initial({"stars": "5"}, rng())
 
 
 def test_length_of_the_paper(read):
@@ -132,7 +132,7 @@ def test_lengths_that_are_not_dynamic(read):
     long = BOOK.replace("max_words: 9", "max_words: 500, longest: 600")
     for length in ({"dynamic": False}, {"dynamic_init": False}):
         book, draw = read(long, max_tokens=30, length={**length, "limit": 1200}), rng()
-        prompts = [book.first({"kind": "film"}, draw) for _ in range(200)]
+        prompts = [book.initial({"kind": "film"}, draw) for _ in range(200)]
         assert {p.max_new_tokens for p in prompts} == {30}
         targets = {int(p.text.split()[3]) for p in prompts}
         assert min(targets) == 5 and max(targets) == 20  # 1.5 tokens a word
@@ -143,9 +143,9 @@ def test_lengths_that_are_not_dynamic(read):
 def test_keywords_and_personas_on_demand(read):
     book = BOOK.replace('food: ["One {keyword}", "Two {keyword}"]', 'food: ["One {keyword}", "By {persona}", "Food."]')
     for use, expected in ((True, {"One soup", "By a fan"}), (False, {"Food."})):
-        drawn = {read(book, use_subcategory=use).first({"kind": "food"}, rng(seed)).text for seed in range(30)}
+        drawn = {read(book, use_subcategory=use).initial({"kind": "food"}, rng(seed)).text for seed in range(30)}
         assert drawn == expected
-    assert "chase" in read(book, use_subcategory=False).first({"kind": "film"}, rng()).text  # there is no other
+    assert "chase" in read(book, use_subcategory=False).initial({"kind": "film"}, rng()).text  # there is no other
 
 
 def test_worked_examples_may_have_labels_of_their_own(read):
@@ -183,7 +183,7 @@ def test_cuts_of_scripts_with_many_tokens_a_word(read):
 
 def test_initial_targets_fit_a_fixed_cut_in_any_script(read):
     book = read("init: '{words}'\nlength: {min_words: 1, max_words: 99, dynamic: false, tokens_per_word: 4}")
-    targets = {int(book.first({}, rng(seed)).text) for seed in range(200)}
+    targets = {int(book.initial({}, rng(seed)).text) for seed in range(200)}
     assert max(targets) == 64 // 3  # three quarters of them, as of the two of English
 
 
@@ -245,7 +245,7 @@ def test_a_column_may_have_any_punctuation_but_braces(read):
     for column in ("a:b", "what?", "a!r", "x[0]", "first name", "a.b", "größe", "!s:>10", "100%"):
         book = read(f"init: 'Of {{label.{column}}}, {{{{text}}}}'\nparaphrase: '{{text}}'")
         book.check("paraphrase", [{column: "{v}"}])
-        assert book.first({column: "{v}"}, rng()).text == "Of {v}, {text}"
+        assert book.initial({column: "{v}"}, rng()).text == "Of {v}, {text}"
     for column in ("a{b", "a}b", "{0}"):
         with pytest.raises(InputError, match="has a brace, so no template can name it; rename it"):
             read("init: x\nparaphrase: y").check("paraphrase", [{column: "v"}])
@@ -254,15 +254,15 @@ def test_a_column_may_have_any_punctuation_but_braces(read):
 @pytest.mark.parametrize("template", ["{", "}", "a {text", "a text}", "{a{b}}", "{text}}", "{{text}", "{}}"])
 def test_a_stray_brace_is_refused(read, template):
     with pytest.raises(InputError, match=r"prompts\.yaml: the template .* has a stray brace"):
-        read(f"init: '{template}'").first({}, rng())
+        read(f"init: '{template}'").initial({}, rng())
     with pytest.raises(InputError, match=r"uses \{text!r\}, which stands for nothing"):
-        read("init: '{text!r}'").first({}, rng())
+        read("init: '{text!r}'").initial({}, rng())
 
 
 def test_a_field_that_is_escaped_draws_nothing(read):
     """{{keyword}} is no keyword, for `use_subcategory` neither."""
     book = read("init: ['{{keyword}} plain', '{keyword}']\nkeywords: [k]")
-    assert {book.first({}, rng(seed)).text for seed in range(9)} == {"k"}
+    assert {book.initial({}, rng(seed)).text for seed in range(9)} == {"k"}
 
 
 def test_a_list_that_a_template_needs_and_that_has_none_is_refused(read):
@@ -279,7 +279,7 @@ def test_values_keep_their_spelling(read):
         "init: {stars: {01: one, 02: two}}\nparaphrase: '{keyword}, {tone}: {text}'\n"
         "keywords: {stars: {01: [02134], 02: [1e3]}}\ntones: [yes, ~, 2024-05-01]\nreject: [off, 0x10]"
     )
-    assert book.first({"stars": "01"}, rng()).text == "one" and book.first({"stars": "02"}, rng()).text == "two"
+    assert book.initial({"stars": "01"}, rng()).text == "one" and book.initial({"stars": "02"}, rng()).text == "two"
     drawn = {book.variation("paraphrase", "x", {"stars": "01"}, rng(seed)).text for seed in range(20)}
     assert drawn == {"02134, yes: x", "02134, 2024-05-01: x"}
     assert "1e3" in book.variation("paraphrase", "x", {"stars": "02"}, rng()).text
@@ -296,9 +296,9 @@ def test_label_values_match_by_spelling_and_then_by_what_they_mean(read):
         ("1.0", "uno"),
         ("caf\u00e9", "c"),
     ):
-        assert book.first({"stars": value}, rng()).text == text
+        assert book.initial({"stars": value}, rng()).text == text
     with pytest.raises(InputError, match="stars = '4' is given in several spellings; give it once"):
-        read("init: {stars: {4.0: x, 4.00: y}}").first({"stars": "4"}, rng())
+        read("init: {stars: {4.0: x, 4.00: y}}").initial({"stars": "4"}, rng())
     with pytest.raises(InputError, match="the key '5' is given twice"):
         read("init: {stars: {5: x, 5: y}}")
 
@@ -343,10 +343,10 @@ def test_what_is_no_prompt_is_refused(read):
         ("[a]", "expected `key: value` lines"),
     ]:
         with pytest.raises(InputError, match=said):
-            read(text).first({"kind": "film"}, rng())
+            read(text).initial({"kind": "film"}, rng())
 
 
 def test_an_empty_key_means_the_default(read):
     book = read("init: x\nsystem:\nkeywords:\nfew_shot:\nreject:\nlength:\ntones: ~")
-    assert book == read("init: x") and book.first({}, rng()).text == "x"
-    assert read("init: x\nfew_shot: {init: {kind: {film: }}}").first({"kind": "film"}, rng()).shots == ()
+    assert book == read("init: x") and book.initial({}, rng()).text == "x"
+    assert read("init: x\nfew_shot: {init: {kind: {film: }}}").initial({"kind": "film"}, rng()).shots == ()

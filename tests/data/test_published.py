@@ -100,7 +100,7 @@ def test_every_template_renders_for_every_label(name):
         book.check(kind, labels)
     for label in labels:
         prompts = [
-            book.first(label, rng()),
+            book.initial(label, rng()),
             *(book.variation(kind, "one two three", label, rng()) for kind in VARIATIONS),
         ]
         for prompt in prompts:
