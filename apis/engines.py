@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +13,19 @@ if TYPE_CHECKING:
     from apis.hf_api import HFAPI
     from dpsda.options import ModelOptions, RemoteOptions
 
-ENGINES = {
-    "HFGPT": "a Hugging Face model in this process",
-    "AzureGPT": "Azure OpenAI, OpenAI or a server like it",
-}
 SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty", "do_sample")
 HARDWARE = ("device", "dtype", "batch_size")
 
 
-def is_served(model: ModelOptions) -> bool:
-    """Whether a server answers, and not a model in this process."""
-    return model.api == "AzureGPT"
+@dataclass(frozen=True)
+class Engine:
+    """`make` is called as `engine` is. Prompts go to somebody else where it `sends` them, and `model_type` is a model
+    that can be loaded, for its tokenizer or its likelihoods, where it `loads` one."""
+
+    about: str
+    sends: bool
+    loads: bool
+    make: Callable[..., TextAPI]
 
 
 def engine(
@@ -34,13 +37,43 @@ def engine(
     greedy: bool = False,
     progress: bool = True,
 ) -> TextAPI:
-    """The engine of these options, loaded; a served one keeps a log of its requests, and its budget, in `folder`.
+    """The engine of these options, loaded; it may keep a log of its requests, and its budget, in `folder`.
 
-    `name` is another model, `greedy` takes a served one's likeliest answers, and without `progress` nothing is shown of
-    how many texts there are. Raises InputError where a key, a price or a model is missing.
+    `name` is another model, `greedy` takes the likeliest answers of one that is served, and without `progress` nothing
+    is shown of how many texts there are. Raises InputError where a key, a price or a model is missing.
     """
-    if not is_served(model):
-        return local(model, name=name, progress=progress)()
+    return ENGINES[model.api].make(model, remote, folder, name=name, greedy=greedy, progress=progress)
+
+
+def local(model: ModelOptions, *, name: str | None = None, progress: bool = True) -> Callable[[], HFAPI]:
+    """What loads the model of these options, here or in another process."""
+    settings = {key: getattr(model, key) for key in (*SAMPLING, *HARDWARE)}
+    return loads(name or model.model_type, progress=progress, **settings)
+
+
+def loads(model: str, **settings: Any) -> Callable[[], HFAPI]:
+    """What loads a model of these `settings` (see HFAPI), here or in another process."""
+    from apis.hf_api import HFAPI
+
+    return functools.partial(HFAPI, model, **settings)
+
+
+def check_decodable(model: str) -> None:
+    """InputError for a local model that could not be sampled, before anything is spent on it."""
+    from apis.hf_api import check_decodable
+
+    check_decodable(model)
+
+
+def _in_process(
+    model: ModelOptions, remote: RemoteOptions, folder: Path, *, name: str | None, greedy: bool, progress: bool
+) -> TextAPI:
+    return local(model, name=name, progress=progress)()
+
+
+def _served(
+    model: ModelOptions, remote: RemoteOptions, folder: Path, *, name: str | None, greedy: bool, progress: bool
+) -> TextAPI:
     from apis.azure_api import AzureAPI
     from apis.endpoints import endpoints
 
@@ -60,22 +93,7 @@ def engine(
     )
 
 
-def local(model: ModelOptions, *, name: str | None = None, progress: bool = True) -> Callable[[], HFAPI]:
-    """What loads the model, here or in another process."""
-    return loads(
-        name or model.model_type, progress=progress, **{key: getattr(model, key) for key in (*SAMPLING, *HARDWARE)}
-    )
-
-
-def loads(model: str, **settings: Any) -> Callable[[], HFAPI]:
-    """What loads a model of these `settings` (see HFAPI), here or in another process."""
-    from apis.hf_api import HFAPI
-
-    return functools.partial(HFAPI, model, **settings)
-
-
-def check_decodable(model: str) -> None:
-    """InputError for a local model that could not be sampled, before anything is spent on it."""
-    from apis.hf_api import check_decodable
-
-    check_decodable(model)
+ENGINES = {
+    "HFGPT": Engine("a Hugging Face model in this process", sends=False, loads=True, make=_in_process),
+    "AzureGPT": Engine("Azure OpenAI, OpenAI or a server like it", sends=True, loads=False, make=_served),
+}

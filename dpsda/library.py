@@ -96,7 +96,7 @@ def read(folder: str | Path) -> Run:
 
 
 def run(method: str, data: str | None, folder: str | Path, *, api: TextAPI | None = None, **options: Any) -> Run:
-    """Run a method, `augpe`, `finetune`, `resample`, `predict train` or `predict generate`, or go on with it.
+    """Run a command of the table in `dpsda/commands.py`, such as `augpe` or `predict train`, or go on with it.
 
     `data` is what `dataset` gives (None where the run knows it), `folder` is the run's, and `options` are those of the
     command line, by their names: `epsilon=4, epochs=3`. With `api`, that writes the texts of Aug-PE, in the place of

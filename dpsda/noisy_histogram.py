@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dpsda.privacy.ledger import Ledger
-from dpsda.privacy.mechanism import Histogram, RecordHistogram, UserHistogram, Votes
+from dpsda.privacy.mechanism import Histogram, Votes
 from dpsda.runs import RunFolder, csv_bytes, read_csv
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def noisy_histogram(
     Privacy: `mechanism.release` is the only thing that meets the votes, and the ledger holds its event before that.
     """
     reserved = ledger.reservation(name)
-    if reserved is not None and isinstance(reserved.mechanism, RecordHistogram | UserHistogram):
+    if reserved is not None and isinstance(reserved.mechanism, Histogram):
         mechanism = reserved.mechanism
 
     def draw() -> bytes:

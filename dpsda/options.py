@@ -73,7 +73,7 @@ class ModelOptions:
 
     api: str = option(
         "HFGPT",
-        "; ".join(f"{name}: {about}" for name, about in ENGINES.items()),
+        "; ".join(f"{name}: {engine.about}" for name, engine in ENGINES.items()),
         choices=tuple(ENGINES),
     )
     model_type: str = option(
@@ -118,6 +118,16 @@ class ModelOptions:
                 raise InputError(f"--{name} has to be above 0 and finite, not {getattr(self, name)}")
         if self.word_var_scale is not None and not 0 <= self.word_var_scale < math.inf:
             raise InputError(f"--word_var_scale has to be at least 0, not {self.word_var_scale:g}")
+
+    @property
+    def sends(self) -> bool:
+        """Whether prompts go to somebody else."""
+        return ENGINES[self.api].sends
+
+    @property
+    def loads(self) -> bool:
+        """Whether `model_type` is a model that can be loaded here."""
+        return ENGINES[self.api].loads
 
     def target(self) -> dict[str, Any]:
         """What is set of a prompt book's `length`, by its names there."""

@@ -1,6 +1,6 @@
 """The stages of a run: what its ledger calls them, and where each keeps its configuration.
 
-A run begins with one of the first three; resampling goes on with the texts of any of them, and replaces its release.
+A run begins with any of these but resampling, which goes on with the texts of any other, and replaces its release.
 """
 
 from __future__ import annotations

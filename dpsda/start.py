@@ -47,8 +47,8 @@ def check_apart(root: Path, spec: DatasetSpec, file: str | Path | None = None) -
 
 
 def in_its_folder(generate: Callable[..., None], nothing_kept: str) -> Callable[..., None]:
-    """A route of `generate`, whose first argument is the run's folder: the last options name it, or it is a scratch one,
-    where they ask for a dry run."""
+    """A route of `generate`, whose first argument is the run's folder: the last options name it, or it is a scratch
+    one, where they ask for a dry run."""
 
     @functools.wraps(generate)
     def run(*options: Any, **more: Any) -> None:

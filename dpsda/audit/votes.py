@@ -20,7 +20,7 @@ from dpsda.embedding import Embeds
 from dpsda.label_counts import LABEL_COUNTS
 from dpsda.noisy_histogram import counts
 from dpsda.privacy.ledger import Ledger
-from dpsda.privacy.mechanism import Histogram, RecordHistogram, UserHistogram, Votes
+from dpsda.privacy.mechanism import Histogram, UserHistogram, Votes
 from dpsda.runs import RunFolder, whole_csv
 from dpsda.stages import AUGPE
 
@@ -40,7 +40,7 @@ def scores(folder: RunFolder, ledger: Ledger, config: dict[str, Any], planted: P
         if release.kind == LABEL_COUNTS or ledger.result(release.name) is None:
             continue
         histogram = release.mechanism
-        assert isinstance(histogram, RecordHistogram | UserHistogram)
+        assert isinstance(histogram, Histogram)
         path = folder.state / f"candidates-{release.start}.csv"
         made = whole_csv(path, ["id", "parent_id", "text", *spec.label_columns])
         candidates = Population.from_frame(made, spec.label_columns, spec.cells)

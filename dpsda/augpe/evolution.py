@@ -19,7 +19,7 @@ from apis.api import Prompt, TextAPI
 from dpsda.augpe import planning
 from dpsda.augpe.options import AugPEOptions
 from dpsda.augpe.population import Made, Population, initial, lookahead, prompt_lines, variations
-from dpsda.augpe.selection import select
+from dpsda.augpe.selection import RULES, select
 from dpsda.augpe.voting import Voters
 from dpsda.errors import InputError
 from dpsda.label_counts import LABEL_COUNTS, label_counts
@@ -220,7 +220,7 @@ class Evolution:
 
     def _expectation(self, counts: np.ndarray, sizes: list[np.ndarray]) -> None:
         if not self.options.takes_votes:
-            self.say("signal: none is taken, texts are kept at random (the control)")
+            self.say(f"signal: none is taken ({RULES[self.options.select_syn_mode].about})")
             return
         unit, k = self.ledger.header["unit"], self.options.num_nearest_neighbor
         positive = np.maximum(counts, 0)

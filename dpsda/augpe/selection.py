@@ -1,4 +1,7 @@
-"""What is kept, decided from noisy counts only. A rule is a function and its line in RULES."""
+"""What is kept, decided from noisy counts only. A rule is a function and its line in RULES.
+
+The command line reads this file, and has to start without numpy: import that in a function.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,8 @@ def at_random(counts: np.ndarray, size: int, threshold: float, rng: np.random.Ge
 
 @dataclass(frozen=True)
 class Rule:
-    """`choose` takes the noisy counts of a label's candidates, (m,), and gives the numbers of up to `size` of them."""
+    """`choose` takes the noisy counts of one label's candidates, (m,), and gives the numbers of `size` of them, or of
+    all where there are fewer. It sees no text and no vector."""
 
     choose: Callable[[np.ndarray, int, float, np.random.Generator], np.ndarray]
     about: str

@@ -92,6 +92,6 @@ def _votes_behind(path: Path) -> str | None:
 
 
 def _keeps_at_random(shared: Path) -> bool:
-    """Whether this is the control of Aug-PE, which takes no vote."""
+    """Whether this is the control of Aug-PE, which takes no vote: the one rule of that kind in format 0."""
     path = shared / "state" / "augpe.json"
     return path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("select_syn_mode") == "random"

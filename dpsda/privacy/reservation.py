@@ -8,11 +8,12 @@ from typing import Any
 from dpsda.privacy import accounting
 from dpsda.privacy.accounting import DiscreteGaussian, Event, SubsampledGaussian
 from dpsda.privacy.errors import PrivacyError
-from dpsda.privacy.mechanism import GradientSum, RecordHistogram, UserHistogram
+from dpsda.privacy.mechanism import GradientSum, Histogram, RecordHistogram, UserHistogram
 from dpsda.privacy.mixture import ClippedLogits, MaxDivergence, Published, Renyi
 
 Line = dict[str, Any]
-Mechanism = RecordHistogram | UserHistogram | GradientSum | MaxDivergence | Renyi | Published | ClippedLogits
+Noisy = Histogram | GradientSum  # what noise protects, by its multiplier
+Mechanism = Noisy | MaxDivergence | Renyi | Published | ClippedLogits
 _MIXTURES: dict[str, type[Any]] = {kind.__name__: kind for kind in (MaxDivergence, Renyi, Published, ClippedLogits)}
 
 
@@ -61,7 +62,7 @@ class Reservation:
     @property
     def noise_multiplier(self) -> float:
         """Raises PrivacyError where noise is not what protects."""
-        if not isinstance(self.mechanism, RecordHistogram | UserHistogram | GradientSum):
+        if not isinstance(self.mechanism, Noisy):
             raise PrivacyError(f"{self.name}: has no noise multiplier")
         return self.mechanism.noise_multiplier
 
@@ -78,7 +79,7 @@ def describe(mechanism: Mechanism) -> dict[str, Any]:
     name = type(mechanism).__name__
     if name in _MIXTURES:
         return {"mechanism": name, "settings": asdict(mechanism)}
-    assert isinstance(mechanism, RecordHistogram | UserHistogram | GradientSum)
+    assert isinstance(mechanism, Noisy)
     return {
         "mechanism": name,
         "noise_multiplier": mechanism.noise_multiplier,

@@ -90,7 +90,7 @@ def answers(options: AnswersOptions, model: ModelOptions, remote: RemoteOptions,
     """Answers to instructions: answers.csv (instruction, answer). A killed step asks for none of them again."""
     inputs = {"instructions": Path(options.instructions)}
     if options.adapter:
-        if engines.is_served(model):
+        if not model.loads:
             raise InputError("--adapter goes with a local model (--api HFGPT)")
         inputs["adapter"] = check_adapter(Path(options.adapter))
     made = Step(
@@ -103,7 +103,7 @@ def answers(options: AnswersOptions, model: ModelOptions, remote: RemoteOptions,
         return
     from dpsda.alignment.answers import ask
 
-    if engines.is_served(model):
+    if model.sends:
         refuse_to_send(inputs, options.send_private)
     texts = draw(read_instructions(inputs["instructions"]), options.num_instructions, step.seed)
     made.begin()
@@ -151,7 +151,7 @@ def judge(options: JudgeOptions, model: ModelOptions, remote: RemoteOptions, ste
         return
     from dpsda.alignment.judge import AskingJudge, Judge, compare, win_rate
 
-    if engines.is_served(model):
+    if model.sends:
         refuse_to_send(inputs, options.send_private)
     one, other = (dict(read_pairs(path)) for path in inputs.values())
     rows = [(text, answer, other[text]) for text, answer in one.items() if text in other]
@@ -159,7 +159,7 @@ def judge(options: JudgeOptions, model: ModelOptions, remote: RemoteOptions, ste
         raise InputError(f"{options.answers} and {options.against} have no instruction in common")
     made.begin()
     start = time.monotonic()
-    if not engines.is_served(model):
+    if model.loads:
         from dpsda.alignment.likelihood import LikelihoodJudge
         from dpsda.alignment.models import load
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from apis.engines import ENGINES
 from dpsda import release
 from dpsda.audit import bounds, canaries, mechanisms, scores, votes
 from dpsda.audit.bounds import Array
@@ -26,7 +27,7 @@ from dpsda.options import DataOptions, EmbeddingOptions
 from dpsda.privacy import certificate
 from dpsda.privacy.accounting import round_up, shown
 from dpsda.privacy.ledger import Ledger
-from dpsda.privacy.mechanism import GradientSum, RecordHistogram, UserHistogram
+from dpsda.privacy.mechanism import GradientSum, Histogram
 from dpsda.privacy.mixture import Mixture
 from dpsda.privacy.reservation import Mechanism
 from dpsda.runs import RunFolder, read_table, write_json
@@ -63,7 +64,7 @@ def _attacks(ledger: Ledger, delta: float, failure: float) -> Iterator[list[Find
                 whole, count = dataclasses.replace(sums, steps=1), sums.steps
             case Mixture() as answers:
                 whole, count = answers, charge.stop - charge.start
-            case RecordHistogram() | UserHistogram() as counts:
+            case counts if isinstance(counts, Histogram):
                 whole, count = counts, 1
             case other:
                 raise InputError(f"{ledger.path}: no attack is known on {charge.name}, which is of {other}")
@@ -168,7 +169,7 @@ def membership(options: MembershipOptions) -> bool:
     texts, there = [*sides[0], *sides[1]], np.repeat([True, False], [len(side) for side in sides])
     found = _from_texts(folder, config, texts, options.device)
     name = config.get("model_type")  # none where only texts of others were resampled
-    if name and config.get("api") != "AzureGPT" and config.get("task") != "classifier":
+    if name and ENGINES[config.get("api", "HFGPT")].loads and config.get("task") != "classifier":
         from dpsda.audit import likelihood
 
         found["before"] = likelihood.knows(name, texts, pick_device(options.device))

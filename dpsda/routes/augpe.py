@@ -110,7 +110,7 @@ def _book(
     book = PromptBook.read(path, max_tokens=model.length, use_subcategory=model.use_subcategory, length=model.target())
     if evolution.variation_type != "blank_fill" or run.dry_run:
         return book
-    own = [] if engines.is_served(model) else [model.model_type]
+    own = [model.model_type] if model.loads else []
     pieces, whose = blanks.tokens([*own, embedding.feature_extractor])
     print(f"blank_fill: blanks stand for tokens of {whose}")
     return replace(book, pieces=pieces)
@@ -128,7 +128,7 @@ def _parts(
 ) -> tuple[TextAPI, Embeds, Voters]:
     """What writes texts, what embeds them, and the private records where they are. The engine comes first, as it may
     lack a key."""
-    if api is None and (engine.engine == "serial" or engines.is_served(model)):
+    if api is None and (engine.engine == "serial" or not model.loads):
         api = engines.engine(model, remote, folder.state)
     if engine.engine == "serial":
         encoder = embedding.Encoder(embeds.feature_extractor, device=model.device)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dpsda.privacy import certificate
+from dpsda.privacy import certificate, folder
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.ledger import Ledger
 from dpsda.privacy.reservation import describe, restored
@@ -48,6 +48,14 @@ def test_there_is_a_run_of_every_format_and_route():
     assert kinds == known
     stages = {charge.stage for path in GOLDEN for charge in Ledger(path, read_only=True).charges()}
     assert stages == {"augpe", "finetune", "predict", "resample"}
+
+
+def test_every_result_is_of_a_kind_that_a_ledger_has_to_know(run):
+    """So that one which no reservation names is seen (dpsda.privacy.folder)."""
+    ledger = Ledger(run, read_only=True)
+    for release in ledger.reservations():
+        file = (run / str(release.file)).relative_to(ledger.shared)
+        assert any(file.match(pattern) for pattern in folder.RESULTS), file
 
 
 def test_it_verifies_as_it_was_certified(run):

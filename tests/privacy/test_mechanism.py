@@ -1,13 +1,17 @@
 """Sensitivity: adding or removing one unit moves the sums by no more than the mechanism claims."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpsda.privacy.accounting import DiscreteGaussian, Zcdp, epsilon
+from dpsda.privacy.accounting import DiscreteGaussian, Zcdp, epsilon, to_json
 from dpsda.privacy.errors import PrivacyError
-from dpsda.privacy.mechanism import NO_VOTE, RecordHistogram, UserHistogram, histogram
+from dpsda.privacy.mechanism import NO_VOTE, GradientSum, RecordHistogram, UserHistogram, histogram
+from dpsda.privacy.mixture import ClippedLogits, MaxDivergence, Mixture, Published, Renyi
+from dpsda.privacy.reservation import describe, restored
 
 BINS = 7
 
@@ -83,3 +87,22 @@ def test_the_noise_of_a_release_has_the_scale_that_is_charged(unit):
 def test_without_noise_the_counts_come_through(unit):
     votes, users = np.array([[0], [2], [2]]), np.array([1, 2, 3])
     assert histogram(unit, 0.0).release(votes, users, 4).tolist() == [1, 0, 2, 0]
+
+
+@pytest.mark.parametrize(
+    "mechanism",
+    [
+        RecordHistogram(2.5, 3),
+        UserHistogram(1.5),
+        GradientSum(0.8, 0.5, 0.02, 7),
+        MaxDivergence(4, 0.5, 0.3),
+        Renyi(4, 0.5, 3, 0.4, 0.2),
+        Published(4, 0.5, 3, 0.1),
+        ClippedLogits(4, 1.0, 2.0, 0.9),
+    ],
+    ids=lambda mechanism: type(mechanism).__name__,
+)
+def test_a_ledger_s_line_restores_it(mechanism):
+    event = mechanism.event(5) if isinstance(mechanism, Mixture) else mechanism.event
+    line = json.loads(json.dumps({"name": "x", **describe(mechanism), "event": to_json(event)}))
+    assert restored(line) == mechanism
