@@ -359,7 +359,7 @@ def test_the_reason_of_a_failure_is_said(serve, quick, capsys, fault, kind, warn
     """Once when it happens first, and again when it was the last."""
     server = serve(rates={fault: 1.0})
     with pytest.raises(InputError) as caught:
-        client(server, timeout=0.2).generate(PROMPTS[:1], 0)
+        client(server, timeout=0.2 if fault == "timeout" else 20).generate(PROMPTS[:1], 0)
     name = f"endpoint 1 ({server.url[7:]})"
     assert capsys.readouterr().err == f"warning: {name} {warning}\n"
     _, mark, words = warning.partition("again: ")
