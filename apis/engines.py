@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpsda.errors import InputError
+
 if TYPE_CHECKING:
     from apis.api import TextAPI
     from apis.hf_api import HFAPI
     from dpsda.options import ModelOptions, RemoteOptions
 
+OWN = "own"
 SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty", "do_sample")
 HARDWARE = ("device", "dtype", "batch_size")
 
@@ -93,7 +96,12 @@ def _served(
     )
 
 
+def _given(model: ModelOptions, *_: Any, **__: Any) -> TextAPI:
+    raise InputError(f"--api {OWN}: the engine of this run is an object; go on with dpsda.run(..., api=ENGINE)")
+
+
 ENGINES = {
     "HFGPT": Engine("a Hugging Face model in this process", sends=False, loads=True, make=_in_process),
     "AzureGPT": Engine("Azure OpenAI, OpenAI or a server like it", sends=True, loads=False, make=_served),
+    OWN: Engine("one that dpsda.run is given in Python", sends=True, loads=False, make=_given),
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apis.engines import OWN
 from dpsda.commands import COMMANDS
 from dpsda.data import DatasetSpec
 from dpsda.errors import InputError, did_you_mean
@@ -99,8 +100,8 @@ def run(method: str, data: str | None, folder: str | Path, *, api: TextAPI | Non
     """Run a command of the table in `dpsda/commands.py`, such as `augpe` or `predict train`, or go on with it.
 
     `data` is what `dataset` gives (None where the run knows it), `folder` is the run's, and `options` are those of the
-    command line, by their names: `epsilon=4, epochs=3`. With `api`, that writes the texts of Aug-PE, in the place of
-    `model_type`. Raises InputError or PrivacyError, as the command ends with a line.
+    command line, by their names: `epsilon=4, epochs=3`. With `api`, that writes the texts of Aug-PE; on the data card
+    its name is `model_type`, or its class. Raises InputError or PrivacyError, where the command would end with a line.
     """
     name, _, step = method.partition(" ")
     command = COMMANDS.get(name)
@@ -108,6 +109,10 @@ def run(method: str, data: str | None, folder: str | Path, *, api: TextAPI | Non
     if command is None or not groups:
         raise InputError(f"no method {method!r}{did_you_mean(method, COMMANDS)}")
     given = {**options, "result_folder": str(folder), **({} if data is None else {"dataset": data})}
+    if api is not None:
+        if name != "augpe":
+            raise InputError(f"{method} writes no text by an engine; leave out `api`")
+        given = {"model_type": type(api).__name__, **given, "api": OWN}
     known = {field.name for group in groups for field in fields(group)}
     unknown = next((key for key in given if key not in known), None)
     if unknown is not None:
@@ -118,10 +123,7 @@ def run(method: str, data: str | None, folder: str | Path, *, api: TextAPI | Non
             values.append(group(**{f.name: given[f.name] for f in fields(group) if f.name in given}))
         except TypeError as error:  # one that is needed is not there
             raise InputError(f"{method}: {error}") from None
-    more = {} if api is None else {"api": api}
-    if more and name != "augpe":
-        raise InputError(f"{method} writes no text by an engine; leave out `api`")
-    command.route(step)(*values, **more)
+    command.route(step)(*values, **({} if api is None else {"api": api}))
     return read(folder)
 
 

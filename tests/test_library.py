@@ -9,7 +9,12 @@ import pandas as pd
 import pytest
 
 import dpsda
+from apis.engines import engine
+from dpsda import embedding
+from dpsda.dry_run import HashEncoder
+from dpsda.options import ModelOptions, RemoteOptions
 from dpsda.privacy import certificate
+from dpsda.runs import RunFolder
 from tests import forks
 from tests.conftest import use
 
@@ -40,6 +45,25 @@ def test_the_same_records_may_be_given_again_and_no_others(tmp_path, data):
     assert dpsda.dataset(tmp_path / "data") == data
     with pytest.raises(dpsda.InputError, match="holds other records"):
         dpsda.dataset(tmp_path / "data", FRAME.head(59), text="body")
+
+
+class Saying(dpsda.TextAPI):
+    def generate(self, prompts, seed, on_answer=lambda number, answer: None):
+        answers = [f"Say {number}, {seed}: {prompt.text}" for number, prompt in enumerate(prompts)]
+        for number, answer in enumerate(answers):
+            on_answer(number, answer)
+        return answers
+
+
+def test_an_engine_of_one_s_own_is_what_the_card_names(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(embedding, "Encoder", lambda *options, **more: HashEncoder())
+    small = {"epsilon": 4, "epochs": 1, "num_seed_samples": 8, "L": 2, "variation_type": "paraphrase"}
+    run = dpsda.run("augpe", data, tmp_path / "run", api=Saying(), **small)
+    assert run.certificate["about"]["model"] == "Saying" and run.texts.text.str.startswith("Say ").all()
+    config = RunFolder.existing(tmp_path / "run").config()
+    assert (config["api"], config["model_type"]) == ("own", "Saying")
+    with pytest.raises(dpsda.InputError, match=r"go on with dpsda\.run"):
+        engine(ModelOptions(api="own"), RemoteOptions(), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from dpsda.options import ModelOptions, RemoteOptions
 
 
 def test_one_that_sends_prompts_away_says_so():
-    assert {name: entry.sends for name, entry in ENGINES.items()} == {"HFGPT": False, "AzureGPT": True}
+    assert {name: entry.sends for name, entry in ENGINES.items()} == {"HFGPT": False, "AzureGPT": True, "own": True}
     assert not ModelOptions().sends and ModelOptions(api="AzureGPT").sends and ModelOptions().loads
 
 
