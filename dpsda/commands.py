@@ -177,14 +177,13 @@ def main() -> None:
     sys.argv[:2] = [f"dpsda {name}"]
     if name in COMMANDS:
         COMMANDS[name].main(f"dpsda {name}", None)
-    if name not in OTHERS:
-        there = [*COMMANDS, *OTHERS]
-        run(lambda: _refuse(name, there))
-    _, module, words = OTHERS[name]
-    sys.argv[1:1] = words
-    found = importlib.import_module(module)
-    run(lambda: sys.exit(found.main() or 0))
 
+    def called() -> None:
+        if name not in OTHERS:
+            there = [*COMMANDS, *OTHERS]
+            raise InputError(f"no command {name!r}{did_you_mean(name, there)}; there are: {', '.join(there)}")
+        _, module, words = OTHERS[name]
+        sys.argv[1:1] = words
+        sys.exit(importlib.import_module(module).main() or 0)
 
-def _refuse(name: str, there: list[str]) -> None:
-    raise InputError(f"no command {name!r}{did_you_mean(name, there)}; there are: {', '.join(there)}")
+    run(called)

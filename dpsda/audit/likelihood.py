@@ -21,9 +21,8 @@ LONGEST = 512  # tokens of a text that are read
 
 
 def scores(folder: RunFolder, config: dict[str, Any], planted: Planted, device: str) -> Array:
-    """(rows,) the loss of each canary record under the pretrained model less that under the
-    trained one: nats a token, by which texts that are hard for any model do not look like others (Carlini et al. 2022).
-    """
+    """(rows,) the loss of each canary record under the pretrained model less that under the trained one: nats a token,
+    by which texts that are hard for any model do not look like others (Carlini et al. 2022)."""
     model, tokenizer = load_model("AutoModelForCausalLM", config["model_type"])
     spec = planted.corpus.spec
     leads = prefixes(spec, conditional=bool(config["conditional"] and spec.labels))

@@ -107,7 +107,8 @@ class Ledger:
 
     def reservation(self, name: str) -> Reservation | None:
         """The release of this name, committed or not."""
-        return next((x for x in self.reservations() if x.name == name), None)
+        lines = (x for x in self.lines if x["type"] == "reserve" and x["name"] == name)
+        return next(map(Reservation.of, lines), None)
 
     def charges(self, stage: str | None = None) -> list[Reservation]:
         """What is spent: the lines that have an event."""

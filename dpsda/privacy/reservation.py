@@ -94,11 +94,11 @@ def restored(line: Line) -> Mechanism:
     if name in _MIXTURES:
         mixture: Mechanism = _MIXTURES[name](**line["settings"])
         return mixture
-    noise = float(line.get("noise_multiplier", 0.0))
     if name == RecordHistogram.__name__ and isinstance(event, DiscreteGaussian):
-        return RecordHistogram(noise, event.count)
+        return RecordHistogram(float(line["noise_multiplier"]), event.count)
     if name == UserHistogram.__name__:
-        return UserHistogram(noise)
+        return UserHistogram(float(line["noise_multiplier"]))
     if name == GradientSum.__name__ and isinstance(event, SubsampledGaussian):
-        return GradientSum(noise, float(line["l2_sensitivity"]), event.sampling_rate, event.steps)
+        noise, clip_norm = float(line["noise_multiplier"]), float(line["l2_sensitivity"])
+        return GradientSum(noise, clip_norm, event.sampling_rate, event.steps)
     raise PrivacyError(f"{line['name']}: the ledger was written by a mechanism that this version does not know, {name}")
