@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ from typing import Any
 
 import httpx2
 import openai
-import yaml
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
@@ -29,10 +27,10 @@ from tqdm import tqdm
 from apis.api import OnAnswer, Prompt, TextAPI
 from apis.endpoints import Endpoint
 from apis.journal import whole_lines
+from apis.prices import PRICES, price_of
 from apis.responses import LONG_WAIT, LONGEST_WAIT, WRONG, Failure, NoAnswer, answer_of, failure_of, sound
 from dpsda.errors import InputError
 
-PRICES = Path(__file__).with_name("prices.yaml")
 TRIES = 10  # of one prompt
 BACKOFF = wait_random_exponential(multiplier=0.5, max=60)
 PAUSE = 1.0  # seconds for which an endpoint that failed without a Retry-After is not the first choice
@@ -67,7 +65,7 @@ class _Server:
     client: openai.AsyncOpenAI | None = None
     in_flight: int = 0
     sent: int = 0
-    told: set[str] = field(default_factory=set)  # the failures that the user has heard of
+    reported: set[str] = field(default_factory=set)  # the failures that the user has heard of
     shut: Failure | None = None  # what took it out of use
     paused: float = 0.0  # until when others are asked first, by time.monotonic()
     refused: set[str] = field(default_factory=set)  # parameters that it does not take
@@ -128,7 +126,7 @@ class AzureAPI(TextAPI):
         self.sampling = {"temperature": temperature, "top_p": top_p}
         self.servers = [_Server(number, end, end.proxy()) for number, end in enumerate(endpoints, start=1)]
         self.max_requests, self.max_cost, self.log = max_requests, max_cost, log
-        self.price = _price(model, prices or PRICES)
+        self.price = price_of(model, prices or PRICES)
         if max_cost is not None and self.price is None:
             raise InputError(f"{prices or PRICES} has no price of {model!r}, which max_cost needs: add it to a table")
         self.requests = self.prompt_tokens = self.completion_tokens = 0  # over the life of the run
@@ -304,8 +302,8 @@ class AzureAPI(TextAPI):
 
     def _tell(self, server: _Server, what: str, words: str = "") -> None:
         """Say a failure of an endpoint once: the bar alone would look as if nothing happened."""
-        if what not in server.told:
-            server.told.add(what)
+        if what not in server.reported:
+            server.reported.add(what)
             tqdm.write(self._say(f"warning: {server.name} {what}", words), file=sys.stderr)
 
     def _say(self, what: str, words: str) -> str:
@@ -411,18 +409,3 @@ class AzureAPI(TextAPI):
                 text = text.replace(server.endpoint.key, "[key]")
         line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
         return (line if len(line) <= 200 else f"{line[:199]}…").rstrip(".")
-
-
-def _price(model: str, path: Path) -> tuple[float, float] | None:
-    """Dollars per million tokens of prompt and answer."""
-    try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-        row = table.get(model)
-        price = None if row is None else (float(row["input"]), float(row["output"]))
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError):
-        raise InputError(f"{path} needs lines like `{model}: {{input: 0.5, output: 1.5}}`") from None
-    if price and not all(0 <= dollars < math.inf for dollars in price):
-        raise InputError(f"{path}: a price of {model} is not a number of dollars")
-    return price

@@ -256,8 +256,8 @@ def load(name: str, device: torch.device, dtype: torch.dtype):
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-        model, told = loaded
-        check_whole(name, told)
+        model, missing = loaded
+        check_whole(name, missing)
         model = model.to(device).eval()
         if device.type == "cpu" and dtype in (torch.float32, torch.bfloat16):
             pack(model)

@@ -70,6 +70,12 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+def another_default(group: type, name: str, default: Any) -> Any:
+    """The field `name` of another group of options, with a default of one's own."""
+    [there] = (f for f in fields(group) if f.name == name)
+    return option(default, **there.metadata)
+
+
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that knows no abbreviations, keeps the line breaks of its description, and whose complaints are
     InputErrors, for `run` to print."""

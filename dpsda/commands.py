@@ -17,6 +17,7 @@ from dpsda.evaluation.options import DownstreamOptions, MetricOptions, SubjectOp
 from dpsda.finetune.options import SamplingOptions, TrainingOptions, TuningOptions
 from dpsda.instruct.options import ResampleOptions
 from dpsda.options import (
+    ComparedDataOptions,
     DataOptions,
     DeviceOptions,
     EmbeddingOptions,
@@ -25,6 +26,7 @@ from dpsda.options import (
     PrivacyOptions,
     RemoteOptions,
     RunOptions,
+    TrackedRunOptions,
 )
 from dpsda.pmixed import options as pmixed
 
@@ -57,12 +59,12 @@ class Command:
         """The same as a whole process: what is wrong is one line and an exit code (`arg_utils.run`)."""
 
         def called() -> None:
-            if self(prog, description or self._told(prog)) is True:
+            if self(prog, description or self._description(prog)) is True:
                 sys.exit(REFUTED)
 
         run(called)
 
-    def _told(self, prog: str) -> str:
+    def _description(self, prog: str) -> str:
         if self.steps is None:
             return self.about
         return f"{self.about}\n\n`{prog} STEP --help` has the options of a step: {', '.join(self.steps)}"
@@ -73,8 +75,8 @@ COMMANDS = {
         "texts of a language model, evolved towards private ones by noisy votes (Aug-PE)",
         "dpsda.routes.augpe",
         groups=(
-            *(DataOptions, PrivacyOptions, AugPEOptions, ModelOptions, RemoteOptions),
-            *(EmbeddingOptions, EngineOptions, RunOptions),
+            *(ComparedDataOptions, PrivacyOptions, AugPEOptions, ModelOptions, RemoteOptions),
+            *(EmbeddingOptions, EngineOptions, TrackedRunOptions),
         ),
     ),
     "finetune": Command(
@@ -87,7 +89,7 @@ COMMANDS = {
     "resample": Command(
         "the texts of any run, resampled towards the private ones by one noisy histogram",
         "dpsda.routes.resample",
-        groups=(DataOptions, PrivacyOptions, ResampleOptions, EmbeddingOptions),
+        groups=(ComparedDataOptions, PrivacyOptions, ResampleOptions, EmbeddingOptions),
     ),
     "predict": Command(
         "private next-token prediction by an ensemble (PMixED): train, evaluate, generate",
@@ -169,8 +171,8 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
         print("Differentially private synthetic text.\n")
-        told = {key: command.about for key, command in COMMANDS.items()} | {key: it[0] for key, it in OTHERS.items()}
-        for command, about in told.items():
+        abouts = {key: command.about for key, command in COMMANDS.items()} | {key: it[0] for key, it in OTHERS.items()}
+        for command, about in abouts.items():
             print(f"    dpsda {command:<19} {about}")
         print("\n`dpsda COMMAND --help` has the options of a command.")
         return

@@ -55,8 +55,8 @@ def _unpack(file: Path, folder: Path) -> None:
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-        model, told = loaded
-        check_whole(str(file), told)
+        model, missing = loaded
+        check_whole(str(file), missing)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unpack-") as scratch:
             copy = Path(scratch, "model")

@@ -41,20 +41,20 @@ def loading(what: str, hint: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        told = f"{type(error).__name__} {error}".lower()
-        hint = next((remedy for words, remedy in REMEDIES.items() if any(word in told for word in words)), hint)
+        said = f"{type(error).__name__} {error}".lower()
+        hint = next((remedy for words, remedy in REMEDIES.items() if any(word in said for word in words)), hint)
         raise InputError(f"cannot load {what} ({first_line(error)}); {hint}") from error
     finally:
         logging.set_verbosity(before)
 
 
-def check_whole(what: str, told: dict[str, Any], trunk: str = "") -> None:
+def check_whole(what: str, missing: dict[str, Any], trunk: str = "") -> None:
     """InputError if a model has weights that its files lack, or have in another shape: the library makes random ones.
 
-    `told` is what it says of loading. With `trunk`, the beginning of the names of a model's weights but for its head,
+    `missing` is what it says of that. With `trunk`, the beginning of the names of a model's weights but for its head,
     a new head is meant; a pooler is part of it, if of anything.
     """
-    bad = {*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])}
+    bad = {*missing["missing_keys"], *(name for name, *_ in missing["mismatched_keys"])}
     bad = {name for name in bad if name.startswith(trunk) and "pooler." not in name}
     if bad:
         more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""

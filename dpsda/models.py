@@ -25,8 +25,8 @@ def identity(name: str) -> str:
     counts itself: its dense copy may differ from one machine to the next."""
     path = Path(resolve(name)).expanduser()
     files = [path] if path.is_file() else [file for kind in FILES for file in sorted(path.glob(kind))]
-    told = [f"{file.name} {sha256(file)}" for file in files] or [name]
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()
+    parts = [f"{file.name} {sha256(file)}" for file in files] or [name]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def linear_modules(model: Any) -> set[str]:
@@ -59,7 +59,7 @@ def load_model(kind: str, name: str, *, bfloat16: bool = False, **config: Any):
 
     def load(path: str):
         settings = transformers.AutoConfig.from_pretrained(path, trust_remote_code=False, **config)
-        model, told = getattr(transformers, kind).from_pretrained(
+        model, missing = getattr(transformers, kind).from_pretrained(
             path,
             config=settings,
             dtype=dtype,
@@ -69,7 +69,7 @@ def load_model(kind: str, name: str, *, bfloat16: bool = False, **config: Any):
         )
         encoder = "is_decoder" in config and type(model).__name__ not in (settings.architectures or [])
         new_head = kind != "AutoModelForCausalLM" or encoder
-        check_whole(name, told, f"{model.base_model_prefix}." if new_head else "")
+        check_whole(name, missing, f"{model.base_model_prefix}." if new_head else "")
         fit_vocabulary(name, tokenizer, model.get_input_embeddings().weight.shape[0])
         with torch.no_grad():  # what fails in the first forward pass alone, fails here
             model(input_ids=torch.tensor([tokenizer("a b")["input_ids"] or [0]]))

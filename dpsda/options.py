@@ -19,13 +19,19 @@ class DataOptions:
     split: str = option("train", "the private split")
     train_data_file: str | None = option(None, "a csv or parquet file instead of the split's own")
     private_share: float = option(1.0, "use this share of the private units, each in or out by a hash of its own")
-    reference_split: str | None = option(
-        None, "measure each iteration's distance to this split; shown where spec.yaml declares it public", free=True
-    )
 
     def __post_init__(self) -> None:
         if not 0 < self.private_share <= 1:
             raise InputError(f"--private_share has to be above 0 and at most 1, not {self.private_share:g}")
+
+
+@dataclass(frozen=True)
+class ComparedDataOptions(DataOptions):
+    """Data."""
+
+    reference_split: str | None = option(
+        None, "measure each iteration's distance to this split; shown where spec.yaml declares it public", free=True
+    )
 
 
 @dataclass(frozen=True)
@@ -212,10 +218,16 @@ class RunOptions:
     result_folder: str = option(MISSING, "where the run lies; the same command continues what is there", free=True)
     seed: int = option(0, "steers prompts and text sampling; privacy noise never has a seed")
     log_private: bool = option(False, "show figures on private data, which nothing protects", free=True)
-    log_online: bool = option(False, "log to Weights & Biases; the key comes from WANDB_API_KEY", free=True)
-    project: str = option("dpsda", "the project there", free=True)
     dry_run: bool = option(False, "walk the whole loop without a model call, and keep nothing", free=True)
 
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise InputError(f"--seed has to be at least 0, not {self.seed}")
+
+
+@dataclass(frozen=True)
+class TrackedRunOptions(RunOptions):
+    """Run."""
+
+    log_online: bool = option(False, "log to Weights & Biases; the key comes from WANDB_API_KEY", free=True)
+    project: str = option("dpsda", "the project there", free=True)

@@ -36,12 +36,12 @@ def publish(
     if frames is not None:
         texts, parquet = (folder.release / name for name in certificate.TEXTS)
         columns, count = _write_tables(texts, parquet, frames)
-        told = {**about, "texts": f"{count:,}", "columns": ", ".join(columns)}
+        described = {**about, "texts": f"{count:,}", "columns": ", ".join(columns)}
     else:
-        told = about
+        described = about
         for name in certificate.TEXTS:  # of a model before this one
             (folder.release / name).unlink(missing_ok=True)
-    write_atomic(folder.release / certificate.CARD, _card(facts, told, texts=frames is not None).encode())
+    write_atomic(folder.release / certificate.CARD, _card(facts, described, texts=frames is not None).encode())
     return certificate.publish(ledger, facts, about)
 
 
@@ -87,9 +87,9 @@ def is_published(folder: RunFolder, ledger: Ledger, about: dict[str, str]) -> bo
     if not path.exists():
         return False
     facts = read_json(path)
-    told = {"about": about, "limits": certificate.limits(ledger), "budget": ledger.budget}
-    there = {"limits": told["limits"], **facts}  # certificates from before there were codes have none
-    return certificate.is_current(facts, ledger) and all(there.get(key) == value for key, value in told.items())
+    described = {"about": about, "limits": certificate.limits(ledger), "budget": ledger.budget}
+    there = {"limits": described["limits"], **facts}  # certificates from before there were codes have none
+    return certificate.is_current(facts, ledger) and all(there.get(key) == value for key, value in described.items())
 
 
 def spent(ledger: Ledger) -> str:

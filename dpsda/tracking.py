@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dpsda.errors import InputError
-from dpsda.options import RunOptions
+from dpsda.options import TrackedRunOptions
 from dpsda.privacy.ledger import Ledger
 from dpsda.reference import Distances
 from dpsda.runs import RunFolder, read_json, write_json
@@ -29,7 +29,7 @@ Observe = Callable[[int, list[str]], None]
 
 @contextlib.contextmanager
 def tracker(
-    folder: RunFolder, ledger: Ledger, run: RunOptions, distances: Distances, *options: Any
+    folder: RunFolder, ledger: Ledger, run: TrackedRunOptions, distances: Distances, *options: Any
 ) -> Iterator[Observe]:
     """What to call with the texts kept at each iteration: it notes their distances and, with --log_online, logs them.
 
@@ -54,11 +54,11 @@ def tracker(
     yield distances.note
 
 
-def _init(mode: Any, told: dict[str, Any]) -> Any:
+def _init(mode: Any, arguments: dict[str, Any]) -> Any:
     import wandb
 
     try:
-        return wandb.init(mode=mode, **told)
+        return wandb.init(mode=mode, **arguments)
     except wandb.errors.CommError:
         raise
     except Exception as error:  # wandb has several kinds, not all of them its own
@@ -93,14 +93,14 @@ def _start(
         x_disable_stats=True,
         x_save_requirements=False,
     )
-    told = {"project": project, "name": folder.root.name, "config": config, "settings": settings}
-    told |= {"id": known["id"], "resume": "allow", "dir": where}
+    arguments = {"project": project, "name": folder.root.name, "config": config, "settings": settings}
+    arguments |= {"id": known["id"], "resume": "allow", "dir": where}
     try:
-        session = _init(mode, told)
+        session = _init(mode, arguments)
     except wandb.errors.CommError:
         print("wandb: cannot be reached, or refuses the key; this run is logged offline", flush=True)
         wandb.teardown()  # or the run's id stays taken
-        session = _init("offline", told)
+        session = _init("offline", arguments)
     session.define_metric("*", step_metric="iteration")
 
     def log(figures: dict[str, Any]) -> None:

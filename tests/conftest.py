@@ -15,13 +15,13 @@ from dpsda import embedding
 from dpsda.augpe.options import AugPEOptions
 from dpsda.dry_run import HashEncoder
 from dpsda.options import (
-    DataOptions,
+    ComparedDataOptions,
     EmbeddingOptions,
     EngineOptions,
     ModelOptions,
     PrivacyOptions,
     RemoteOptions,
-    RunOptions,
+    TrackedRunOptions,
 )
 
 SPEC = """
@@ -122,12 +122,12 @@ def use(monkeypatch, api=EchoAPI, encoder=HashEncoder) -> None:
 def options(dataset: Path, *, data=None, privacy=None, evolution=None, engine=None, **run):
     """Options for `augpe.generate(root, *options(dataset))`."""
     return (
-        DataOptions(str(dataset), reference_split="test", **(data or {})),
+        ComparedDataOptions(str(dataset), reference_split="test", **(data or {})),
         PrivacyOptions(**(privacy or {"epsilon": 4.0})),
         AugPEOptions(**{"epochs": 3, "num_seed_samples": 24, "L": 3, **(evolution or {})}),
         ModelOptions(),
         RemoteOptions(),
         EmbeddingOptions(),
         EngineOptions(**(engine or {})),
-        RunOptions(**{"result_folder": "unused", **run}),
+        TrackedRunOptions(**{"result_folder": "unused", **run}),
     )

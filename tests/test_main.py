@@ -68,7 +68,7 @@ def test_a_run_leaves_what_it_promises(tmp_path, dataset, capsys):
     assert sum(row["releases"] for row in facts["mechanisms"]) == 4  # three votes and the label counts
     printed = capsys.readouterr().out
     assert (
-        "iteration  epsilon  nn_distance  fid" in printed
+        "iteration  epsilon  nn_real  fid" in printed
         and re.search(r"\n +0 +[12]\.", printed)
         and "4.0-differentially private" not in printed
     )
@@ -700,4 +700,4 @@ def test_the_real_models_end_to_end(tmp_path):
     counts = pd.read_csv(root / "1" / "counts.csv")
     # hundreds of votes among 16 candidates, under noise of a few votes each: the sum shows that they were counted
     assert counts.noisy.sum() == pytest.approx(certificate.verify(root)["units"], abs=40)
-    assert np.isfinite(pd.read_csv(root / "distances_test.csv").nn_distance).all()
+    assert np.isfinite(pd.read_csv(root / "distances_test.csv").nn_real).all()

@@ -232,3 +232,15 @@ def test_the_private_part_of_a_run_is_no_run(made):  # noqa: F811
     folder = made(privacy={"epsilon": float("inf")})
     with pytest.raises(InputError, match="give the run's own folder"):
         run(folder / "private")
+
+
+def test_a_new_metric_is_in_the_rows_that_were_there(made, monkeypatch):  # noqa: F811
+    folder = made()
+    run(folder, "--synthetic_iteration", "last")
+    path = folder / "private" / "metrics_train.csv"
+    assert "words" not in table(path)
+    monkeypatch.setattr(metrics, "NAMES", (*metrics.NAMES[:-3], "words", *metrics.NAMES[-3:]))
+    compare = metrics._compare
+    monkeypatch.setattr(metrics, "_compare", lambda *args: compare(*args) | {"words": 3.0})
+    run(folder, "--synthetic_iteration", "last")
+    assert (table(path)["words"] == "3.00000").all()

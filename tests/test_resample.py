@@ -22,7 +22,7 @@ from dpsda.evaluation.options import SubjectOptions
 from dpsda.evaluation.subject import Subject
 from dpsda.instruct.options import ResampleOptions
 from dpsda.instruct.resampling import total_variation
-from dpsda.options import DataOptions, EmbeddingOptions, PrivacyOptions
+from dpsda.options import ComparedDataOptions, EmbeddingOptions, PrivacyOptions
 from dpsda.privacy import __main__ as privacy_command
 from dpsda.privacy import accounting, certificate
 from dpsda.privacy.accounting import DiscreteGaussian, SubsampledGaussian
@@ -70,7 +70,7 @@ def run(tmp_path, dataset) -> Path:
 
 def options(root, dataset, *, data=None, privacy=None, **more):
     return (
-        DataOptions(str(dataset), **(data or {})),
+        ComparedDataOptions(str(dataset), **(data or {})),
         PrivacyOptions(**(privacy or {"noise": 2.0})),
         ResampleOptions(str(root), **{"num_clusters": 4, "num_samples": 10, **more}),
         EmbeddingOptions(),

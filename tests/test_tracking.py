@@ -43,7 +43,7 @@ def test_a_run_logs_what_may_be_shared(tmp_path, dataset, capsys):
     assert config["epsilon"] == "4.0" and config["model_type"] == '"gpt2"' and "train_data_file" not in config
     assert [row["iteration"] for row in rows] == ["0", "1", "2", "3"] and {row["texts"] for row in rows} == {"24"}
     assert 3.99 < float(rows[-1]["epsilon"]) <= 4 and float(rows[0]["epsilon"]) < 2
-    assert all({"fid", "nn_distance"} <= set(row) for row in rows)  # spec.yaml declares the reference public
+    assert all({"fid", "nn_real"} <= set(row) for row in rows)  # spec.yaml declares the reference public
     found = [path for path in (tmp_path / "run").rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
     assert not found and KEY not in "".join(capsys.readouterr())
 
@@ -52,7 +52,7 @@ def test_distances_to_private_records_are_not_logged(tmp_path, dataset):
     spec = dataset / "spec.yaml"
     spec.write_text(spec.read_text().replace("public: [test]", "public: []"))
     run(tmp_path / "run", dataset, log_online=True)
-    assert not any({"fid", "nn_distance"} & set(row) for row in logged(tmp_path / "run"))
+    assert not any({"fid", "nn_real"} & set(row) for row in logged(tmp_path / "run"))
     run(tmp_path / "shown", dataset, log_online=True, log_private=True)
     assert all("fid" in row for row in logged(tmp_path / "shown" / "private")[1:])
     assert not (tmp_path / "shown" / "wandb").exists()

@@ -18,7 +18,7 @@ from dpsda.alignment.judge import read_verdict
 from dpsda.audit import canaries, scores
 from dpsda.data import DatasetSpec, load
 from dpsda.evaluation import copies, diversity
-from dpsda.options import DataOptions, RunOptions
+from dpsda.options import DataOptions, TrackedRunOptions
 from dpsda.report.finished import words as lengths
 from dpsda.wording import (
     bytes_beyond_ascii,
@@ -207,7 +207,7 @@ def test_the_mean_length_that_is_logged(monkeypatch, tmp_path):
     monkeypatch.setattr(tracking, "spent", lambda ledger, t: 0.0)
     folder = SimpleNamespace(protected=True, shared=tmp_path, private=tmp_path)
     distances = SimpleNamespace(public=False, note=lambda t, texts: None)
-    run = RunOptions(result_folder=str(tmp_path), log_online=True, project="p")
+    run = TrackedRunOptions(result_folder=str(tmp_path), log_online=True, project="p")
     with tracking.tracker(folder, None, run, distances) as observe:
         observe(0, [CHINESE, "Two words."])
     assert logged[0]["mean_words"] == 10

@@ -12,7 +12,6 @@ from transformers.utils.logging import disable_progress_bar
 from dpsda import models
 from dpsda.alignment.step import check_adapter
 from dpsda.devices import is_bfloat16, pick_device
-from dpsda.errors import InputError
 from dpsda.tuning.adapter import load_adapter
 
 
@@ -59,13 +58,3 @@ def write_merged(name: str, adapter: Path, folder: Path, options: Precision) -> 
     merged.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
-
-
-def check_targets(model: Any, name: str, targets: list[str]) -> None:
-    """InputError if the model lacks one of the layers that get an adapter; it names those that there are."""
-    layers = models.linear_modules(model) - {"lm_head", "score"}
-    missing = [target for target in targets if target not in layers]
-    if missing:
-        raise InputError(
-            f"{name} has no linear layer {missing[0]!r}; --lora_targets can be: {', '.join(sorted(layers))}"
-        )

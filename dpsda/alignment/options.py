@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import MISSING, dataclass
 
-from dpsda.arg_utils import option
+from dpsda.arg_utils import another_default, option
 from dpsda.errors import InputError
+from dpsda.tuning.options import LoraOptions
 
 
 @dataclass(frozen=True)
@@ -73,31 +74,28 @@ class JudgeOptions:
 
 
 @dataclass(frozen=True)
-class TrainingOptions:
+class TrainingOptions(LoraOptions):
     """Training."""
 
-    model_type: str = option("embedded:smollm2-135m-instruct", "hub name, folder, .gguf file or embedded asset")
     epochs: float = option(3.0, "passes over the examples")
     max_steps: int | None = option(None, "stop after so many steps instead")
     batch_size: int = option(32, "examples of a step")
     micro_batch_size: int | None = option(None, "examples of one forward pass; default: all of a step")
     learning_rate: float = option(3e-4, "of AdamW; it falls along a cosine")
     max_length: int = option(1024, "tokens of an example; what is beyond is cut off, or the example left out")
-    lora_r: int = option(8, "rank of the adapter")
-    lora_alpha: float = option(16.0, "its scale is this divided by the rank")
-    lora_dropout: float = option(0.05, "of the adapter's input, in training")
-    lora_targets: list[str] = option(["q_proj", "k_proj", "v_proj", "o_proj"], "linear layers that get one")
+    lora_targets: list[str] | None = another_default(
+        LoraOptions, "lora_targets", ["q_proj", "k_proj", "v_proj", "o_proj"]
+    )
     save_steps: int = option(50, "steps between two checkpoints, which a killed step goes on from")
     device: str = option("auto", "cpu, cuda, ...; auto takes the GPU if there is one")
     dtype: str = option("auto", "number format of the frozen weights", choices=("auto", "bfloat16", "float32"))
 
     def __post_init__(self) -> None:
-        at_least_one(self, "batch_size", "micro_batch_size", "max_steps", "max_length", "lora_r", "save_steps")
-        for name in ("epochs", "learning_rate", "lora_alpha"):
+        super().__post_init__()
+        at_least_one(self, "batch_size", "micro_batch_size", "max_steps", "max_length", "save_steps")
+        for name in ("epochs", "learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"--{name} has to be above 0 and finite, not {getattr(self, name)}")
-        if not 0 <= self.lora_dropout < 1:
-            raise InputError(f"--lora_dropout has to be at least 0 and below 1, not {self.lora_dropout}")
         if self.batch_size % (self.micro_batch_size or self.batch_size):
             raise InputError("--batch_size has to be a multiple of --micro_batch_size")
 

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
-from dpsda.alignment.models import check_targets
 from dpsda.alignment.options import TrainingOptions
 from dpsda.devices import is_bfloat16, pick_device
 from dpsda.embedding import PRIVATE_BAR
 from dpsda.privacy.files import write_atomic
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
     from transformers import Trainer
 
 MARK = "complete"  # written into a checkpoint last
@@ -48,21 +46,6 @@ def arguments(options: TrainingOptions, seed: int, folder: Path) -> dict[str, An
         "disable_tqdm": True,
         "log_level": "error",
     }
-
-
-def lora(options: TrainingOptions, model: Any, task: str, **more: Any) -> LoraConfig:
-    """The adapter that a training adds to `model`. Raises InputError if the model lacks one of its layers."""
-    from peft import LoraConfig
-
-    check_targets(model, options.model_type, options.lora_targets)
-    return LoraConfig(
-        r=options.lora_r,
-        lora_alpha=options.lora_alpha,  # type: ignore[arg-type]  # only divided by the rank
-        lora_dropout=options.lora_dropout,
-        target_modules=options.lora_targets,
-        task_type=task,
-        **more,
-    )
 
 
 class _Watch(TrainerCallback):

@@ -14,7 +14,7 @@ from dpsda.embedding import PRIVATE_BAR
 from dpsda.models import load_model, most_tokens
 from dpsda.runs import RunFolder
 from dpsda.tuning.adapter import load_adapter
-from dpsda.tuning.generator import NextToken, encode, prefixes
+from dpsda.tuning.generator import NextToken, cell_prefixes, encode
 from dpsda.tuning.tokens import Tokens
 
 LONGEST = 512  # tokens of a text that are read
@@ -25,10 +25,10 @@ def scores(folder: RunFolder, config: dict[str, Any], planted: Planted, device: 
     by which texts that are hard for any model do not look like others (Carlini et al. 2022)."""
     model, tokenizer = load_model("AutoModelForCausalLM", config["model_type"])
     spec = planted.corpus.spec
-    leads = prefixes(spec, conditional=bool(config["conditional"] and spec.labels))
+    prefixes = cell_prefixes(spec, conditional=bool(config["conditional"] and spec.labels))
     most = most_tokens(model, int(config["max_length"]))
     canaries = planted.canaries
-    tokens = encode(canaries.texts, canaries.cells, leads, tokenizer, most, tokenizer.pad_token_id)
+    tokens = encode(canaries.texts, canaries.cells, prefixes, tokenizer, most, tokenizer.pad_token_id)
     before = losses(model.to(device), tokens, device)
     if config["full"]:
         trained = load_model("AutoModelForCausalLM", str(folder.state / "model"))[0]

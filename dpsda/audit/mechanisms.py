@@ -19,7 +19,7 @@ from dpsda.audit.bounds import Array, Bound, from_laws, from_scores, log_delta
 from dpsda.privacy import accounting
 from dpsda.privacy.accounting import Event
 from dpsda.privacy.mechanism import GradientSum, Histogram, UserHistogram
-from dpsda.privacy.mixture import Answers, ClippedLogits, Published
+from dpsda.privacy.mixture import ClippedLogits, PrivatePrediction, PublishedRenyi
 
 if TYPE_CHECKING:
     from dpsda.finetune.gradients import Loss
@@ -129,7 +129,7 @@ def _loud(model: Callable, clip_norm: float) -> Loss:
     return loss
 
 
-def answers(mechanism: Answers, queries: int, delta: float) -> list[Finding]:
+def answers(mechanism: PrivatePrediction, queries: int, delta: float) -> list[Finding]:
     """Attack `queries` answers over a vocabulary of three tokens: exact laws, so that there are no false alarms."""
     claimed = accounting.epsilon([mechanism.event(queries)], delta)
     one, other = max(neighbouring_laws(mechanism), key=lambda laws: log_delta(laws[0], laws[1], queries, claimed))
@@ -138,7 +138,7 @@ def answers(mechanism: Answers, queries: int, delta: float) -> list[Finding]:
     )
 
 
-def neighbouring_laws(mechanism: Answers) -> Iterator[tuple[Array, Array]]:
+def neighbouring_laws(mechanism: PrivatePrediction) -> Iterator[tuple[Array, Array]]:
     """Laws of an answer, (3,) each, that differ in the model of one shard: it is sure of a rare token, or it is the
     public model or sure of another token; the other shards are the public model, or sure of another token. As in an
     ensemble of which one unit was added or removed."""
@@ -151,7 +151,7 @@ def neighbouring_laws(mechanism: Answers) -> Iterator[tuple[Array, Array]]:
                 yield mine, _answer(mechanism, public, replaced, others)
 
 
-def _answer(mechanism: Answers, public: Array, mine: Array, others: Array) -> Array:
+def _answer(mechanism: PrivatePrediction, public: Array, mine: Array, others: Array) -> Array:
     """The law of an answer: one shard's model is `mine`, all others are `others`."""
     import torch
     from scipy.stats import binom
@@ -163,7 +163,7 @@ def _answer(mechanism: Answers, public: Array, mine: Array, others: Array) -> Ar
     if isinstance(mechanism, ClippedLogits):
         own, other = ((law - log_public).clamp(-mechanism.clip, mechanism.clip) for law in models)
         return clipped(mechanism, own + (n - 1) * other, log_public)[0].numpy()
-    if not isinstance(mechanism, Published):
+    if not isinstance(mechanism, PublishedRenyi):
         q, rest = (projected(mechanism, law, log_public, [])[0].numpy() for law in models)
         return (1 - mechanism.private_share) * public + mechanism.weight * (q + (n - 1) * rest)
     # its projection depends on how many shards are in the sample; each is in one of a given size alike
@@ -176,7 +176,7 @@ def _answer(mechanism: Answers, public: Array, mine: Array, others: Array) -> Ar
 
 
 def _findings(
-    mechanism: Histogram | GradientSum | Answers,
+    mechanism: Histogram | GradientSum | PrivatePrediction,
     events: Sequence[Event],
     delta: float,
     attack: Callable[[float, float], Bound],

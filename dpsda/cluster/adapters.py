@@ -12,7 +12,7 @@ import numpy as np
 from apis.api import OnAnswer, Prompt, TextAPI
 from dpsda.cluster.pool import Workers
 
-FEW = 64  # texts that are embedded where they are
+LOCAL = 64  # texts that are embedded where they are
 
 
 class RayAPI(TextAPI):
@@ -58,7 +58,7 @@ class RayEncoder:
 
     def embed(self, texts: Sequence[str], *, private: bool, desc: str = "") -> np.ndarray:
         missing = np.empty(0, dtype=int) if private else self.encoder.missing(texts, private=False)
-        if len(missing) > FEW:
+        if len(missing) > LOCAL:
             parts = [missing[number :: self.workers.size] for number in range(self.workers.size)]
             how = self.workers.format
             tasks = [lambda part=part: (how, [texts[i] for i in part]) for part in parts]

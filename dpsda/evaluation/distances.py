@@ -29,8 +29,8 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
     target = subject.results(f"metrics_{against}", public=public)
     names = subject.chosen(options.synthetic_iteration or ["all"])
     if options.dry_run:
-        told = ", ".join(names) or "the iterations"
-        print(f"would measure {told} of {options.result_folder} against {against}, into {target}.csv")
+        which = ", ".join(names) or "the iterations"
+        print(f"would measure {which} of {options.result_folder} against {against}, into {target}.csv")
         return
     from dpsda.embedding import Encoder
 
@@ -54,6 +54,7 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
         "size": size,
         "encoder": encoder.identity,
         "min_tokens": subject.min_tokens,
+        "metrics": metrics.NAMES,
     }
     real = results.digest(reference.texts)
     keys = [results.key(about, real, metrics.FLOOR), *(results.key(about, real, results.digest(s.texts)) for s in sets)]

@@ -7,27 +7,20 @@ from dataclasses import dataclass
 
 from dpsda.arg_utils import option
 from dpsda.errors import InputError
+from dpsda.tuning.options import LoraOptions
 
 
 @dataclass(frozen=True)
-class TuningOptions:
+class TuningOptions(LoraOptions):
     """Model and task."""
 
     task: str = option(
         "generator",
-        "generator: a causal language model, to sample texts from; classifier: an encoder that predicts a label column",
+        "generator: a causal language model, to sample texts from; classifier: an encoder that learns to "
+        "predict a label column",
         choices=("generator", "classifier"),
     )
-    model_type: str = option(
-        "embedded:smollm2-135m-instruct", "hub name, folder, .gguf file or embedded asset; for a classifier, an encoder"
-    )
     full: bool = option(False, "train all weights; otherwise LoRA")
-    lora_r: int = option(8, "rank of the adapters")
-    lora_alpha: float = option(16.0, "the adapters' output is scaled by this over the rank")
-    lora_dropout: float = option(0.05, "dropout before the adapters, in training only")
-    lora_targets: list[str] | None = option(
-        None, "linear modules that get an adapter, by the end of their names; default: those of the attention"
-    )
     conditional: bool = option(True, "generator: write the labels before each text, if the data set has labels")
     target: str | None = option(None, "classifier: the label column; default: the first one")
     test_split: str = option("test", "classifier: the split that it is tested on")
@@ -42,8 +35,7 @@ class TuningOptions:
     )
 
     def __post_init__(self) -> None:
-        if self.lora_r < 1 or not 0 < self.lora_alpha < math.inf or not 0 <= self.lora_dropout < 1:
-            raise InputError("--lora_r has to be at least 1, --lora_alpha above 0, --lora_dropout in [0, 1)")
+        super().__post_init__()
         if self.max_length < 2:
             raise InputError(f"--max_length has to be at least 2, not {self.max_length}")
         if self.dtype == "bfloat16" and (self.full or self.task == "classifier"):

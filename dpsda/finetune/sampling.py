@@ -34,7 +34,7 @@ class Shards:
     folder: Path
     options: SamplingOptions
     seed: int
-    leads: list[str]  # what stands before a text of each cell
+    prefixes: list[str]  # what stands before a text of each cell
     shares: np.ndarray
     columns: list[str]
     cells: list[tuple[str, ...]]
@@ -72,7 +72,7 @@ class Shards:
             api = api or writer()
             start, stop = _span(path)
             cells = wanted[start:stop]
-            prompts = [Prompt(self.leads[cell], max_new_tokens=self.options.length) for cell in cells]
+            prompts = [Prompt(self.prefixes[cell], max_new_tokens=self.options.length) for cell in cells]
             answers = api.generate(prompts, int(np.random.SeedSequence([self.seed, start]).generate_state(1)[0]))
             rows = []
             for place, (cell, answer) in enumerate(zip(cells, answers, strict=True), start):

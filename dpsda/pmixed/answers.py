@@ -20,7 +20,16 @@ from torch import Tensor
 from dpsda.pmixed import projection
 from dpsda.pmixed.ensemble import LEAST, Ensemble
 from dpsda.pmixed.options import AnswerOptions
-from dpsda.privacy.mixture import PUBLIC, Answers, ClippedLogits, MaxDivergence, Mixture, Published, Renyi, draw
+from dpsda.privacy.mixture import (
+    PUBLIC,
+    ClippedLogits,
+    MaxDivergence,
+    Mixture,
+    PrivatePrediction,
+    PublishedRenyi,
+    Renyi,
+    draw,
+)
 
 
 @dataclass(eq=False)
@@ -43,7 +52,7 @@ class Writer:
     `mechanism`."""
 
     ensemble: Ensemble
-    mechanism: Answers
+    mechanism: PrivatePrediction
     options: AnswerOptions
     texts: Sequence[Text]
 
@@ -123,7 +132,7 @@ class Writer:
 
     def _component(self) -> tuple[int, int]:
         """A shard or PUBLIC, and how many shards are in the query's sample, where the mechanism asks for that."""
-        if not isinstance(self.mechanism, Published):
+        if not isinstance(self.mechanism, PublishedRenyi):
             return self.mechanism.component(), 1
         sample = self.mechanism.sample()
         if not len(sample):
@@ -185,7 +194,7 @@ def projected(mechanism: Mixture, log_p: Tensor, log_public: Tensor, drawn: Sequ
             return projection.onto_max_divergence(log_p, log_public, bound)
         case Renyi(order=order, cap=cap, bound=bound):
             return projection.mixed(log_p, log_public, projection.onto_renyi(log_p, log_public, order, cap, bound))
-        case Published(order=order):
+        case PublishedRenyi(order=order):
             betas = {size: mechanism.beta(size) for size in set(drawn)}
             bounds = torch.tensor([[betas[size] * order] for size in drawn], dtype=log_p.dtype, device=log_p.device)
             return projection.mixed(log_p, log_public, projection.onto_published(log_p, log_public, order, bounds))

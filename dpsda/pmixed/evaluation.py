@@ -19,7 +19,7 @@ from dpsda.embedding import PRIVATE_BAR
 from dpsda.errors import InputError
 from dpsda.pmixed.answers import clipped, projected, usable
 from dpsda.pmixed.ensemble import Ensemble, log_laws
-from dpsda.privacy.mixture import ClippedLogits, Mixture, Published
+from dpsda.privacy.mixture import ClippedLogits, Mixture, PublishedRenyi
 from dpsda.tuning.tokens import Tokens
 
 # contexts whose logits over the vocabulary are computed together, for a shard at a time, and of these the ones that are
@@ -55,11 +55,11 @@ def ask(tokens: Tokens, queries: int, runs: int, seed: int) -> list[Queries]:
 
 
 def losses(
-    ensemble: Ensemble, asked: Sequence[Queries], arms: Mapping[str, Mixture | None], *, private: bool = True
+    ensemble: Ensemble, asked: Sequence[Queries], mechanisms: Mapping[str, Mixture | None], *, private: bool = True
 ) -> dict[str, np.ndarray]:
-    """For each arm the loss, (n,), of every query in nats; None stands for the public model. Of `private` texts the bar
-    has no count: how many are read follows from their lengths."""
-    found: dict[str, list[np.ndarray]] = {name: [] for name in arms}
+    """For each mechanism the loss, (n,), of every query in nats; None stands for the public model. Of `private` texts
+    the bar has no count: how many are read follows from their lengths."""
+    found: dict[str, list[np.ndarray]] = {name: [] for name in mechanisms}
     for block in tqdm(asked, unit="text", desc="evaluate", bar_format=PRIVATE_BAR if private else None, delay=1):
         at = np.flatnonzero(block.run >= 0)
         if not len(at):
@@ -67,15 +67,19 @@ def losses(
         ids = torch.from_numpy(block.ids[: at[-1] + 1]).to(ensemble.device)[None]
         truth = torch.from_numpy(block.ids[at + 1]).to(ensemble.device)
         hidden = ensemble.hidden(ids, ensemble.public(1), use_cache=False).last_hidden_state[0, at]
-        draws = {name: _Sample(arm, len(at)) for name, arm in arms.items() if isinstance(arm, Published)}
-        everywhere = any(arm is not None and name not in draws for name, arm in arms.items())
+        draws = {
+            name: _Sample(mechanism, len(at))
+            for name, mechanism in mechanisms.items()
+            if isinstance(mechanism, PublishedRenyi)
+        }
+        everywhere = any(mechanism is not None and name not in draws for name, mechanism in mechanisms.items())
         samples = None if everywhere else list(draws.values())
         shards = [_read(ensemble, ids, at, shard, samples) for shard in range(ensemble.shards)]
         positions, rows = (POSITIONS, ROWS) if ensemble.device == "cpu" else (GPU_POSITIONS, GPU_POSITIONS)
         for start in range(0, len(at), positions):
             part = slice(start, start + positions)
             chunk = _Chunk(ensemble.laws(hidden[part]), truth[part], rows)
-            for name, loss in chunk.losses(ensemble, arms, draws, shards, part).items():
+            for name, loss in chunk.losses(ensemble, mechanisms, draws, shards, part).items():
                 found[name].append(loss.cpu().numpy())
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
@@ -89,7 +93,7 @@ def perplexities(losses: np.ndarray, asked: Sequence[Queries]) -> np.ndarray:
 class _Sample:
     """For each of n queries the shards of its sample, (n, N), and how many they are, (n,)."""
 
-    def __init__(self, mechanism: Published, queries: int) -> None:
+    def __init__(self, mechanism: PublishedRenyi, queries: int) -> None:
         self.there = np.zeros((queries, mechanism.shards), dtype=bool)
         for row in self.there:
             row[mechanism.sample()] = True
@@ -121,11 +125,13 @@ class _Chunk:
     def _of(self, rows: Tensor, at: Tensor | slice = slice(None)) -> Tensor:
         return rows.gather(1, self.truth[at][:, None])[:, 0]
 
-    def losses(self, ensemble, arms, draws, shards, part: slice) -> dict[str, Tensor]:
-        """The loss of every arm, (m,): shard by shard, so that the memory does not grow with their number."""
-        sums = {name: torch.zeros_like(self.public) for name in arms}
+    def losses(self, ensemble, mechanisms, draws, shards, part: slice) -> dict[str, Tensor]:
+        """The loss of every mechanism, (m,): shard by shard, so that the memory does not grow with their number."""
+        sums = {name: torch.zeros_like(self.public) for name in mechanisms}
         logits = {
-            name: torch.zeros_like(self.log_public) for name, arm in arms.items() if isinstance(arm, ClippedLogits)
+            name: torch.zeros_like(self.log_public)
+            for name, mechanism in mechanisms.items()
+            if isinstance(mechanism, ClippedLogits)
         }
         for number, shard in enumerate(shards):
             if shard is None:
@@ -137,29 +143,29 @@ class _Chunk:
                 rows = torch.from_numpy(places)
                 log_public = self.log_public[rows]
                 log_p = usable(log_laws(own[start : start + self.together]), log_public)
-                for name, arm in arms.items():
-                    if isinstance(arm, ClippedLogits):
-                        logits[name][rows] += (log_p - log_public).clamp_(-arm.clip, arm.clip)
-                    elif isinstance(arm, Published):
+                for name, mechanism in mechanisms.items():
+                    if isinstance(mechanism, ClippedLogits):
+                        logits[name][rows] += (log_p - log_public).clamp_(-mechanism.clip, mechanism.clip)
+                    elif isinstance(mechanism, PublishedRenyi):
                         mine = np.flatnonzero(draws[name].there[part][places, number])
                         if len(mine):
                             at, sizes = rows[mine], draws[name].sizes[part][places[mine]]
-                            near = projected(arm, log_p[mine], log_public[mine], sizes.tolist())
+                            near = projected(mechanism, log_p[mine], log_public[mine], sizes.tolist())
                             sums[name][at] += self._of(near, at) / torch.from_numpy(sizes).to(near)
-                    elif arm is not None:
-                        sums[name][rows] += self._of(projected(arm, log_p, log_public, []), rows)
+                    elif mechanism is not None:
+                        sums[name][rows] += self._of(projected(mechanism, log_p, log_public, []), rows)
         return {
-            name: -self._law(arm, sums[name], logits.get(name), draws.get(name), part).log()
-            for name, arm in arms.items()
+            name: -self._law(mechanism, sums[name], logits.get(name), draws.get(name), part).log()
+            for name, mechanism in mechanisms.items()
         }
 
-    def _law(self, arm, total: Tensor, logits: Tensor | None, sample: _Sample | None, part: slice) -> Tensor:
+    def _law(self, mechanism, total: Tensor, logits: Tensor | None, sample: _Sample | None, part: slice) -> Tensor:
         """The probability of the tokens that came."""
-        if arm is None:
+        if mechanism is None:
             return self.public
         if logits is not None:
-            return self._of(clipped(arm, logits, self.log_public))
+            return self._of(clipped(mechanism, logits, self.log_public))
         if sample is not None:
             empty = torch.from_numpy(sample.sizes[part] == 0).to(total.device)
             return torch.where(empty, self.public, total)
-        return (1 - arm.private_share) * self.public + arm.weight * total
+        return (1 - mechanism.private_share) * self.public + mechanism.weight * total

@@ -6,29 +6,24 @@ import math
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
-from dpsda.arg_utils import option
+from dpsda.arg_utils import another_default, option
 from dpsda.errors import InputError
+from dpsda.tuning.options import LoraOptions
 
 PROJECTIONS = ("auto", "max", "renyi", "paper")
 
 
 @dataclass(frozen=True)
-class EnsembleOptions:
+class EnsembleOptions(LoraOptions):
     """Ensemble: one adapter a shard on one base model. The defaults are those of Flemings et al. 2024."""
 
-    model_type: str = option(
-        "embedded:smollm2-135m-instruct", "the public model: hub name, folder, .gguf file or asset"
-    )
     privacy_unit: str = option(
         "record", "who is protected: one record, or all records of one user", choices=("record", "user")
     )
     shards: int = option(80, "models; a private unit is in one shard, by a hash under a secret key", "num_ensemble")
-    lora_r: int = option(4, "rank of the adapters")
-    lora_alpha: float = option(32.0, "an adapter's output is scaled by this over the rank")
-    lora_dropout: float = option(0.1, "dropout before the adapters, in training only")
-    lora_targets: list[str] | None = option(
-        None, "linear modules that get an adapter, by the end of their names; default: those of the attention"
-    )
+    lora_r: int = another_default(LoraOptions, "lora_r", 4)
+    lora_alpha: float = another_default(LoraOptions, "lora_alpha", 32.0)
+    lora_dropout: float = another_default(LoraOptions, "lora_dropout", 0.1)
     conditional: bool = option(True, "write the labels before each text, if the data set has labels")
     block_length: int = option(512, "tokens of a block; a longer text becomes several")
     max_blocks: int | None = option(None, "blocks of a text, at most; default: all of it")
@@ -40,14 +35,12 @@ class EnsembleOptions:
     seed: int = option(0, "steers first weights, dropout and the order of blocks; shards and answers never have a seed")
 
     def __post_init__(self) -> None:
-        for name in ("shards", "lora_r", "epochs", "batch_size"):
+        super().__post_init__()
+        for name in ("shards", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} has to be at least 1, not {getattr(self, name)}")
-        for name in ("lora_alpha", "learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"--{name} has to be above 0 and finite, not {getattr(self, name):g}")
-        if not 0 <= self.lora_dropout < 1 or self.warmup_steps < 0 or not 0 <= self.weight_decay < math.inf:
-            raise InputError("--lora_dropout has to be in [0, 1), --warmup_steps and --weight_decay at least 0")
+        if not 0 < self.learning_rate < math.inf or self.warmup_steps < 0 or not 0 <= self.weight_decay < math.inf:
+            raise InputError("--learning_rate has to be above 0, --warmup_steps and --weight_decay at least 0")
         if self.seed < 0:
             raise InputError(f"--seed has to be at least 0, not {self.seed}")
         if self.block_length < 8 or (self.max_blocks or 1) < 1:

@@ -19,7 +19,7 @@ from dpsda.errors import InputError
 from dpsda.privacy import accounting
 from dpsda.privacy.accounting import Event, PureDp, RdpCurve, Zcdp
 from dpsda.privacy.errors import BudgetError
-from dpsda.privacy.mixture import Answers, ClippedLogits, MaxDivergence, Mixture, Published, Renyi
+from dpsda.privacy.mixture import ClippedLogits, MaxDivergence, Mixture, PrivatePrediction, PublishedRenyi, Renyi
 
 GAIN = 0.431  # nats a token that GPT-2 gains on WikiText-103 by fine-tuning: log(38.63 / 25.11), Flemings et al. 2024
 ORDERS = (2, 3, 4, 5, 6, 8, 12, 16, 24, 32)
@@ -37,7 +37,7 @@ def plan(
     *,
     order: int = 3,
     temperature: float = 1.0,
-) -> Answers:
+) -> PrivatePrediction:
     """The mechanism of `method` (max, renyi, auto, paper or dclip) with the loosest bound at which `queries` answers
     and what is `spent` stay within epsilon at delta. `order` is that of the paper's projection."""
     shards, inclusion = mixture.shards, mixture.inclusion
@@ -53,11 +53,11 @@ def plan(
         loss = left.renyi(order) / queries
         if not loss:
             raise InputError(f"--order {order} leaves nothing of epsilon {epsilon:g}; take a larger --order")
-        return Published(shards, inclusion, order, loss)
+        return PublishedRenyi(shards, inclusion, order, loss)
     if method == "dclip":
         rho = 1 / (2 * left.noise(lambda noise: Zcdp(queries / (2 * noise**2))) ** 2)
         return ClippedLogits(shards, 1.0, shards * temperature * math.sqrt(rho / 2), temperature)
-    both: list[Answers] = [left.max_divergence(mixture), *_renyi(mixture, left)]
+    both: list[PrivatePrediction] = [left.max_divergence(mixture), *_renyi(mixture, left)]
     return max(both, key=kept)
 
 
@@ -66,7 +66,7 @@ def leaves(order: int, epsilon: float, delta: float) -> bool:
     return _Budget(1, epsilon, delta, ()).renyi(order) > 0
 
 
-def largest(mechanism: Answers, queries: int, epsilon: float, delta: float, spent: Sequence[Event]) -> int:
+def largest(mechanism: PrivatePrediction, queries: int, epsilon: float, delta: float, spent: Sequence[Event]) -> int:
     """The largest number of answers, at most `queries`, that `mechanism` may give within epsilon at delta."""
 
     def fits(number: int) -> bool:
@@ -79,7 +79,7 @@ def largest(mechanism: Answers, queries: int, epsilon: float, delta: float, spen
     return low
 
 
-def kept(mechanism: Answers) -> float:
+def kept(mechanism: PrivatePrediction) -> float:
     """How much likelier, in nats, the mechanism makes a token of the reference pair's p than the public model does."""
     under_shard, under_public, weights = _reference()
     match mechanism:
@@ -106,7 +106,7 @@ def kept(mechanism: Answers) -> float:
         case ClippedLogits(clip=c, temperature=t):
             total = float(weights @ np.exp(np.clip(under_public, -c, c) / t))
             ratio = np.exp(np.clip(under_shard, -c, c) / t) / total
-        case Published():
+        case PublishedRenyi():
             raise ValueError("the published projection has no bound that could be compared")
     return float(weights @ np.log(1 - mechanism.private_share + mechanism.private_share * ratio))
 

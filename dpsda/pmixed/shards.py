@@ -34,11 +34,11 @@ def assign(corpus: PrivateCorpus, unit: str, shards: int, key: bytes) -> np.ndar
 
 
 def blocks(
-    corpus: PrivateCorpus, rows: np.ndarray, leads: list[str], tokenizer: Any, length: int, most: int | None = None
+    corpus: PrivateCorpus, rows: np.ndarray, prefixes: list[str], tokenizer: Any, length: int, most: int | None = None
 ) -> Tokens:
     """The texts of some records in blocks of at most `length` tokens, the first `most` of each text. Each block begins
     with the prefix of the text's labels, which is given; the last one of a text ends with the end-of-text token."""
-    end, first = end_token(tokenizer), openings(leads, tokenizer)
+    end, first = end_token(tokenizer), openings(prefixes, tokenizer)
     if max(map(len, first)) >= length - 1:
         raise InputError(
             f"the labels alone have {max(map(len, first))} tokens; --block_length has to be at least two more"

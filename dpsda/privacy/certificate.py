@@ -36,7 +36,7 @@ _SPENDING = ("reserve", "charge", "retry", "commit")  # lines after which a cert
 # holds both, and only codes are compared.
 LIMITS = {
     "claimed": "This run's epsilon: it is what a publication claims for its mechanism, and the claim does not hold "
-    "(rare tokens break the bound; see Published in dpsda/privacy/mixture.py).",
+    "(rare tokens break the bound; see PublishedRenyi in dpsda/privacy/mixture.py).",
     "side_channels": "How long the run took, and other side channels of the machine that it ran on.",
     "hyper_parameters": "The choice of hyper-parameters, where several runs on the same data were compared to make it.",
     "private_folder": "What is looked up in the folder private/: it is computed from the private data without noise.",
@@ -236,8 +236,8 @@ def _check_numbers(path: Path, facts: dict[str, Any], actual: dict[str, Any]) ->
     # another version of an accountant may move the last digit; a claim below what is spent is none
     if not spent - 1e-4 <= float(facts["epsilon"]) <= spent * 1.001:
         raise PrivacyError(f"{path}: epsilon {facts['epsilon']} is claimed, the ledger gives {actual['epsilon']}")
-    told, found = facts.get("cross_check"), actual["cross_check"]
-    if not (told == found or (told and found and all(abs(told[end] - found[end]) < 0.02 for end in _ENDS))):
+    stated, found = facts.get("cross_check"), actual["cross_check"]
+    if not (stated == found or (stated and found and all(abs(stated[end] - found[end]) < 0.02 for end in _ENDS))):
         raise PrivacyError(f"{path}: 'cross_check' is not what the other accountant gives; the certificate was edited")
 
 

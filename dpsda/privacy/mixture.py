@@ -137,7 +137,7 @@ class Renyi(Mixture):
 
 
 @dataclass(frozen=True)
-class Published(Mixture):
+class PublishedRenyi(Mixture):
     """The mechanism as published: D_a(q_i || p_0) and D_a(p_0 || q_i) at most beta a, at the one order a = `order`, and
     beta depends on how many shards are in the sample.
 
@@ -198,7 +198,7 @@ class ClippedLogits(Mixture):
 
 
 @functools.cache
-def _beta(mechanism: Published, drawn: int) -> float:
+def _beta(mechanism: PublishedRenyi, drawn: int) -> float:
     from scipy.optimize import brentq
 
     return float(brentq(lambda beta: mechanism.claim(beta, drawn) - mechanism.loss, 0.0, 100.0, xtol=1e-12))
@@ -214,7 +214,7 @@ def _log_expm1(x: float) -> float:
     return x + math.log(-math.expm1(-x)) if x > 0 else -math.inf
 
 
-Answers = MaxDivergence | Renyi | Published | ClippedLogits
+PrivatePrediction = MaxDivergence | Renyi | PublishedRenyi | ClippedLogits
 
 
 def draw(law: npt.NDArray[np.float64]) -> int:

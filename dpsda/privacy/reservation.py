@@ -9,12 +9,17 @@ from dpsda.privacy import accounting
 from dpsda.privacy.accounting import DiscreteGaussian, Event, SubsampledGaussian
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.mechanism import GradientSum, Histogram, RecordHistogram, UserHistogram
-from dpsda.privacy.mixture import ClippedLogits, MaxDivergence, Published, Renyi
+from dpsda.privacy.mixture import ClippedLogits, MaxDivergence, PublishedRenyi, Renyi
 
 Line = dict[str, Any]
 Noisy = Histogram | GradientSum  # what noise protects, by its multiplier
-Mechanism = Noisy | MaxDivergence | Renyi | Published | ClippedLogits
-_MIXTURES: dict[str, type[Any]] = {kind.__name__: kind for kind in (MaxDivergence, Renyi, Published, ClippedLogits)}
+Mechanism = Noisy | MaxDivergence | Renyi | PublishedRenyi | ClippedLogits
+_MIXTURES: dict[str, type[Any]] = {  # by their names in a ledger, which stay
+    "MaxDivergence": MaxDivergence,
+    "Renyi": Renyi,
+    "Published": PublishedRenyi,
+    "ClippedLogits": ClippedLogits,
+}
 
 
 @dataclass(frozen=True)
@@ -76,12 +81,11 @@ def span(name: str) -> tuple[int, int]:
 
 def describe(mechanism: Mechanism) -> dict[str, Any]:
     """What the ledger and the certificate say of a mechanism: `restored` reads it, with the event beside it."""
-    name = type(mechanism).__name__
-    if name in _MIXTURES:
+    if not isinstance(mechanism, Noisy):
+        name = next(name for name, kind in _MIXTURES.items() if type(mechanism) is kind)
         return {"mechanism": name, "settings": asdict(mechanism)}
-    assert isinstance(mechanism, Noisy)
     return {
-        "mechanism": name,
+        "mechanism": type(mechanism).__name__,
         "noise_multiplier": mechanism.noise_multiplier,
         "l2_sensitivity": mechanism.l2_sensitivity,
         "scale": mechanism.scale,

@@ -82,9 +82,9 @@ def lines(
             parts.append(
                 f'<circle class="{line.look}" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>{esc(label)}</title></circle>'
             )
-    told = [f"{line.name}: from {shown(line.points[0][1])} to {shown(line.points[-1][1])}" for line in series]
-    told += [f"{ref.name}: {shown(ref.y)}" for ref in references]
-    return _svg(title, "; ".join(told), parts)
+    caption = [f"{line.name}: from {shown(line.points[0][1])} to {shown(line.points[-1][1])}" for line in series]
+    caption += [f"{ref.name}: {shown(ref.y)}" for ref in references]
+    return _svg(title, "; ".join(caption), parts)
 
 
 def histogram(title: str, groups: Sequence[tuple[str, np.ndarray, str]], *, x_name: str) -> str:
@@ -116,12 +116,12 @@ def histogram(title: str, groups: Sequence[tuple[str, np.ndarray, str]], *, x_na
             continue
         for i, s in enumerate(share):
             to = f" to {(i + 1) * width - 1}" if width > 1 else ""
-            told = f"{name}, {i * width}{' and more' if cut and i == bins - 1 else to} {x_name}: {percent(s)}"
+            caption = f"{name}, {i * width}{' and more' if cut and i == bins - 1 else to} {x_name}: {percent(s)}"
             place = f'x="{LEFT + step * i + 0.5:.2f}" y="{y_at(s):.1f}"'
             size = f'width="{max(step - 1, 0.5):.2f}" height="{y_at(0) - y_at(s):.1f}"'
-            parts.append(f'<rect class="bar {look}" {place} {size}><title>{esc(told)}</title></rect>')
-    told = "; ".join(f"{name}: median {np.median(values):.0f} {x_name}" for name, values, _ in groups)
-    return _svg(title, told, parts)
+            parts.append(f'<rect class="bar {look}" {place} {size}><title>{esc(caption)}</title></rect>')
+    caption = "; ".join(f"{name}: median {np.median(values):.0f} {x_name}" for name, values, _ in groups)
+    return _svg(title, caption, parts)
 
 
 def points(title: str, groups: Sequence[tuple[str, np.ndarray, str]]) -> str:
@@ -197,6 +197,6 @@ def _nice(step: float) -> float:
     return next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= step * (1 - 1e-9))
 
 
-def _svg(title: str, told: str, parts: Sequence[str], height: int = HEIGHT) -> str:
-    head = f"<title>{esc(title)}</title><desc>{esc(told)}</desc>"
+def _svg(title: str, caption: str, parts: Sequence[str], height: int = HEIGHT) -> str:
+    head = f"<title>{esc(title)}</title><desc>{esc(caption)}</desc>"
     return f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img">{head}{"".join(parts)}</svg>'

@@ -31,13 +31,13 @@ def build(runs: list[FinishedRun], *, public: bool) -> str:
     sets = list(dict.fromkeys(run.data_set for run in runs))
     here = [(run, of) for run, of in zip(runs, figures, strict=True) if run.folder.protected or not public]
     behind = [run.name for run, of in zip(runs, measured, strict=True) if _is_behind(run, *of)]
-    told = "Figures are those of the last set that was measured."
-    told += f" Older than the last iteration: some of {esc(', '.join(behind))}." if behind else ""
+    caption = "Figures are those of the last set that was measured."
+    caption += f" Older than the last iteration: some of {esc(', '.join(behind))}." if behind else ""
     body = [
         page.header(kind, ", ".join(sets), f"{len(here)} run{'s' if len(here) != 1 else ''} beside each other."),
         banner,
         page.paragraph(note) if note else "",
-        page.section("The runs", page.paragraph(told), _table(here)) if here else "",
+        page.section("The runs", page.paragraph(caption), _table(here)) if here else "",
         *(_plots(name, [pair for pair in here if pair[0].data_set == name], alone=len(sets) == 1) for name in sets),
     ]
     return page.document("Runs compared", body)
@@ -126,10 +126,10 @@ def _plots(name: str, here: list[tuple[FinishedRun, dict[Figure, float]]], *, al
         drawn[main].append(charts.figure(chart, title, f"{better} is better" if better else ""))
     if not any(drawn.values()):
         return ""
-    told = "A point is the mean of the runs of one method and epsilon; a bar goes from the least to the largest."
+    caption = "A point is the mean of the runs of one method and epsilon; a bar goes from the least to the largest."
     return page.section(
         "Quality against epsilon" if alone else f"Quality against epsilon: {name}",
-        page.paragraph(told),
+        page.paragraph(caption),
         charts.legend(*((method, looks[method]) for method in methods)),
         charts.grid(drawn[True]),
         page.more(f"{len(drawn[False])} more", charts.grid(drawn[False])),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from dpsda.reference import OLD
 from dpsda.report import charts, page
 from dpsda.report.page import esc, number, percent, short
 from dpsda.runs import whole_csv
@@ -140,7 +141,7 @@ def metrics(folder: Path, *, public: bool) -> list[Measured]:
     known = {measured.reference for measured in found}
     for noted in _read(folder, "distances", ["iteration"], public):
         if noted.reference not in known:
-            names = {"iteration": "set", "nn_distance": "nn_real"}
+            names = {"iteration": "set", **OLD}
             columns = [names.get(c, c) for c in noted.columns]
             rows = [{names.get(c, c): cell for c, cell in row.items()} for row in noted.rows]
             found.append(Measured(noted.reference, public, columns, rows))
@@ -347,6 +348,6 @@ def last_figures(all_metrics: Iterable[Measured], all_downstream: Iterable[Measu
                     which = f"{_TASKS.get(row['task'], row['task'])} ({row['model']})"
                     better = "lower" if score == "perplexity" else "higher"
                     main_score = score == ("perplexity" if row["task"] == "lm" else "accuracy")
-                    told = f"{name[0].upper()}{name[1:]} of {row['target']}, {which}, {measured.reference}"
-                    found[Figure(told, better, main_score)] = value
+                    caption = f"{name[0].upper()}{name[1:]} of {row['target']}, {which}, {measured.reference}"
+                    found[Figure(caption, better, main_score)] = value
     return dict(sorted(found.items(), key=lambda item: not item[0].main))

@@ -75,21 +75,22 @@ def _nothing(command: str) -> str:
 
 def _copies(found: list[measurements.Measured]) -> str:
     parts = [f"<h3>{esc(m.title)}</h3>\n{sentences}" for m in found if (sentences := measurements.copies(m))]
-    told = (
+    caption = (
         "The shares are those of the last set that was measured. Real texts repeat each other, too: the share among "
         "real texts is what to compare with. Copies can come from the model's own training; the guarantee "
         "does not speak of those."
     )
-    return page.section("Copied texts", *parts, page.paragraph(told, "note") if parts else "")
+    return page.section("Copied texts", *parts, page.paragraph(caption, "note") if parts else "")
 
 
 def _downstream(run: FinishedRun, scores: list[measurements.Measured]) -> str:
     parts = measurements.scores(scores, run.folder.steps())
-    told = page.paragraph(
+    caption = page.paragraph(
         "Models are trained on each set and tested on real texts. Rows in the second colour are there to compare with."
     )
     return page.section(
-        "What models learn from the texts", *([told, *parts] if parts else [page.paragraph(_nothing("downstream.py"))])
+        "What models learn from the texts",
+        *([caption, *parts] if parts else [page.paragraph(_nothing("downstream.py"))]),
     )
 
 

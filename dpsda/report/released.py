@@ -162,11 +162,11 @@ def _spend(run: FinishedRun) -> str:
         names.append("bounds")
         for shown, row in zip(rows, run.certificate["mechanisms"], strict=True):
             shown.append(certificate.strength(row) if "settings" in row else "")
-    told = "These figures were taken, without noise, from the private data."
+    caption = "These figures were taken, without noise, from the private data."
     if run.folder.protected:
         labels = run.certificate.get("facts", {}).get("labels", "none")
         what = "answers and noisy figures" if run.answered else "noisy figures"
-        told = f"Only these {what} were taken from the private data. Labels: {esc(labels)}."
+        caption = f"Only these {what} were taken from the private data. Labels: {esc(labels)}."
     model = "The model is only asked for text, and sees no private record."
     if run.answered:
         model = "Models were trained on private records, each on a part of them, and are not released: every token of "
@@ -176,7 +176,7 @@ def _spend(run: FinishedRun) -> str:
         model += ": what it learnt of them are noisy sums of clipped gradients." if run.folder.protected else "."
     return page.section(
         "What was released of the private data",
-        page.paragraph(f"{told} {model}"),
+        page.paragraph(f"{caption} {model}"),
         page.table(names, rows) if rows else page.paragraph("No release: nothing was asked of the private data."),
         _spend_by_iteration(run),
     )
@@ -195,9 +195,9 @@ def _spend_by_iteration(run: FinishedRun) -> str:
         x_ticks=charts.iteration_ticks(steps),
         from_zero=True,
     )
-    told = "everything that was released until then, taken together"
+    caption = "everything that was released until then, taken together"
     table = page.table(["iteration", "epsilon spent"], [[f"{t:.0f}", f"{epsilon:.4f}"] for t, epsilon in epsilons])
-    return charts.grid([table, charts.figure(drawn, "Epsilon spent up to each iteration", told)])
+    return charts.grid([table, charts.figure(drawn, "Epsilon spent up to each iteration", caption)])
 
 
 def _not_protected(run: FinishedRun) -> str:
@@ -255,10 +255,10 @@ def _lengths(run: FinishedRun) -> str:
     words = run.words
     low, middle, high = np.quantile(words, [0.1, 0.5, 0.9])
     chart = charts.histogram("Words of a synthetic text", [("synthetic texts", words, "line0")], x_name="words")
-    told = f"Half of the texts have {middle:.0f} words or fewer; the middle 80 % have {low:.0f} to {high:.0f}."
+    caption = f"Half of the texts have {middle:.0f} words or fewer; the middle 80 % have {low:.0f} to {high:.0f}."
     return page.section(
         "How long the texts are",
-        page.paragraph(told),
+        page.paragraph(caption),
         f'<div class="wide">{charts.figure(chart, "Words of a text", "share of the texts")}</div>',
     )
 
@@ -322,13 +322,13 @@ def _concentration(run: FinishedRun, t: int) -> tuple[float, float] | None:
 
 def _distances(run: FinishedRun, found: list[measurements.Measured]) -> str:
     parts = measurements.distances(found, run.folder.steps())
-    told = (
+    caption = (
         "Measured against texts that are public, so that these figures cost no privacy." if run.folder.protected else ""
     )
-    return page.section("How near to real text", page.paragraph(told) if told and parts else "", *parts)
+    return page.section("How near to real text", page.paragraph(caption) if caption and parts else "", *parts)
 
 
 def _downstream(run: FinishedRun, found: list[measurements.Measured]) -> str:
     parts = measurements.scores(found, run.folder.steps())
-    told = "Models are trained on each set and tested on real texts."
-    return page.section("What models learn from the texts", page.paragraph(told) if parts else "", *parts)
+    caption = "Models are trained on each set and tested on real texts."
+    return page.section("What models learn from the texts", page.paragraph(caption) if parts else "", *parts)

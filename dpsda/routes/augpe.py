@@ -19,13 +19,13 @@ from dpsda.data import DatasetSpec, PrivateCorpus, load
 from dpsda.dry_run import HashEncoder, stand_in
 from dpsda.embedding import Embeds
 from dpsda.options import (
-    DataOptions,
+    ComparedDataOptions,
     EmbeddingOptions,
     EngineOptions,
     ModelOptions,
     PrivacyOptions,
     RemoteOptions,
-    RunOptions,
+    TrackedRunOptions,
 )
 from dpsda.runs import RunFolder
 from dpsda.tracking import tracker
@@ -33,14 +33,14 @@ from dpsda.tracking import tracker
 
 def generate(
     root: Path,
-    data: DataOptions,
+    data: ComparedDataOptions,
     privacy: PrivacyOptions,
     evolution: AugPEOptions,
     model: ModelOptions,
     remote: RemoteOptions,
     embedding: EmbeddingOptions,
     engine: EngineOptions,
-    run: RunOptions,
+    run: TrackedRunOptions,
     *,
     api: TextAPI | None = None,
 ) -> None:
@@ -105,7 +105,7 @@ run = start.in_its_folder(
 
 
 def _book(
-    path: Path, evolution: AugPEOptions, model: ModelOptions, embedding: EmbeddingOptions, run: RunOptions
+    path: Path, evolution: AugPEOptions, model: ModelOptions, embedding: EmbeddingOptions, run: TrackedRunOptions
 ) -> PromptBook:
     book = PromptBook.read(path, max_tokens=model.length, use_subcategory=model.use_subcategory, length=model.target())
     if evolution.variation_type != "blank_fill" or run.dry_run:
@@ -117,7 +117,7 @@ def _book(
 
 
 def _parts(
-    data: DataOptions,
+    data: ComparedDataOptions,
     corpus: PrivateCorpus,
     model: ModelOptions,
     remote: RemoteOptions,

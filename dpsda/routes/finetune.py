@@ -49,10 +49,6 @@ def generate(
     run: RunOptions,
 ) -> None:
     """One run of fine-tuning in folder `root`, to its release or its test."""
-    if data.reference_split or run.log_online:
-        raise InputError(
-            "--reference_split and --log_online have nothing to show here: losses on private texts are private"
-        )
     spec = DatasetSpec.read(data.dataset)
     corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share)
     classify = tuning.task == "classifier"
@@ -173,7 +169,7 @@ class Tuning:
 
         from dpsda.finetune.sampling import Shards
         from dpsda.label_counts import label_counts
-        from dpsda.tuning.generator import prefixes
+        from dpsda.tuning.generator import cell_prefixes
 
         spec, counts = self.corpus.spec, np.ones(1)
         if self.labelled:
@@ -188,8 +184,8 @@ class Tuning:
         self.folder.keep_config(SAMPLES, config)
         cells: list[tuple[str, ...]] = spec.cells if self.labelled else [()]
         columns = spec.label_columns if self.labelled else []
-        leads = prefixes(spec, conditional=True) if self.labelled else [""]
-        return Shards(self._samples, sampling, self.seed, leads, counts, columns, cells, self.ledger, self._released)
+        prefixes = cell_prefixes(spec, conditional=True) if self.labelled else [""]
+        return Shards(self._samples, sampling, self.seed, prefixes, counts, columns, cells, self.ledger, self._released)
 
     def sample(self, shards: Shards, writer: Callable[[Path], TextAPI]) -> None:
         """Draw the shards that are not there; `writer` gives an API from the folder of a model."""
@@ -266,8 +262,8 @@ class Tuning:
         model = (model if tuning.full else add_lora(model, tuning, task_type=task)).to(device)
         loss: generator.NextToken | classifier.Classification
         if tuning.task == "generator":
-            leads = generator.prefixes(corpus.spec, conditional=self.labelled)
-            tokens = generator.encode(corpus.texts, corpus.cells, leads, tokenizer, most, tokenizer.pad_token_id)
+            prefixes = generator.cell_prefixes(corpus.spec, conditional=self.labelled)
+            tokens = generator.encode(corpus.texts, corpus.cells, prefixes, tokenizer, most, tokenizer.pad_token_id)
             loss, count = generator.NextToken(model), 1
         else:
             truth = classifier.classes(corpus, column)

@@ -32,12 +32,12 @@ from dpsda.pmixed.options import (
 from dpsda.privacy.accounting import round_up, shown
 from dpsda.privacy.files import is_private, sha256, write_atomic
 from dpsda.privacy.ledger import Ledger
-from dpsda.privacy.mixture import Answers, Mixture, Published
+from dpsda.privacy.mixture import Mixture, PrivatePrediction, PublishedRenyi
 from dpsda.privacy.reservation import Reservation, describe
 from dpsda.runs import RunFolder, read_table, whole_json, write_csv
 from dpsda.shares import sequence
 from dpsda.stages import ENSEMBLE, PREDICT, RESAMPLE
-from dpsda.tuning.generator import openings, prefixes
+from dpsda.tuning.generator import cell_prefixes, openings
 
 if TYPE_CHECKING:
     from dpsda.pmixed.answers import Writer
@@ -59,8 +59,6 @@ def train(data: DataOptions, options: EnsembleOptions, device: HardwareOptions, 
     from dpsda.pmixed.ensemble import Trainer
     from dpsda.pmixed.shards import assign, blocks
 
-    if data.reference_split:
-        raise InputError("--reference_split has nothing to show here; predict.py evaluate measures the ensemble")
     root = Path(run.result_folder)
     spec = DatasetSpec.read(data.dataset)
     corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share)
@@ -79,10 +77,10 @@ def train(data: DataOptions, options: EnsembleOptions, device: HardwareOptions, 
         missing = [number for number, path in enumerate(places) if not path.exists()]
         if missing:
             trainer = Trainer(options, device)
-            leads = prefixes(spec, conditional=options.conditional and bool(spec.labels))
+            prefixes = cell_prefixes(spec, conditional=options.conditional and bool(spec.labels))
             for number in tqdm(missing, unit="model", desc="train"):
                 rows = np.flatnonzero(shard == number)
-                tokens = blocks(corpus, rows, leads, trainer.tokenizer, trainer.block, options.max_blocks)
+                tokens = blocks(corpus, rows, prefixes, trainer.tokenizer, trainer.block, options.max_blocks)
                 trainer.train(tokens, number, places[number])
     print(f"ensemble: {options.shards} models, {folder.private / ENSEMBLE}; nothing protects them, so they stay there")
 
@@ -97,19 +95,19 @@ def evaluate(options: PerplexityOptions, device: HardwareOptions, run: FolderOpt
     spec = DatasetSpec.read(config["dataset"])
     if options.test_split == config["split"]:
         raise InputError(f"--test_split {options.test_split}: the models were trained on it; take another split")
-    arms = _arms(options, config["shards"])
+    planned = _planned(options, config["shards"])
     others = [(Path(other).name, *_tuned(Path(other), config)) for other in options.compare or ()]
     ensemble = _load(folder, config, device)
     test = load(spec, options.test_split)
-    leads = prefixes(spec, conditional=config["conditional"] and bool(spec.labels))
+    prefixes = cell_prefixes(spec, conditional=config["conditional"] and bool(spec.labels))
     length = min(config["block_length"], ensemble.positions)
-    texts = blocks(test, np.arange(test.num_records), leads, ensemble.tokenizer, length, config["max_blocks"])
+    texts = blocks(test, np.arange(test.num_records), prefixes, ensemble.tokenizer, length, config["max_blocks"])
     asked = ask(texts, options.queries, options.runs, options.seed)
     private = options.test_split not in spec.public and not options.log_private
-    found = losses(ensemble, asked, {name: arm for name, (_, arm) in arms.items()}, private=private)
+    found = losses(ensemble, asked, {name: mechanism for name, (_, mechanism) in planned.items()}, private=private)
     rows = []
-    for name, (epsilon, arm) in arms.items():
-        rows.append({"model": name, "epsilon": epsilon, **_figures(perplexities(found[name], asked), arm)})
+    for name, (epsilon, mechanism) in planned.items():
+        rows.append({"model": name, "epsilon": epsilon, **_figures(perplexities(found[name], asked), mechanism)})
     del ensemble
     for name, base, adapters, epsilon in others:
         other = Ensemble(base, adapters, device)
@@ -127,7 +125,7 @@ def evaluate(options: PerplexityOptions, device: HardwareOptions, run: FolderOpt
 
 def generate(
     privacy: PrivacyOptions,
-    mechanism: MechanismOptions,
+    asked: MechanismOptions,
     options: AnswerOptions,
     device: HardwareOptions,
     run: FolderOptions,
@@ -146,38 +144,38 @@ def generate(
     _same_data(folder, corpus)
     labelled = config["conditional"] and bool(spec.labels) and options.prompts is None
     prompts = _prompts(options, spec, config) if options.prompts is not None else None
-    leads = prefixes(spec, conditional=labelled) if prompts is None else prompts
-    guaranteed = mechanism.projection != "paper" or mechanism.aggregation == "dclip"
+    prefixes = cell_prefixes(spec, conditional=labelled) if prompts is None else prompts
+    guaranteed = asked.projection != "paper" or asked.aggregation == "dclip"
     labels = None if labelled else NO_COUNTS
     with start.open_run(root, corpus, privacy, labels, protected=guaranteed) as (folder, ledger):
         if ledger.reservations(RESAMPLE):
             print(f"{root}: this run is complete, and its texts were resampled; resample.py goes on from here")
             return
         counted = labelled and privacy.label_counts == "private"
-        arm = _plan(folder, ledger, privacy, mechanism, options, config["shards"], counted=counted)
-        print(_told(arm, mechanism.queries, ledger))
+        mechanism = _plan(folder, ledger, privacy, asked, options, config["shards"], counted=counted)
+        print(_described(mechanism, asked.queries, ledger))
         ensemble = _load(folder, config, device)
-        first = openings(leads, ensemble.tokenizer)
+        first = openings(prefixes, ensemble.tokenizer)
         longest = max(map(len, first)) + options.length
         if longest > ensemble.positions:  # before anything is charged
             raise InputError(
                 f"a prompt and its text may have {longest} tokens, and the model takes {ensemble.positions}; shorten "
                 "the prompts or take a smaller --length"
             )
-        most = min(options.num_samples, mechanism.queries)
-        cells = list(range(min(most, len(leads)))) if prompts is not None else [0] * most
+        most = min(options.num_samples, asked.queries)
+        cells = list(range(min(most, len(prefixes)))) if prompts is not None else [0] * most
         if labelled:
             public = privacy.label_counts == "public"
             counts = label_counts(folder, ledger, PREDICT, corpus, options.label_noise, public=public)
             cells = sequence(counts, most).tolist()
-        writer = Writer(ensemble, arm, options, [Text(number, first[cell]) for number, cell in enumerate(cells)])
-        _answer(folder, ledger, writer, mechanism.queries, options.block_queries)
+        writer = Writer(ensemble, mechanism, options, [Text(number, first[cell]) for number, cell in enumerate(cells)])
+        _answer(folder, ledger, writer, asked.queries, options.block_queries)
         answered = sum(len(text.tokens) for text in writer.texts)
-        stopped = "the budget of queries is spent" if answered >= mechanism.queries else "all texts are written"
-        print(f"{answered:,} answers, {mechanism.queries:,} charged: {stopped}")
+        stopped = "the budget of queries is spent" if answered >= asked.queries else "all texts are written"
+        print(f"{answered:,} answers, {asked.queries:,} charged: {stopped}")
         about = {
             "method": "private next-token prediction"
-            + (" (clipped logits)" if mechanism.aggregation == "dclip" else " (PMixED)"),
+            + (" (clipped logits)" if asked.aggregation == "dclip" else " (PMixED)"),
             "data set": spec.name,
             "model": config["model_type"],
             "ensemble": f"{config['shards']} adapters",
@@ -200,11 +198,11 @@ def _answer(folder: RunFolder, ledger: Ledger, writer: Writer, queries: int, blo
     """
     from tqdm import tqdm
 
-    arm, done = writer.mechanism, 0
+    mechanism, done = writer.mechanism, 0
     charged = _charged(ledger)
     if queries > charged:
         rest = queries - charged
-        ledger.charge(PREDICT, f"{ANSWERS}/{charged}-{queries}", arm, arm.event(rest))
+        ledger.charge(PREDICT, f"{ANSWERS}/{charged}-{queries}", mechanism, mechanism.event(rest))
     charges = _charges(ledger)
     blocks = {block.start: block for block in ledger.reservations(PREDICT) if block.kind == ANSWERS}
     with tqdm(total=queries, unit="answer", desc="answers") as bar:
@@ -218,8 +216,8 @@ def _answer(folder: RunFolder, ledger: Ledger, writer: Writer, queries: int, blo
                 PREDICT,
                 f"{ANSWERS}/{done}-{stop}",
                 folder.relative(file),
-                arm if own else None,
-                arm.event(number) if own else None,
+                mechanism if own else None,
+                mechanism.event(number) if own else None,
                 functools.partial(writer.answer, number),
                 within=None if own else charge.name,
             )
@@ -242,16 +240,16 @@ def _plan(
     folder: RunFolder,
     ledger: Ledger,
     privacy: PrivacyOptions,
-    mechanism: MechanismOptions,
+    asked: MechanismOptions,
     options: AnswerOptions,
     shards: int,
     *,
     counted: bool,
-) -> Answers:
+) -> PrivatePrediction:
     """The mechanism of the run: calibrated once, and the same for all answers after that."""
     assert privacy.epsilon is not None
     delta = float(ledger.header["delta"])
-    groups = (privacy, mechanism, options)
+    groups = (privacy, asked, options)
     config = {name: value for group in groups for name, value in dataclasses.asdict(group).items()}
     config["prompts_sha256"] = sha256(Path(options.prompts)) if options.prompts is not None else None
     free = {f.name for group in groups for f in dataclasses.fields(group) if f.metadata["free"]}
@@ -259,45 +257,45 @@ def _plan(
     before = folder.earlier_config(PREDICT, config, free) if earlier else {}
     others = open_histogram(ledger, LABEL_COUNTS, options.label_noise if counted else None)
     if earlier:
-        arm = earlier[0].mechanism
-        assert isinstance(arm, Answers)
+        mechanism = earlier[0].mechanism
+        assert isinstance(mechanism, PrivatePrediction)
         done = _charged(ledger)
         for name, least in (("queries", done), ("num_samples", before.get("num_samples", 0))):
             if config[name] < least:
                 raise InputError(f"--{name} {config[name]}: this run was begun with {least}; ask for no fewer")
         most = done + planning.largest(
-            arm, max(mechanism.queries - done, 0), privacy.epsilon, delta, [*ledger.events(), *others]
+            mechanism, max(asked.queries - done, 0), privacy.epsilon, delta, [*ledger.events(), *others]
         )
-        if mechanism.queries > most:
+        if asked.queries > most:
             raise InputError(
-                f"--queries {mechanism.queries}: within epsilon {privacy.epsilon:g} the mechanism of this run may give "
+                f"--queries {asked.queries}: within epsilon {privacy.epsilon:g} the mechanism of this run may give "
                 f"{most:,} answers in all; ask for no more, or for a larger --epsilon"
             )
     else:
-        mixture = Mixture(shards, mechanism.inclusion)
-        arm = planning.plan(
-            mechanism.method,
+        mixture = Mixture(shards, asked.inclusion)
+        mechanism = planning.plan(
+            asked.method,
             mixture,
-            mechanism.queries,
+            asked.queries,
             privacy.epsilon,
             delta,
             [*ledger.events(), *others],
-            order=mechanism.order,
+            order=asked.order,
             temperature=options.temperature,
         )
     ledger.set_budget(privacy.epsilon)
     folder.keep_config(PREDICT, {**before, **config})
-    return arm
+    return mechanism
 
 
-def _told(arm: Answers, queries: int, ledger: Ledger) -> str:
+def _described(mechanism: PrivatePrediction, queries: int, ledger: Ledger) -> str:
     """The plan, for the user."""
-    settings = ", ".join(f"{name} {value:.4g}" for name, value in describe(arm)["settings"].items())
+    settings = ", ".join(f"{name} {value:.4g}" for name, value in describe(mechanism)["settings"].items())
     delta = float(ledger.header["delta"])
-    line = f"answers: {queries:,} by {type(arm).__name__} ({settings})"
-    if isinstance(arm, Published):
+    line = f"answers: {queries:,} by {type(mechanism).__name__} ({settings})"
+    if isinstance(mechanism, PublishedRenyi):
         return f"{line}; its published accounting does not hold, so this is no verified guarantee"
-    share = planning.kept(arm) / planning.GAIN
+    share = planning.kept(mechanism) / planning.GAIN
     return f"{line}, delta {shown(delta)}; it keeps {share:.0%} of what a reference pair of models differs by"
 
 
@@ -330,31 +328,31 @@ def _frame(writer: Writer, cells: list[int], spec: DatasetSpec, *, labelled: boo
     return pd.DataFrame(rows, columns=columns, dtype=str)
 
 
-def _arms(options: PerplexityOptions, shards: int) -> dict[str, tuple[float | None, Mixture | None]]:
+def _planned(options: PerplexityOptions, shards: int) -> dict[str, tuple[float | None, Mixture | None]]:
     """The rows of the table: the budget and the mechanism of each."""
     mixture = Mixture(shards, options.inclusion)
-    arms: dict[str, tuple[float | None, Mixture | None]] = {"public": (0.0, None)}
+    rows: dict[str, tuple[float | None, Mixture | None]] = {"public": (0.0, None)}
     for epsilon in options.epsilons or [8.0]:
         for method in options.methods or ("max", "renyi", "paper", "dclip"):
             order = options.order
             if method == "paper":
                 some = (o for o in (order, *planning.ORDERS) if planning.leaves(o, epsilon, options.delta))
                 order = next(some, order)
-            arm = planning.plan(method, mixture, options.queries, epsilon, options.delta, order=order)
-            arms[f"{method} {epsilon:g}"] = epsilon, arm
-    return {**arms, "unprotected": (math.inf, mixture)}
+            mechanism = planning.plan(method, mixture, options.queries, epsilon, options.delta, order=order)
+            rows[f"{method} {epsilon:g}"] = epsilon, mechanism
+    return {**rows, "unprotected": (math.inf, mixture)}
 
 
-def _figures(perplexities: np.ndarray, arm: Mixture | None) -> dict[str, Any]:
-    settings = describe(arm)["settings"] if isinstance(arm, Answers) else {}
+def _figures(perplexities: np.ndarray, mechanism: Mixture | None) -> dict[str, Any]:
+    settings = describe(mechanism)["settings"] if isinstance(mechanism, PrivatePrediction) else {}
     kept = ""
-    if isinstance(arm, Answers) and not isinstance(arm, Published):
-        kept = f"{planning.kept(arm) / planning.GAIN:.3f}"
+    if isinstance(mechanism, PrivatePrediction) and not isinstance(mechanism, PublishedRenyi):
+        kept = f"{planning.kept(mechanism) / planning.GAIN:.3f}"
     return {
         "perplexity": f"{perplexities.mean():.4f}",
         "std": f"{perplexities.std(ddof=1):.4f}" if len(perplexities) > 1 else "",
         "kept": kept,
-        "order": arm.order if isinstance(arm, Published) else "",
+        "order": mechanism.order if isinstance(mechanism, PublishedRenyi) else "",
         "mechanism": " ".join(f"{name}={value:.6g}" for name, value in settings.items()),
     }
 

@@ -25,7 +25,7 @@ from dpsda.instruct.candidates import RESAMPLED, Source
 from dpsda.instruct.options import KEPT, ResampleOptions
 from dpsda.neighbors import nearest, require_usable, search
 from dpsda.noisy_histogram import noisy_histogram
-from dpsda.options import DataOptions, EmbeddingOptions, PrivacyOptions
+from dpsda.options import ComparedDataOptions, EmbeddingOptions, PrivacyOptions
 from dpsda.privacy import certificate
 from dpsda.privacy.accounting import round_up, shown
 from dpsda.privacy.files import write_atomic
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
     from dpsda.data import PrivateCorpus
     from dpsda.embedding import Embeds
 
-MANY = 3  # standard deviations of noise above which votes are no chance
+SIGNIFICANT = 3  # standard deviations of noise above which votes are no chance
 SHOWN = 5  # clusters that are printed
 
 
 LABELS = "no private label is read; labels are those of the synthetic texts"
 
 
-def run(data: DataOptions, privacy: PrivacyOptions, options: ResampleOptions, embeds: EmbeddingOptions) -> None:
+def run(data: ComparedDataOptions, privacy: PrivacyOptions, options: ResampleOptions, embeds: EmbeddingOptions) -> None:
     """One resampling of the run in `options.result_folder`, from its options to its release."""
     root = Path(options.result_folder)
     if options.dry_run:
@@ -199,7 +199,7 @@ class Resampling:
             f"signal: {header['units']:,} {header['unit']}s vote for {clusters:,} clusters, on average {average:.3g} "
             f"votes each, against noise of standard deviation {noise:.3g}"
         )
-        if average < MANY * noise:
+        if average < SIGNIFICANT * noise:
             self.say("warning: noise decides much of that histogram; use fewer --num_clusters, or a larger budget")
         return noise
 
@@ -253,7 +253,7 @@ class Resampling:
 
     def _tell(self, table: pd.DataFrame, mechanism: Histogram) -> None:
         """A few lines on the clusters that ask for more texts than there are, though not by the noise."""
-        missed = table[(table.asked > table.candidates) & (table.noisy > MANY * mechanism.scale)]
+        missed = table[(table.asked > table.candidates) & (table.noisy > SIGNIFICANT * mechanism.scale)]
         if missed.empty or not self._shows:
             return
         lacking = missed.assign(lacks=missed.asked - missed.candidates).sort_values("lacks", ascending=False)

@@ -7,13 +7,17 @@ import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from dpsda.errors import InputError
 from dpsda.libraries import loading
 from dpsda.models import linear_modules
+from dpsda.tuning.options import LoraOptions
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 # the linear modules of attention, as families of models call them
 ATTENTION = (
@@ -25,39 +29,32 @@ ATTENTION = (
 )
 
 
-class Lora(Protocol):
-    """The part of some options that says what adapters are like, and of which model."""
-
-    @property
-    def model_type(self) -> str: ...
-    @property
-    def lora_r(self) -> int: ...
-    @property
-    def lora_alpha(self) -> float: ...
-    @property
-    def lora_dropout(self) -> float: ...
-    @property
-    def lora_targets(self) -> list[str] | None: ...
-
-
-def add_lora(model: nn.Module, tuning: Lora, *, task_type: str = "CAUSAL_LM") -> nn.Module:
-    """`model` with adapters in float32 and all its own weights frozen, but for a classifier's head (SEQ_CLS). Raises
-    InputError where it lacks the target modules, with the names of those that it has."""
-    from peft import LoraConfig, get_peft_model
+def lora_config(model: nn.Module, options: LoraOptions, task_type: str, **more: Any) -> LoraConfig:
+    """The adapters that a training adds to `model`. InputError where it lacks the target modules, with those that it
+    has."""
+    from peft import LoraConfig
 
     there = linear_modules(model)
-    wanted = tuning.lora_targets or next((list(names) for names in ATTENTION if set(names) <= there), [])
-    missing = [name for name in wanted if not _found(model, name)]
+    wanted = options.lora_targets or next((list(names) for names in ATTENTION if set(names) <= there), [])
+    missing = [module for module in wanted if not _found(model, module)]
     if missing or not wanted:
         what = f"no linear module {', '.join(missing)}" if missing else "none of the attention modules that are known"
-        raise InputError(f"{tuning.model_type} has {what}; --lora_targets takes of: {', '.join(sorted(there))}")
-    config = LoraConfig(
-        r=tuning.lora_r,
-        lora_alpha=tuning.lora_alpha,  # type: ignore[arg-type]  # only divided by the rank
-        lora_dropout=tuning.lora_dropout,
+        raise InputError(f"{options.model_type} has {what}; --lora_targets takes of: {', '.join(sorted(there))}")
+    return LoraConfig(
+        r=options.lora_r,
+        lora_alpha=options.lora_alpha,  # type: ignore[arg-type]  # only divided by the rank
+        lora_dropout=options.lora_dropout,
         target_modules=wanted,
         task_type=task_type,
+        **more,
     )
+
+
+def add_lora(model: nn.Module, options: LoraOptions, *, task_type: str = "CAUSAL_LM") -> nn.Module:
+    """`model` with adapters in float32 and all its own weights frozen, but for a classifier's head (SEQ_CLS)."""
+    from peft import get_peft_model
+
+    config = lora_config(model, options, task_type)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that GPT-2's linear modules are transposed
         return get_peft_model(model, config)

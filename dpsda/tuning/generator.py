@@ -22,7 +22,7 @@ def prefix(label: dict[str, str]) -> str:
     return " | ".join(f"{column}: {value}" for column, value in label.items()) + "\n\n" if label else ""
 
 
-def prefixes(spec: DatasetSpec, *, conditional: bool) -> list[str]:
+def cell_prefixes(spec: DatasetSpec, *, conditional: bool) -> list[str]:
     """The prefix of every label cell, or an empty one for each."""
     return [prefix(dict(zip(spec.label_columns, cell, strict=True)) if conditional else {}) for cell in spec.cells]
 
@@ -35,21 +35,21 @@ def end_token(tokenizer: Any) -> int:
     return end
 
 
-def openings(leads: list[str], tokenizer: Any) -> list[list[int]]:
+def openings(prefixes: list[str], tokenizer: Any) -> list[list[int]]:
     """The tokens that stand before a text of each prefix; of an empty prefix, the one that HFAPI starts with."""
     blank = [tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id]
-    return [tokenizer(lead)["input_ids"] or blank for lead in leads]
+    return [tokenizer(lead)["input_ids"] or blank for lead in prefixes]
 
 
 def encode(
-    texts: Sequence[str], cells: np.ndarray, leads: list[str], tokenizer: Any, max_length: int, pad: int
+    texts: Sequence[str], cells: np.ndarray, prefixes: list[str], tokenizer: Any, max_length: int, pad: int
 ) -> Tokens:
     """Prefix, text and the end-of-text token of every text, cut to `max_length`; the prefix is given, not learned.
 
     A prefix is tokenised alone, as a prompt is. InputError for a tokenizer without an end token, and for prefixes that
     leave no room.
     """
-    end, first = end_token(tokenizer), openings(leads, tokenizer)
+    end, first = end_token(tokenizer), openings(prefixes, tokenizer)
     if max(map(len, first)) >= max_length:
         raise InputError(f"the labels alone have {max(map(len, first))} tokens; --max_length has to be more than that")
 

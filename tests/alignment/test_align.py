@@ -28,7 +28,7 @@ from dpsda.privacy import certificate
 from dpsda.privacy.accounting import Claimed
 from dpsda.privacy.files import private_folder, sha256
 from dpsda.privacy.ledger import Ledger
-from dpsda.privacy.mixture import Published
+from dpsda.privacy.mixture import PublishedRenyi
 from tests.alignment.conftest import PAIRS, ROOT, as_a_step, write_pairs
 from tests.conftest import use
 
@@ -121,7 +121,7 @@ def test_a_run_that_guarantees_nothing_vouches_for_nothing(tmp_path):
             facts = {"unit": "record", "units": 100, "delta": 1e-5, "relation": "add_remove", "facts": {}}
             ledger._append("open", facts)
             if protected:
-                ledger.charge("predict", "answers/0-9", Published(4, 0.5, 3, 0.1), Claimed((3.0,), (0.1,)))
+                ledger.charge("predict", "answers/0-9", PublishedRenyi(4, 0.5, 3, 0.1), Claimed((3.0,), (0.1,)))
             certificate.publish(ledger, certificate.build(ledger), {})
         assert not is_public(texts)
 

@@ -81,7 +81,7 @@ def test_fine_tuning_lowers_the_loss_and_leaves_an_adapter(tiny, training, tmp_p
 
 
 def test_a_model_without_the_layers_names_those_it_has(tiny, training, tmp_path):
-    with pytest.raises(InputError, match=r"no linear layer 'c_attn'.*down_proj.*q_proj"):
+    with pytest.raises(InputError, match=r"no linear module c_attn.*down_proj.*q_proj"):
         sft.trainer(PAIRS, training(lora_targets=["c_attn"]), 0, tmp_path)
 
 

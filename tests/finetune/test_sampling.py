@@ -54,8 +54,8 @@ def book(run: Path) -> Ledger:
 def shards(run, count=100, size=30, shares=(3.0, 1.0), **options) -> Shards:
     settings = SamplingOptions(num_samples=count, shard_size=size, length=5, **options)
     cells = [("low",), ("high",)]
-    leads, folder = ["low: ", "high: "], run / "state" / "samples"
-    return Shards(folder, settings, 0, leads, np.array(shares), ["stars"], cells, book(run), [])
+    prefixes, folder = ["low: ", "high: "], run / "state" / "samples"
+    return Shards(folder, settings, 0, prefixes, np.array(shares), ["stars"], cells, book(run), [])
 
 
 def whole(made: Shards) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dpsda.privacy.accounting import DiscreteGaussian, Zcdp, epsilon, to_json
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.mechanism import NO_VOTE, GradientSum, RecordHistogram, UserHistogram, histogram
-from dpsda.privacy.mixture import ClippedLogits, MaxDivergence, Mixture, Published, Renyi
+from dpsda.privacy.mixture import ClippedLogits, MaxDivergence, Mixture, PublishedRenyi, Renyi
 from dpsda.privacy.reservation import describe, restored
 
 BINS = 7
@@ -97,7 +97,7 @@ def test_without_noise_the_counts_come_through(unit):
         GradientSum(0.8, 0.5, 0.02, 7),
         MaxDivergence(4, 0.5, 0.3),
         Renyi(4, 0.5, 3, 0.4, 0.2),
-        Published(4, 0.5, 3, 0.1),
+        PublishedRenyi(4, 0.5, 3, 0.1),
         ClippedLogits(4, 1.0, 2.0, 0.9),
     ],
     ids=lambda mechanism: type(mechanism).__name__,

@@ -14,7 +14,7 @@ from dpsda.pmixed.planning import plan
 from dpsda.privacy import accounting
 from dpsda.privacy.accounting import Claimed, PureDp, RdpCurve, Zcdp
 from dpsda.privacy.errors import PrivacyError
-from dpsda.privacy.mixture import PUBLIC, ClippedLogits, MaxDivergence, Mixture, Published, Renyi, draw
+from dpsda.privacy.mixture import PUBLIC, ClippedLogits, MaxDivergence, Mixture, PublishedRenyi, Renyi, draw
 from dpsda.privacy.reservation import describe
 
 DELTA = 1e-5
@@ -37,7 +37,7 @@ def test_the_weights_of_a_mixture():
 
 def test_check_values_of_the_paper():
     paper = plan("paper", Mixture(80, 0.03), 1024, 8.0, DELTA, order=3)
-    assert isinstance(paper, Published) and paper.loss * 1024 == pytest.approx(3.1983, abs=5e-5)
+    assert isinstance(paper, PublishedRenyi) and paper.loss * 1024 == pytest.approx(3.1983, abs=5e-5)
     betas = [paper.beta(drawn) for drawn in (1, 2, 3, 5, 8, 80)]
     assert betas == pytest.approx([0.56518, 0.19384, 0.22359, 0.25831, 0.28734, 0.40389], abs=5e-6)
     for epsilon, order, total in ((10, 3, 5.1983), (6, 4, 2.9121), (4, 5, 1.7473), (2, 9, 0.9533)):
