@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import math
+import operator
 import os
 import re
 import sys
@@ -16,7 +18,7 @@ import time
 import traceback
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -58,11 +60,28 @@ _REPLACED = {
 
 
 def option(
-    default: Any, help: str, *aliases: str, choices: Sequence[str] = (), free: bool = False, instead_of: str = ""
+    default: Any,
+    help: str,
+    *aliases: str,
+    choices: Sequence[str] = (),
+    free: bool = False,
+    instead_of: str = "",
+    **bounds: float,
 ) -> Any:
     """A dataclass field that is a flag. `free` marks what a restarted run may change without being another run;
-    given on the command line, a flag takes the place of the YAML file's `instead_of`."""
-    metadata = {"help": help, "aliases": aliases, "choices": choices, "free": free, "instead_of": instead_of}
+    given on the command line, a flag takes the place of the YAML file's `instead_of`. A number is finite and within
+    its `bounds`, some of `least`, `above`, `most` and `below`."""
+    about = {"help": help, "aliases": aliases, "choices": choices, "free": free, "instead_of": instead_of}
+    return _field(default, {**about, "bounds": bounds})
+
+
+def another_default(group: type, name: str, default: Any) -> Any:
+    """The option `name` of another group, with a default of one's own."""
+    [metadata] = (item.metadata for item in fields(group) if item.name == name)
+    return _field(default, metadata)
+
+
+def _field(default: Any, metadata: Mapping[str, Any]) -> Any:
     if default is MISSING:
         return field(metadata=metadata)
     if isinstance(default, list):
@@ -70,10 +89,28 @@ def option(
     return field(default=default, metadata=metadata)
 
 
-def another_default(group: type, name: str, default: Any) -> Any:
-    """The field `name` of another group of options, with a default of one's own."""
-    [there] = (f for f in fields(group) if f.name == name)
-    return option(default, **there.metadata)
+_BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    "least": ("at least", operator.ge),
+    "above": ("above", operator.gt),
+    "most": ("at most", operator.le),
+    "below": ("below", operator.lt),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """A group of options. InputError for a number that is not within the bounds of its `option`."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            bounds, given = item.metadata["bounds"], getattr(self, item.name)
+            for value in given if isinstance(given, list) else [given]:
+                if not bounds or value is None:
+                    continue
+                if not (math.isfinite(value) and all(_BOUNDS[key][1](value, end) for key, end in bounds.items())):
+                    words = [f"{_BOUNDS[key][0]} {end:g}" for key, end in bounds.items()]
+                    words += ["finite"] if isinstance(value, float) and not {"most", "below"} & bounds.keys() else []
+                    raise InputError(f"--{item.name} has to be {' and '.join(words)}, not {value:g}")
 
 
 class Parser(argparse.ArgumentParser):

@@ -7,22 +7,20 @@ from dataclasses import MISSING, dataclass
 from typing import Any
 
 from apis.engines import ENGINES
-from dpsda.arg_utils import option
+from dpsda.arg_utils import Options, option
 from dpsda.errors import InputError
 
 
 @dataclass(frozen=True)
-class DataOptions:
+class DataOptions(Options):
     """Data."""
 
     dataset: str = option(MISSING, "a folder of data/ by name, or the path of one: it holds spec.yaml and prompts.yaml")
     split: str = option("train", "the private split")
     train_data_file: str | None = option(None, "a csv or parquet file instead of the split's own")
-    private_share: float = option(1.0, "use this share of the private units, each in or out by a hash of its own")
-
-    def __post_init__(self) -> None:
-        if not 0 < self.private_share <= 1:
-            raise InputError(f"--private_share has to be above 0 and at most 1, not {self.private_share:g}")
+    private_share: float = option(
+        1.0, "use this share of the private units, each in or out by a hash of its own", above=0, most=1
+    )
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class ComparedDataOptions(DataOptions):
 
 
 @dataclass(frozen=True)
-class PrivacyOptions:
+class PrivacyOptions(Options):
     """Privacy."""
 
     epsilon: float | None = option(
@@ -48,7 +46,7 @@ class PrivacyOptions:
         free=True,
         instead_of="epsilon",
     )
-    delta: float | None = option(None, "default: 1 / (n ln n) for n private units")
+    delta: float | None = option(None, "default: 1 / (n ln n) for n private units", above=0, below=1)
     privacy_unit: str = option(
         "record", "who is protected: one record, or all records of one user", choices=("record", "user")
     )
@@ -59,14 +57,13 @@ class PrivacyOptions:
     def __post_init__(self) -> None:
         from dpsda.privacy.accounting import check_budget, check_noise
 
+        super().__post_init__()
         if (self.epsilon is None) == (self.noise is None):
             raise InputError("give --epsilon or --noise, and not both")
         if self.epsilon not in (None, math.inf):
             check_budget(self.epsilon)
         if self.noise is not None:
             check_noise(self.noise)
-        if self.delta is not None and not 0 < self.delta < 1:
-            raise InputError(f"--delta has to lie between 0 and 1, not at {self.delta:g}")
 
     @property
     def protected(self) -> bool:
@@ -74,7 +71,7 @@ class PrivacyOptions:
 
 
 @dataclass(frozen=True)
-class ModelOptions:
+class ModelOptions(Options):
     """Text generation."""
 
     api: str = option(
@@ -85,22 +82,26 @@ class ModelOptions:
     model_type: str = option(
         "gpt2", "hub name, folder, .gguf file, embedded:smollm2-135m-instruct; or what a server calls it"
     )
-    length: int = option(64, "new tokens of an answer, at most")
-    temperature: float = option(1.0, "sampling temperature")
-    top_k: int = option(50, "sample from the k likeliest tokens (HFGPT)")
-    top_p: float = option(0.9, "and from the smallest set of them that has this probability; 1 = off")
-    repetition_penalty: float = option(1.0, "above 1: tokens of the context are less likely (HFGPT)")
+    length: int = option(64, "new tokens of an answer, at most", least=1)
+    temperature: float = option(1.0, "sampling temperature", above=0)
+    top_k: int = option(50, "sample from the k likeliest tokens (HFGPT)", least=1)
+    top_p: float = option(0.9, "and from the smallest set of them that has this probability; 1 = off", above=0, most=1)
+    repetition_penalty: float = option(1.0, "above 1: tokens of the context are less likely (HFGPT)", above=0)
     do_sample: bool = option(True, "sample; otherwise take the likeliest token (HFGPT)")
     use_subcategory: bool = option(True, "initial prompts draw a keyword or persona, if prompts.yaml has such ones")
     dynamic_len: bool | None = option(
         None, "cut each answer by its own target of words instead of at --length; default, as below: prompts.yaml"
     )
-    min_target_word: int | None = option(None, "the least target")
+    min_target_word: int | None = option(None, "the least target", least=1)
     word_var_scale: float | None = option(
-        None, "standard deviation of a variation's target around the length of its source, per variation degree"
+        None,
+        "standard deviation of a variation's target around the length of its source, per variation degree",
+        least=0,
     )
-    max_token_word_scale: float | None = option(None, "with --dynamic_len: tokens for each word of the target")
-    max_token_limit: int | None = option(None, "with --dynamic_len: tokens of an answer, at most; otherwise --length")
+    max_token_word_scale: float | None = option(None, "with --dynamic_len: tokens for each word of the target", above=0)
+    max_token_limit: int | None = option(
+        None, "with --dynamic_len: tokens of an answer, at most; otherwise --length", least=1
+    )
     batch_size: int | None = option(
         None,
         "rows decoded together (HFGPT); default: chosen for the device",
@@ -112,18 +113,6 @@ class ModelOptions:
     dtype: str = option(
         "auto", "number format of the weights", choices=("auto", "bfloat16", "float16", "float32"), free=True
     )
-
-    def __post_init__(self) -> None:
-        if self.length < 1 or self.top_k < 1:
-            raise InputError("--length and --top_k have to be at least 1")
-        positive = 0 < self.temperature < math.inf and 0 < self.repetition_penalty < math.inf
-        if not positive or not 0 < self.top_p <= 1:
-            raise InputError("--temperature and --repetition_penalty have to be above 0, --top_p in (0, 1]")
-        for name in ("min_target_word", "max_token_word_scale", "max_token_limit"):
-            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"--{name} has to be above 0 and finite, not {getattr(self, name)}")
-        if self.word_var_scale is not None and not 0 <= self.word_var_scale < math.inf:
-            raise InputError(f"--word_var_scale has to be at least 0, not {self.word_var_scale:g}")
 
     @property
     def sends(self) -> bool:
@@ -148,7 +137,7 @@ class ModelOptions:
 
 
 @dataclass(frozen=True)
-class RemoteOptions:
+class RemoteOptions(Options):
     """Remote models (--api AzureGPT). Keys come from the environment (OPENAI_API_KEY; AZURE_OPENAI_API_KEY and
     AZURE_OPENAI_ENDPOINT) or from --model_config."""
 
@@ -156,22 +145,22 @@ class RemoteOptions:
     model_config: str | None = option(
         None, "a YAML file outside the repository: endpoints, deployments and keys of each model", free=True
     )
-    num_procs: int = option(16, "requests in flight", free=True)
-    timeout: float = option(60.0, "seconds to wait for an answer before it is asked for again", free=True)
-    max_requests: int | None = option(None, "stop after so many requests, over the whole run", free=True)
-    max_cost: float | None = option(None, "stop before so many dollars are spent, over the whole run", free=True)
+    num_procs: int = option(16, "requests in flight", free=True, least=1)
+    timeout: float = option(60.0, "seconds to wait for an answer before it is asked for again", free=True, above=0)
+    max_requests: int | None = option(None, "stop after so many requests, over the whole run", free=True, least=1)
+    max_cost: float | None = option(
+        None, "stop before so many dollars are spent, over the whole run", free=True, above=0
+    )
     prices: str | None = option(None, "a YAML table of prices; default: apis/prices.yaml", free=True)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.api_base and ("@" in self.api_base or "?" in self.api_base):  # not quoted: it may hold a key
             raise InputError("--api_base has a user, a password or a query in it, which would be saved with the run")
-        for name in ("num_procs", "timeout", "max_requests", "max_cost"):
-            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"--{name} has to be above 0 and finite, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
-class EmbeddingOptions:
+class EmbeddingOptions(Options):
     """Embedding."""
 
     feature_extractor: str = option(
@@ -180,7 +169,7 @@ class EmbeddingOptions:
 
 
 @dataclass(frozen=True)
-class DeviceOptions:
+class DeviceOptions(Options):
     """Device."""
 
     device: str = option("auto", "cpu, cuda, cuda:1, ...; auto takes the GPU if there is one", free=True)
@@ -188,7 +177,7 @@ class DeviceOptions:
 
 
 @dataclass(frozen=True)
-class EngineOptions:
+class EngineOptions(Options):
     """Scale (docs/scale.md)."""
 
     engine: str = option(
@@ -201,28 +190,26 @@ class EngineOptions:
         None, "a running cluster, such as auto or HOST:6379; default: one that is started on this machine", free=True
     )
     ray_workers: int | None = option(
-        None, "worker processes (ray); default: one a GPU, or without GPUs one a machine", free=True
+        None,
+        "worker processes (ray); default: one a GPU, or without GPUs one a machine",
+        free=True,
+        least=1,
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.engine == "serial" and (self.ray_address or self.ray_workers):
             raise InputError("--ray_address and --ray_workers need --engine ray")
-        if self.ray_workers is not None and self.ray_workers < 1:
-            raise InputError(f"--ray_workers has to be at least 1, not {self.ray_workers}")
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class RunOptions(Options):
     """Run."""
 
     result_folder: str = option(MISSING, "where the run lies; the same command continues what is there", free=True)
-    seed: int = option(0, "steers prompts and text sampling; privacy noise never has a seed")
+    seed: int = option(0, "steers prompts and text sampling; privacy noise never has a seed", least=0)
     log_private: bool = option(False, "show figures on private data, which nothing protects", free=True)
     dry_run: bool = option(False, "walk the whole loop without a model call, and keep nothing", free=True)
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise InputError(f"--seed has to be at least 0, not {self.seed}")
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,4 @@
+import math
 import os
 import re
 import subprocess
@@ -205,3 +206,42 @@ def test_a_terminal_that_has_not_every_letter_ends_no_run():
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
     assert done.returncode == 0 and done.stdout == b"Z\\xfcrich \\u6771\\u4eac\n" and not done.stderr
+
+
+@dataclass(frozen=True)
+class Bounded(arg_utils.Options):
+    """Numbers."""
+
+    count: int | None = option(None, "how many", least=1)
+    share: float = option(0.5, "how much of it", above=0, most=1)
+    rate: float = option(1.0, "how fast", above=0)
+    degrees: list[float] = option([0.5], "how far", least=0, below=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"count": 0}, "--count has to be at least 1, not 0"),
+        ({"share": 0.0}, "--share has to be above 0 and at most 1, not 0"),
+        ({"share": 1.5}, "--share has to be above 0 and at most 1, not 1.5"),
+        ({"share": math.nan}, "--share has to be above 0 and at most 1, not nan"),
+        ({"rate": math.inf}, "--rate has to be above 0 and finite, not inf"),
+        ({"degrees": [0.0, 1.0]}, "--degrees has to be at least 0 and below 1, not 1"),
+    ],
+)
+def test_a_number_lies_within_its_bounds(given, words):
+    assert Bounded(2, 1.0, 1e9, [0.0]) and Bounded()
+    with pytest.raises(InputError, match=f"^{re.escape(words)}$"):
+        Bounded(**given)
+
+
+def test_another_default_changes_nothing_else():
+    @dataclass(frozen=True)
+    class Other(arg_utils.Options):
+        """More."""
+
+        count: int | None = arg_utils.another_default(Bounded, "count", 7)
+
+    assert Other().count == 7 and parse(["--count", "3"], "", "", Other)[0].count == 3
+    with pytest.raises(InputError, match="at least 1"):
+        Other(0)

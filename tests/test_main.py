@@ -624,7 +624,7 @@ def test_one_line_and_code_two(tmp_path, dataset):
         ([*base, "--epsilon", "0"], "--epsilon has to be above 0"),
         ([*base, "--model_type", str(tmp_path / "no_model")], "no_model"),
         ([*base, "--train_data_file", "no.csv"], "no.csv"),
-        ([*base, "--temperature", "nan"], "--temperature and --repetition_penalty have to be above 0"),
+        ([*base, "--temperature", "nan"], "--temperature has to be above 0 and finite, not nan"),
         ([*base, "--word_var_scale", "nan"], "--word_var_scale has to be at least 0"),
         ([*base, "--api", "AzureGPT", "--model_config", "~no_such_user/x.yaml"], "~no_such_user/x.yaml: "),
         ([*base, "--api", "AzureGPT", "--feature_extractor", "never-loaded"], "no key: set OPENAI_API_KEY"),

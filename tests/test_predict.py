@@ -454,7 +454,7 @@ def test_bad_input_is_one_line(tmp_path, dataset, llama, gpt2, trained):
     for words, match in (
         (("--inclusion", 0), "--inclusion has to be above 0 and at most 1"),
         (("--inclusion", 1.5), "--inclusion has to be above 0 and at most 1"),
-        (("--order", 1), "--order has to be an integer above 1"),
+        (("--order", 1), "--order has to be at least 2"),
         (("--queries", 0), "--queries has to be at least 1"),
         (("--epsilon", "inf"), "takes a finite --epsilon"),
         (("--privacy_unit", "user"), "the shards are of whole records"),

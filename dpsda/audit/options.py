@@ -4,44 +4,37 @@ from __future__ import annotations
 
 from dataclasses import MISSING, dataclass
 
-from dpsda.arg_utils import option
-from dpsda.errors import InputError
+from dpsda.arg_utils import Options, option
 
 
 @dataclass(frozen=True)
-class PlantOptions:
+class PlantOptions(Options):
     """Canaries."""
 
     output: str = option(MISSING, "a folder for what is made; it goes to its private/, and nothing of it may be shared")
     canaries: int = option(
         1000,
         "about how many records (or users) are replaced by made-up ones, each in by a coin; n show at most ln(n / 6)",
+        least=40,  # so that there are some in and some out, but for one in 10^8
     )
-    repeats: int = option(1, "records of a canary; 2 or more for --privacy_unit user: they are one user's")
-
-    def __post_init__(self) -> None:
-        if self.canaries < 40 or self.repeats < 1:  # so that there are some in and some out, but for one in 10^8
-            raise InputError("--canaries has to be at least 40, and --repeats at least 1")
+    repeats: int = option(1, "records of a canary; 2 or more for --privacy_unit user: they are one user's", least=1)
 
 
 @dataclass(frozen=True)
-class MechanismOptions:
+class MechanismOptions(Options):
     """Attack."""
 
     result_folder: str = option(MISSING, "the folder of the run")
-    failure: float = option(1e-3, "the probability that the attack on a sound mechanism refutes it")
-
-    def __post_init__(self) -> None:
-        _check(self.failure)
+    failure: float = option(1e-3, "the probability that the attack on a sound mechanism refutes it", above=0, below=1)
 
 
 @dataclass(frozen=True)
-class ScoreOptions:
+class ScoreOptions(Options):
     """Scores."""
 
     result_folder: str = option(MISSING, "the folder of the run")
     planted: str = option(MISSING, "the --output of the canaries that the run was made on")
-    failure: float = option(0.05, "the probability that the guesses from a sound run refute it")
+    failure: float = option(0.05, "the probability that the guesses from a sound run refute it", above=0, below=1)
     device: str = option("auto", "cpu, cuda, cuda:1, ...; auto takes the GPU if there is one")
     log_private: bool = option(False, "show what was found, which nothing protects")
     certify: bool = option(
@@ -49,26 +42,14 @@ class ScoreOptions:
         "add what was found to the run's certificate and card, which are shared: on your word, nothing protects it",
     )
 
-    def __post_init__(self) -> None:
-        _check(self.failure)
-
 
 @dataclass(frozen=True)
-class MembershipOptions:
+class MembershipOptions(Options):
     """Membership."""
 
     result_folder: str = option(MISSING, "the folder of the run")
     reference_split: str = option("test", "records that were not in the data, and are like those that were")
-    texts: int = option(1000, "records of a side, at most")
-    seed: int = option(0, "steers which records are drawn")
+    texts: int = option(1000, "records of a side, at most", least=2)
+    seed: int = option(0, "steers which records are drawn", least=0)
     device: str = option("auto", "cpu, cuda, cuda:1, ...; auto takes the GPU if there is one")
     log_private: bool = option(False, "show what was found, which nothing protects")
-
-    def __post_init__(self) -> None:
-        if self.texts < 2 or self.seed < 0:
-            raise InputError("--texts has to be at least 2, and --seed at least 0")
-
-
-def _check(failure: float) -> None:
-    if not 0 < failure < 1:
-        raise InputError(f"--failure has to lie between 0 and 1, not at {failure:g}")

@@ -5,25 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from apis.api import VARIATIONS
-from dpsda.arg_utils import option
+from dpsda.arg_utils import Options, option
 from dpsda.augpe.selection import RULES
 from dpsda.errors import InputError
 
 
 @dataclass(frozen=True)
-class AugPEOptions:
+class AugPEOptions(Options):
     """Evolution."""
 
-    epochs: int = option(5, "T, the number of iterations; each spends privacy", free=True)
+    epochs: int = option(5, "T, the number of iterations; each spends privacy", free=True, least=1)
     num_seed_samples: int = option(500, "texts kept at every iteration, over all labels")
     num_samples_schedule: list[int] | None = option(
         None, "the population at 0, 1, ... T instead, of which one in L is kept; the last one is repeated"
     )
-    L: int = option(5, "population = L times the kept texts", "combine_divide_L")
-    init_L: int = option(1, "population at the start = init_L times the seeds", "init_combine_divide_L")
-    lookahead_degree: int = option(0, "K: embed a candidate as the mean of K of its variations; 0 = itself")
+    L: int = option(5, "population = L times the kept texts", "combine_divide_L", least=1)
+    init_L: int = option(1, "population at the start = init_L times the seeds", "init_combine_divide_L", least=1)
+    lookahead_degree: int = option(0, "K: embed a candidate as the mean of K of its variations; 0 = itself", least=0)
     lookahead_self: bool = option(False, "with K > 0: the candidate itself counts in the mean")
-    num_nearest_neighbor: int = option(1, "k: candidates that a private record votes for")
+    num_nearest_neighbor: int = option(1, "k: candidates that a private record votes for", least=1)
     nn_mode: str = option("L2", "distance of the votes", choices=("L2", "IP", "cos_sim"))
     count_threshold: float = option(0.0, "H: noisy counts not above it are 0")
     select_syn_mode: str = option(
@@ -39,23 +39,18 @@ class AugPEOptions:
     donnot_keep_last_iter: bool = option(False, "population = L variations of the kept texts, without these")
     variation_type: str = option("paraphrase", "how a kept text is varied", choices=VARIATIONS)
     variation_degree_schedule: list[float] = option(
-        [0.5], "share of tokens that blank_fill blanks out at iteration 1, 2, ...; the last one is repeated"
+        [0.5],
+        "share of tokens that blank_fill blanks out at iteration 1, 2, ...; the last one is repeated",
+        least=0,
+        most=1,
     )
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("epochs", 1),
-            ("L", 1),
-            ("init_L", 1),
-            ("num_nearest_neighbor", 1),
-            ("lookahead_degree", 0),
-        ):
-            if getattr(self, name) < least:
-                raise InputError(f"--{name} has to be at least {least}, not {getattr(self, name)}")
+        super().__post_init__()
         if min(self.sizes) < 1:
             raise InputError("--num_seed_samples has to be at least 1, and --num_samples_schedule L (first: init_L)")
-        if not all(0 <= degree <= 1 for degree in self.variation_degree_schedule) or not self.variation_degree_schedule:
-            raise InputError("--variation_degree_schedule holds shares from 0 to 1")
+        if not self.variation_degree_schedule:
+            raise InputError("--variation_degree_schedule holds at least one share")
 
     @property
     def takes_votes(self) -> bool:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import MISSING, dataclass
 
-from dpsda.arg_utils import option
+from dpsda.arg_utils import Options, option
 from dpsda.errors import InputError
 
 
 @dataclass(frozen=True)
-class SubjectOptions:
+class SubjectOptions(Options):
     """What is evaluated."""
 
     result_folder: str = option(
@@ -21,7 +20,7 @@ class SubjectOptions:
         None, "these iterations: numbers, `before` and `release` of a resampled run, `last` or `all`"
     )
     dataset: str | None = option(None, "a folder of data/ by name, or the path of one; default: the run's own")
-    min_token_threshold: int = option(0, "leave out texts of at most so many tokens, real and synthetic")
+    min_token_threshold: int = option(0, "leave out texts of at most so many tokens, real and synthetic", least=0)
     feature_extractor: str | None = option(
         None, "a sentence-transformers model; default: the run's own", "feat_ext", "model_name_or_path"
     )
@@ -30,15 +29,14 @@ class SubjectOptions:
     dry_run: bool = option(False, "say what would be evaluated, and do nothing")
 
     def __post_init__(self) -> None:
-        if self.min_token_threshold < 0:
-            raise InputError(f"--min_token_threshold has to be at least 0, not {self.min_token_threshold}")
+        super().__post_init__()
         for name in self.synthetic_iteration or []:
             if not (name.isdigit() or name in ("before", "release", "last", "all")):
                 raise InputError(f"--synthetic_iteration takes numbers, before, release, last or all, not {name!r}")
 
 
 @dataclass(frozen=True)
-class MetricOptions:
+class MetricOptions(Options):
     """Distances."""
 
     reference_split: str = option("train", "the split of the data set that the texts are compared with")
@@ -49,20 +47,19 @@ class MetricOptions:
     reference_public: bool = option(
         False, "the reference is public (so is a split that spec.yaml declares public): results may be shared"
     )
-    private_data_size: int = option(5000, "texts of a side, at most; all sets are compared at the size of the smallest")
-    run: int = option(5, "subsamples of the reference; the table has mean and standard deviation over them")
-    k: int = option(3, "nearest neighbours of precision, recall, density and coverage")
-    buckets: int | None = option(None, "clusters of MAUVE, KL, total variation and Wasserstein; default: a tenth of n")
-    seed: int = option(0, "steers which texts are drawn, and the clusters")
-
-    def __post_init__(self) -> None:
-        for name, least in (("private_data_size", 2), ("run", 1), ("k", 1), ("buckets", 2), ("seed", 0)):
-            if getattr(self, name) is not None and getattr(self, name) < least:
-                raise InputError(f"--{name} has to be at least {least}, not {getattr(self, name)}")
+    private_data_size: int = option(
+        5000, "texts of a side, at most; all sets are compared at the size of the smallest", least=2
+    )
+    run: int = option(5, "subsamples of the reference; the table has mean and standard deviation over them", least=1)
+    k: int = option(3, "nearest neighbours of precision, recall, density and coverage", least=1)
+    buckets: int | None = option(
+        None, "clusters of MAUVE, KL, total variation and Wasserstein; default: a tenth of n", least=2
+    )
+    seed: int = option(0, "steers which texts are drawn, and the clusters", least=0)
 
 
 @dataclass(frozen=True)
-class DownstreamOptions:
+class DownstreamOptions(Options):
     """Downstream task."""
 
     task: str = option(
@@ -82,21 +79,19 @@ class DownstreamOptions:
     models: list[str] = option(
         ["embedded:all-minilm-l6-v2"], "classify, lm: encoders by hub name, folder or embedded asset"
     )
-    epochs: list[int] = option([5], "classify, lm: passes over the texts, one number or one for each model")
-    learning_rate: float = option(5e-5, "classify, lm")
-    weight_decay: float = option(0.01, "classify, lm")
-    batch_size: int = option(32, "classify, lm")
-    max_length: int = option(512, "classify, lm: tokens of a text; what is beyond is cut off")
-    real_size: int | None = option(None, "texts of the row that is trained on real text; default: as many as synthetic")
-    seeds: list[int] = option([0, 1, 2], "one training each; the table has mean and standard deviation")
+    epochs: list[int] = option([5], "classify, lm: passes over the texts, one number or one for each model", least=1)
+    learning_rate: float = option(5e-5, "classify, lm", above=0)
+    weight_decay: float = option(0.01, "classify, lm", least=0)
+    batch_size: int = option(32, "classify, lm", least=1)
+    max_length: int = option(512, "classify, lm: tokens of a text; what is beyond is cut off", least=1)
+    real_size: int | None = option(
+        None, "texts of the row that is trained on real text; default: as many as synthetic", least=1
+    )
+    seeds: list[int] = option([0, 1, 2], "one training each; the table has mean and standard deviation", least=0)
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "batch_size", "max_length", "real_size"):
-            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"--{name} has to be above 0 and finite, not {getattr(self, name)}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise InputError(f"--weight_decay has to be at least 0, not {self.weight_decay}")
+        super().__post_init__()
         if len(self.epochs) not in (1, len(self.models)):
             raise InputError("--epochs has to be one number, or one for each of --models")
-        if min(self.epochs) < 1 or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
-            raise InputError("--epochs has to be at least 1, and --seeds different numbers from 0")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise InputError("--seeds has to be different numbers, at least one")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from dpsda.arg_utils import option
+from dpsda.arg_utils import Options, option
 from dpsda.errors import InputError
 from dpsda.tuning.options import LoraOptions
 
@@ -24,7 +23,7 @@ class TuningOptions(LoraOptions):
     conditional: bool = option(True, "generator: write the labels before each text, if the data set has labels")
     target: str | None = option(None, "classifier: the label column; default: the first one")
     test_split: str = option("test", "classifier: the split that it is tested on")
-    max_length: int = option(512, "tokens of a text, its labels included; what is beyond is cut off")
+    max_length: int = option(512, "tokens of a text, its labels included; what is beyond is cut off", least=2)
     device: str = option("auto", "cpu, cuda, cuda:1, ...; auto takes the GPU if there is one", free=True)
     dtype: str = option(
         "auto",
@@ -36,28 +35,30 @@ class TuningOptions(LoraOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_length < 2:
-            raise InputError(f"--max_length has to be at least 2, not {self.max_length}")
         if self.dtype == "bfloat16" and (self.full or self.task == "classifier"):
             raise InputError("--dtype bfloat16 is for the adapters of a generator; all other training is in float32")
 
 
 @dataclass(frozen=True)
-class TrainingOptions:
+class TrainingOptions(Options):
     """Training."""
 
     optimizer: str = option("adam", "DP-Adam, DP-AdamW or DP-SGD", choices=("adam", "adamw", "sgd"))
-    learning_rate: float = option(1e-3, "constant after the warm-up")
-    warmup_steps: int = option(30, "steps in which the learning rate rises")
-    weight_decay: float = option(0.0, "of the optimizer")
-    clip_norm: float = option(0.5, "L2 norm to which the gradient of each record is clipped", "max_grad_norm")
-    batch_size: int = option(1024, "records (or users) of a step, expected: each is in it by a draw of its own")
-    epochs: float = option(10.0, "passes over the data, expected", free=True, instead_of="steps")
-    steps: int | None = option(None, "steps instead", free=True, instead_of="epochs")
-    checkpoint_steps: int = option(50, "a checkpoint after so many steps; a kill costs at most these", free=True)
-    physical_batch_size: int = option(64, "records computed at once, at most: memory, not privacy", free=True)
-    physical_tokens: int = option(2048, "and tokens computed at once, padding included", free=True)
-    examples_per_user: int = option(1, "with --privacy_unit user: records of a user in a step, at most")
+    learning_rate: float = option(1e-3, "constant after the warm-up", above=0)
+    warmup_steps: int = option(30, "steps in which the learning rate rises", least=0)
+    weight_decay: float = option(0.0, "of the optimizer", least=0)
+    clip_norm: float = option(0.5, "L2 norm to which the gradient of each record is clipped", "max_grad_norm", above=0)
+    batch_size: int = option(
+        1024, "records (or users) of a step, expected: each is in it by a draw of its own", least=1
+    )
+    epochs: float = option(10.0, "passes over the data, expected", free=True, instead_of="steps", above=0)
+    steps: int | None = option(None, "steps instead", free=True, instead_of="epochs", least=1)
+    checkpoint_steps: int = option(
+        50, "a checkpoint after so many steps; a kill costs at most these", free=True, least=1
+    )
+    physical_batch_size: int = option(64, "records computed at once, at most: memory, not privacy", free=True, least=1)
+    physical_tokens: int = option(2048, "and tokens computed at once, padding included", free=True, least=1)
+    examples_per_user: int = option(1, "with --privacy_unit user: records of a user in a step, at most", least=1)
     label_noise: float = option(10.0, "noise multiplier of the label counts, which decide the labels of the samples")
     histogram_noise: float | None = option(
         None, "leave budget for one later histogram (resample.py) at this noise multiplier", free=True
@@ -66,42 +67,30 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         from dpsda.privacy.accounting import check_noise
 
-        for name in ("learning_rate", "clip_norm", "epochs"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"--{name} has to be above 0 and finite, not {getattr(self, name):g}")
-        counts = ("batch_size", "checkpoint_steps", "physical_batch_size", "physical_tokens", "examples_per_user")
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name} has to be at least 1, not {getattr(self, name)}")
-        if self.steps is not None and self.steps < 1:
-            raise InputError(f"--steps has to be at least 1, not {self.steps}")
-        if self.warmup_steps < 0 or not 0 <= self.weight_decay < math.inf:
-            raise InputError("--warmup_steps and --weight_decay have to be at least 0")
+        super().__post_init__()
         for name in ("label_noise", "histogram_noise"):
             if getattr(self, name) is not None:
                 check_noise(getattr(self, name), f"--{name}")
 
 
 @dataclass(frozen=True)
-class SamplingOptions:
+class SamplingOptions(Options):
     """Sampling from the trained generator. It costs no privacy."""
 
     num_samples: int = option(
         10000,
         "texts to draw; empty ones and exact repeats are dropped. A larger number goes on from a smaller",
         free=True,
+        least=1,
     )
-    length: int = option(64, "tokens of a text, at most")
-    temperature: float = option(1.0, "sampling temperature")
-    top_k: int = option(1000, "sample from the k likeliest tokens; 0 = off, which sorts the vocabulary at every token")
-    top_p: float = option(0.95, "and from the smallest set of them that has this probability; 1 = off")
-    shard_size: int = option(2048, "texts of a shard; a kill costs at most one")
-    sampling_batch_size: int | None = option(None, "texts decoded together; default: chosen for the device", free=True)
+    length: int = option(64, "tokens of a text, at most", least=1)
+    temperature: float = option(1.0, "sampling temperature", above=0)
+    top_k: int = option(
+        1000, "sample from the k likeliest tokens; 0 = off, which sorts the vocabulary at every token", least=0
+    )
+    top_p: float = option(0.95, "and from the smallest set of them that has this probability; 1 = off", above=0, most=1)
+    shard_size: int = option(2048, "texts of a shard; a kill costs at most one", least=1)
+    sampling_batch_size: int | None = option(
+        None, "texts decoded together; default: chosen for the device", free=True, least=1
+    )
     skip_sampling: bool = option(False, "train only", free=True)
-
-    def __post_init__(self) -> None:
-        for name in ("num_samples", "length", "shard_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name} has to be at least 1, not {getattr(self, name)}")
-        if self.top_k < 0 or not 0 < self.temperature < math.inf or not 0 < self.top_p <= 1:
-            raise InputError("--top_k has to be at least 0, --temperature above 0, --top_p in (0, 1]")

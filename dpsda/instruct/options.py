@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import MISSING, dataclass
 
-from dpsda.arg_utils import option
-from dpsda.errors import InputError
+from dpsda.arg_utils import Options, option
 
 KEPT = 0.31  # what the paper kept: 310,000 of 1,000,000 texts (Yu et al. 2024)
 
 
 @dataclass(frozen=True)
-class ResampleOptions:
+class ResampleOptions(Options):
     """Resampling."""
 
     result_folder: str = option(
@@ -25,30 +23,37 @@ class ResampleOptions:
         False, "that file is not of this run, and nothing private went into it: its texts are public"
     )
     num_clusters: int | None = option(
-        None, "K, clusters of the synthetic texts; default: a tenth of the texts, at most 1000 (the paper's)"
+        None,
+        "K, clusters of the synthetic texts; default: a tenth of the texts, at most 1000 (the paper's)",
+        least=2,
     )
     pca_variance: float = option(
-        0.9, "clusters are found on the principal components that keep this share of the variance; 1 = all of them"
+        0.9,
+        "clusters are found on the principal components that keep this share of the variance; 1 = all of them",
+        above=0,
+        most=1,
     )
     num_samples: int | None = option(
-        None, f"texts that are kept; default: {KEPT:.0%} of them, as in the paper", free=True
+        None,
+        f"texts that are kept; default: {KEPT:.0%} of them, as in the paper",
+        free=True,
+        least=1,
     )
     ratio_cap: float | None = option(
-        None, "no cluster is kept more than this many times as often as at random; default: no cap", free=True
+        None,
+        "no cluster is kept more than this many times as often as at random; default: no cap",
+        free=True,
+        least=1,
     )
     draws: int = option(
-        1, "draws with seeds SEED, SEED + 1, ...; the first is released, the others lie in resample/", free=True
+        1,
+        "draws with seeds SEED, SEED + 1, ...; the first is released, the others lie in resample/",
+        free=True,
+        least=1,
     )
-    seed: int = option(0, "steers the clusters and which texts are drawn; privacy noise never has a seed", free=True)
+    seed: int = option(
+        0, "steers the clusters and which texts are drawn; privacy noise never has a seed", free=True, least=0
+    )
     device: str = option("auto", "cpu, cuda, cuda:1, ...; auto takes the GPU if there is one", free=True)
     log_private: bool = option(False, "show figures on private data, which nothing protects", free=True)
     dry_run: bool = option(False, "say what would be done, and do nothing", free=True)
-
-    def __post_init__(self) -> None:
-        for name, least in (("num_clusters", 2), ("num_samples", 1), ("draws", 1), ("seed", 0)):
-            if getattr(self, name) is not None and getattr(self, name) < least:
-                raise InputError(f"--{name} has to be at least {least}, not {getattr(self, name)}")
-        if not 0 < self.pca_variance <= 1:
-            raise InputError(f"--pca_variance has to be above 0 and at most 1, not {self.pca_variance:g}")
-        if self.ratio_cap is not None and not 1 <= self.ratio_cap < math.inf:
-            raise InputError(f"--ratio_cap has to be at least 1 and finite, not {self.ratio_cap:g}")
