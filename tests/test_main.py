@@ -558,7 +558,7 @@ def test_bad_values_are_refused(tmp_path, dataset, capsys):
         ({"L": 0}, "--L"),
         ({"num_seed_samples": 0}, "--num_seed_samples"),
         ({"num_nearest_neighbor": 0}, "--num_nearest"),
-        ({"variation_degree_schedule": [1.5]}, "shares"),
+        ({"variation_degree_schedule": [1.5]}, "--variation_degree_schedule has to be at least 0 and at most 1"),
     ]:
         refused(capsys, tmp_path / "run", dataset, match, evolution=evolution)
     assert not (tmp_path / "run").exists()

@@ -477,7 +477,7 @@ def test_bad_input_is_one_line(tmp_path, dataset, llama, gpt2, trained):
         (("--methods", "best"), "there are max, renyi"),
         (("--epsilons", "inf"), "--epsilons has to be above 0 and at most 100"),
         (("--epsilons", 0.01, "--methods", "paper"), "--order 3 leaves nothing of epsilon 0.01"),
-        (("--seed", -1), "--seed at least 0"),
+        (("--seed", -1), "--seed has to be at least 0"),
         (("--name", "../x"), "without a folder"),
         (("--test_split", "train"), "the models were trained on it"),
         (("--compare", dataset), "is not the folder of a run"),

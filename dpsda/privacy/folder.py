@@ -42,6 +42,12 @@ def begun(shared: Path) -> Path | None:
     return next(_there(shared, (*RESULTS, *MADE, *OTHERS)), None)
 
 
+def is_result(path: Path, shared: Path) -> bool:
+    """Whether a result may lie there: only one that `RESULTS` matches is missed by an older ledger."""
+    there = path.relative_to(shared) if path.is_relative_to(shared) else Path()
+    return any(there.match(pattern) and len(there.parts) == pattern.count("/") + 1 for pattern in RESULTS)
+
+
 def unknown(path: Path) -> str:
     return (
         f"{path}: a result that the run's ledger does not know, so the ledger is older than the run, or another one; "

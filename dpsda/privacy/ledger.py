@@ -247,6 +247,10 @@ class Ledger:
         if not self._is_there("reserve", fields):
             if path.exists():
                 raise LedgerError(folder.unknown(path))
+            if not folder.is_result(path, self.shared):
+                raise LedgerError(
+                    f"{file}: no place of a result, where an older ledger would miss it (dpsda.privacy.folder.RESULTS)"
+                )
             if event is not None:
                 self._check_budget(name, event)
             else:

@@ -231,7 +231,7 @@ def test_bad_input_is_one_line(planted, users, dataset, tmp_path):
         ("protects a user", "score", "--result_folder", str(by_user), "--planted", str(planted)),
         ("four different words", "plant", *short, "--output", str(tmp_path / "new"), "--canaries", "40"),
         ("a column 'canary', as the file of canaries has", "plant", *named),
-        ("between 0 and 1", "mechanism", "--result_folder", str(other), "--failure", "2"),
+        ("above 0 and below 1", "mechanism", "--result_folder", str(other), "--failure", "2"),
     ):
         with pytest.raises(InputError, match=message):
             go(step, *argv)

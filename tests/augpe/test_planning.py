@@ -27,7 +27,8 @@ def planned(root, epsilon=None, noise=None, epochs=3, spend=(), k=1):
         multiplier = plan(folder, ledger, privacy, options, config, {"epsilon", "noise", "epochs"}, labelled=True)
         for name in spend:
             mechanism = histogram("record", multiplier, 1 if name == "label_counts" else k)
-            ledger.release("augpe", name, f"{name}.csv", mechanism, mechanism.event, lambda: b"x")
+            file = "label_counts.csv" if name == "label_counts" else f"{name.split('/')[1]}/counts.csv"
+            ledger.release("augpe", name, file, mechanism, mechanism.event, lambda: b"x")
         return multiplier, ledger.epsilon()
     finally:
         ledger.close()

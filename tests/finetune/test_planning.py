@@ -58,7 +58,9 @@ def test_what_is_reserved_can_be_spent_and_no_more(tmp_path):
     made, ledger, settings = planned(tmp_path, {"epsilon": 2.0}, training, units=100, label_counts=True)
 
     def spend(stage, name, mechanism):
-        ledger.release(stage, name, f"{name}.txt", mechanism, mechanism.event, lambda: b"x")
+        ledger.release(
+            stage, name, f"state/answers/{name.replace('/', '-')}.json", mechanism, mechanism.event, lambda: b"x"
+        )
 
     for name, mechanism in open_intervals(ledger, made, settings):
         spend("finetune", name, mechanism)
@@ -76,7 +78,9 @@ def test_more_epochs_take_what_is_left_of_a_larger_budget(tmp_path):
     training = {"batch_size": 20, "steps": 4, "checkpoint_steps": 2}
     made, ledger, settings = planned(tmp_path, {"epsilon": 1.0}, training, units=100)
     for name, mechanism in open_intervals(ledger, made, settings):
-        ledger.release("finetune", name, f"{name}.txt", mechanism, mechanism.event, lambda: b"x")
+        ledger.release(
+            "finetune", name, f"state/answers/{name.replace('/', '-')}.json", mechanism, mechanism.event, lambda: b"x"
+        )
     ledger.close()
     with pytest.raises(BudgetError):
         planned(tmp_path, {"epsilon": 1.0}, {**training, "steps": 400}, units=100)
@@ -92,9 +96,9 @@ def test_an_interval_that_was_reserved_is_taken_as_it_was(tmp_path):
     training = {"batch_size": 20, "steps": 4, "checkpoint_steps": 2}
     made, ledger, settings = planned(tmp_path, {"noise": 2.0}, training, units=100)
     first, second = open_intervals(ledger, made, settings)
-    ledger.release("finetune", first[0], "a.txt", first[1], first[1].event, lambda: b"x")
+    ledger.release("finetune", first[0], "state/answers/a.json", first[1], first[1].event, lambda: b"x")
     with pytest.raises(ZeroDivisionError):
-        ledger.release("finetune", second[0], "b.txt", second[1], second[1].event, lambda: 1 / 0)
+        ledger.release("finetune", second[0], "state/answers/b.json", second[1], second[1].event, lambda: 1 / 0)
     ledger.close()
     made, ledger, settings = planned(
         tmp_path, {"noise": 3.0}, {**training, "steps": 9, "checkpoint_steps": 3}, units=100

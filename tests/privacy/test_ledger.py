@@ -273,7 +273,10 @@ def test_runs_on_the_same_data_add_up(tmp_path):
 # what a later result continues
 
 
-def chain(ledger, *names, file="{}.bin"):
+CHAIN = "state/checkpoints/{}.safetensors"
+
+
+def chain(ledger, *names, file=CHAIN):
     """One release after the other, each of which continues the one before."""
     mechanism, before = histogram("record", 5.0), None
     for name in names:
@@ -287,7 +290,7 @@ def test_a_superseded_result_may_go_and_its_charge_stays(tmp_path):
     chain(ledger, "a", "b", "c")
     spent, alone = ledger.epsilon(), len(ledger.events())
     ledger.drop_superseded()
-    assert [(tmp_path / f"{name}.bin").exists() for name in "abc"] == [False, False, True]
+    assert [(tmp_path / CHAIN.format(name)).exists() for name in "abc"] == [False, False, True]
     assert ledger.epsilon() == spent and alone == 3 and ledger.stored("c") == b"c"
     for name in "ab":
         with pytest.raises(LedgerError, match="not drawn twice"):
@@ -299,7 +302,7 @@ def test_nothing_is_superseded_before_the_next_is_committed(tmp_path):
     chain(ledger, "a")
     mechanism = histogram("record", 5.0)
     with pytest.raises(ZeroDivisionError):
-        ledger.release("test", "b", "b.bin", mechanism, mechanism.event, lambda: bytes(1 // 0), continues="a")
+        ledger.release("test", "b", CHAIN.format("b"), mechanism, mechanism.event, lambda: bytes(1 // 0), continues="a")
     ledger.drop_superseded()
     assert ledger.stored("a") == b"a" and ledger.superseded() == set()
 
@@ -312,12 +315,12 @@ def test_verify_wants_the_last_of_a_chain_and_only_that(tmp_path):
 
     certify()
     certificate.verify(tmp_path)
-    (tmp_path / "a.bin").write_bytes(b"edited")
+    (tmp_path / CHAIN.format("a")).write_bytes(b"edited")
     with pytest.raises(LedgerError, match="edited"):  # while it is there, it has to be what it was
         certificate.verify(tmp_path)
-    (tmp_path / "a.bin").unlink()
+    (tmp_path / CHAIN.format("a")).unlink()
     certificate.verify(tmp_path)
-    (tmp_path / "b.bin").unlink()
+    (tmp_path / CHAIN.format("b")).unlink()
     with pytest.raises(LedgerError, match="result of b is missing"):
         certificate.verify(tmp_path)
 
@@ -453,7 +456,9 @@ def test_the_hash_of_an_edited_card_cannot_be_renewed(tmp_path):
 
 
 def part(ledger, start, stop, within="answers/0-10", draw=lambda: b"tokens"):
-    return ledger.release("test", f"answers/{start}-{stop}", f"{start}.json", None, None, draw, within=within)
+    return ledger.release(
+        "test", f"answers/{start}-{stop}", f"state/answers/{start}.json", None, None, draw, within=within
+    )
 
 
 def test_parts_cost_what_their_charge_does_however_few_of_them_come(tmp_path):
@@ -475,3 +480,11 @@ def test_a_charge_above_the_budget_is_refused(tmp_path):
     ledger = started(tmp_path, budget=1.0)
     with pytest.raises(BudgetError, match="nothing was drawn"):
         ledger.charge("test", "answers/0-10", ClippedLogits(4, 1.0, 2.0), DiscreteGaussian(5.0, 10))
+
+
+def test_a_result_lies_where_an_older_ledger_would_miss_it(tmp_path):
+    ledger, mechanism = started(tmp_path), histogram("record", 5.0)
+    for file in ("counts.csv", "state/new.csv", "../elsewhere/1/counts.csv"):
+        with pytest.raises(LedgerError, match=r"no place of a result.*RESULTS"):
+            ledger.release("test", "votes/1", file, mechanism, mechanism.event, never)
+    assert not ledger.charges()
