@@ -19,13 +19,14 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from dpsda.assets import home, resolve
+from dpsda.assets import home
 from dpsda.devices import check_room, multiplies_bfloat16, pick_device
 from dpsda.errors import InputError
+from dpsda.gguf import unpacked
 from dpsda.libraries import check_whole, fit_vocabulary, loading
 from dpsda.privacy.files import private_folder
 
@@ -49,7 +50,9 @@ class Embeds(Protocol):
 
 
 class Encoder:
-    """One resident encoder: a hub name, a sentence-transformers folder, or `embedded:all-minilm-l6-v2`.
+    """One resident encoder: a hub name, a sentence-transformers folder, or `embedded:all-minilm-l6-v2`. Of a language
+    model that was not made for this (`embedded:smollm2-135m-instruct`) it is the mean of the last hidden states without
+    the first token's, which is alike in all texts.
 
     `dtype` is "float32", "bfloat16", or "auto": bfloat16 where the hardware multiplies it, as votes do not need more
     (benchmarks/README.md has what it costs and saves). Pooling and whatever follows it stay in float32.
@@ -341,9 +344,12 @@ def _load(name: str, device: str, dtype: str):
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+    from sentence_transformers.util import is_sentence_transformer_model
 
     settings = {"dtype": getattr(torch, dtype), "ignore_mismatched_sizes": True}
-    model = SentenceTransformer(resolve(name), device=device, trust_remote_code=False, model_kwargs=settings)
+    source = unpacked(name)
+    model = SentenceTransformer(source, device=device, trust_remote_code=False, model_kwargs=settings)
     if not isinstance(model[0], Transformer) or not hasattr(model.tokenizer, "pad"):
         raise InputError(f"the encoder {name!r} does not begin with a transformer over tokens; take one that does")
     with torch.no_grad():
@@ -352,6 +358,10 @@ def _load(name: str, device: str, dtype: str):
     tokenizer, config = model.tokenizer, model[0].auto_model.config.get_text_config()
     if getattr(config, "vocab_size", None):  # not so where characters are hashed to rows
         fit_vocabulary(name, tokenizer, config.vocab_size)
+    if _is_language_model(config) and not is_sentence_transformer_model(source):
+        tokenizer.padding_side = "right"
+        model[1] = Pooling(model[0].get_embedding_dimension(), "mean")
+        model.insert(1, _without_first())
     if tokenizer.pad_token_id is None:  # any will do, as padding is masked
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.convert_ids_to_tokens(0)
     positions = _positions(model[0].auto_model, getattr(config, "max_position_embeddings", None) or 0)
@@ -361,6 +371,24 @@ def _load(name: str, device: str, dtype: str):
         module.float()
     model.tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True  # we pad apart on purpose
     return model.eval()
+
+
+def _is_language_model(config: Any) -> bool:
+    names = getattr(config, "architectures", None) or ()
+    return any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in names)
+
+
+def _without_first():
+    """A module that hides the first token from the pooling behind it, unless there is no other."""
+    import torch
+
+    class WithoutFirst(torch.nn.Module):
+        def forward(self, features: dict) -> dict:
+            mask = features["attention_mask"].clone()
+            mask[:, 0] = (mask[:, 1:].sum(dim=1) == 0).to(mask.dtype)
+            return {**features, "attention_mask": mask}
+
+    return WithoutFirst()
 
 
 def _random(model) -> list[str]:

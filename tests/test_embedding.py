@@ -301,3 +301,21 @@ def test_a_device_whose_rows_differ_is_refused(encoders, monkeypatch):
     monkeypatch.setattr(type(last), "forward", forward)
     with pytest.raises(InputError, match="equal rows"):
         encoder.embed(["a"], private=True)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_language_model_is_its_hidden_states_without_the_first(kind, request):
+    """Bit for bit the same whatever else is embedded, as of every encoder; a text of one token keeps it."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = request.getfixturevalue(kind)
+    encoder = Encoder(folder, device="cpu", dtype="float32", cache=False)
+    texts = ["w1 w2 w3", "w4", "w5 w1 w2 w3 w9 w8 w7 w6 w5 w4 w3", "A thing number w3"]
+    model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    for text, vector in zip(texts, encoder.embed(texts, private=False), strict=True):
+        with torch.no_grad():
+            states = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+        expected = (states[1:] if len(states) > 1 else states).mean(dim=0)
+        np.testing.assert_allclose(vector, expected.numpy(), atol=1e-5)
+        assert np.array_equal(encoder.embed([text], private=False)[0], vector)

@@ -244,3 +244,17 @@ def test_a_new_metric_is_in_the_rows_that_were_there(made, monkeypatch):  # noqa
     monkeypatch.setattr(metrics, "_compare", lambda *args: compare(*args) | {"words": 3.0})
     run(folder, "--synthetic_iteration", "last")
     assert (table(path)["words"] == "3.00000").all()
+
+
+def test_a_second_encoder_has_its_columns_beside_the_first(made, encoder, monkeypatch):  # noqa: F811
+    folder = made()
+    run(folder, "--synthetic_iteration", "last")
+    path = folder / "private" / "metrics_train.csv"
+    alone = table(path)
+    monkeypatch.setattr(encoder, "told", [])
+    run(folder, "--synthetic_iteration", "last", "--metric_encoder", "another")
+    both = table(path)
+    columns = [f"other_{name}" for name in metrics.BY_OTHER]
+    assert (both[list(alone.columns)] == alone).all(axis=None) and (both[columns] != "n/a").all(axis=None)
+    assert not set(columns) & set(alone.columns)
+    assert (both["other_fid"] != both["fid"]).all()  # whitened

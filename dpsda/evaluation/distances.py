@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -37,6 +38,7 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
     started = time.monotonic()
     private_folder(subject.private)
     encoder = Encoder(subject.feature_extractor, device=options.device)
+    other = Encoder(settings.metric_encoder, device=options.device) if settings.metric_encoder else None
     corpus = subject.real(settings.reference_split, settings.original_file)
     reference = _measured(real_set(corpus, against), encoder, subject, private=not public, given=settings)
     sets = [_measured(subject.read(name), encoder, subject, private=not subject.protected) for name in names]
@@ -55,23 +57,22 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
         "encoder": encoder.identity,
         "min_tokens": subject.min_tokens,
         "metrics": metrics.NAMES,
+        "metric_encoder": other and other.identity,
     }
     real = results.digest(reference.texts)
     keys = [results.key(about, real, metrics.FLOOR), *(results.key(about, real, results.digest(s.texts)) for s in sets)]
-    missing = [s for s, key in zip(sets, keys[1:], strict=True) if table.get(key) is None]
+    missing = [number for number, key in enumerate(keys[1:]) if table.get(key) is None]
     if missing or table.get(keys[0]) is None:
-        yardstick = metrics.Yardstick(
-            reference,
-            size,
-            [text for s in missing for text in s.texts],
-            runs=settings.run,
-            k=settings.k,
-            buckets=settings.buckets,
-            seed=settings.seed,
-        )
-        for s, key in zip([None, *sets], keys, strict=True):
-            if table.get(key) is None:
-                table.add(key, (yardstick.floor() if s is None else yardstick.measure(s)).cells())
+        rulers = [(reference, [sets[number] for number in missing])]
+        if other is not None:
+            seen = [_seen_by(other, s, private=not subject.protected) for s in rulers[0][1]]
+            rulers.append(metrics.whitened(_seen_by(other, reference, private=not public), seen))
+        yardsticks = [(_yardstick(against_these, size, some, settings), some) for against_these, some in rulers]
+        if table.get(keys[0]) is None:
+            _add(table, keys[0], [yardstick.floor() for yardstick, _ in yardsticks])
+        for place, number in enumerate(missing):
+            if table.get(keys[1 + number]) is None:  # not so where two sets have the same texts
+                _add(table, keys[1 + number], [yardstick.measure(some[place]) for yardstick, some in yardsticks])
     rows = [
         {**cast(results.Row, table.get(key)), "set": name}
         for name, key in zip([metrics.FLOOR, *names], keys, strict=True)
@@ -100,6 +101,31 @@ def _measured(
         rows = np.flatnonzero(good)
         kept, vectors, lengths = take(kept, rows), vectors[rows], lengths[rows]
     return metrics.Measured(texts.name, kept.texts, vectors, lengths)
+
+
+def _seen_by(other: Encoder, some: metrics.Measured, *, private: bool) -> metrics.Measured:
+    """The same texts with the vectors of another encoder; one that it has none for is at the origin."""
+    vectors = other.embed(some.texts, private=private, desc=some.name)
+    return replace(some, vectors=np.where(usable(vectors)[:, None], vectors, 0))
+
+
+def _yardstick(
+    reference: metrics.Measured, size: int, sets: Sequence[metrics.Measured], settings: MetricOptions
+) -> metrics.Yardstick:
+    return metrics.Yardstick(
+        reference,
+        size,
+        [text for some in sets for text in some.texts],
+        runs=settings.run,
+        k=settings.k,
+        buckets=settings.buckets,
+        seed=settings.seed,
+    )
+
+
+def _add(table: results.Results, key: str, rows: Sequence[metrics.Row]) -> None:
+    """The row of a set, with what the second encoder says of it."""
+    table.add(key, functools.reduce(metrics.Row.beside, rows).cells())
 
 
 def _vectors(path: Path, rows: int, dim: int) -> np.ndarray:

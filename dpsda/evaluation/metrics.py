@@ -9,8 +9,9 @@ What concerns the reference alone (embeddings, lengths, moments, neighbourhoods)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from dpsda.evaluation.text_lengths import wasserstein
 from dpsda.neighbors import require_usable
 
 FLOOR = "floor"
+VARIANCE = 0.9  # share of the reference's that is kept by `whitened`
 LEAST = 2  # texts of a set below which nothing can be measured
 
 NAMES = (
@@ -37,6 +39,8 @@ NAMES = (
     *("distinct_1", "distinct_2", "distinct_3", "self_similarity"),
     *("copies_exact", "copies_8gram", "copies_near"),
 )
+OTHER = "other_"  # what stands before the name of a metric by a second encoder
+BY_OTHER = ("mauve", "fid", "precision", "recall", "coverage", "nn_real")
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,33 @@ class Row:
     def cells(self) -> dict[str, Any]:
         """As a row of a table."""
         out: dict[str, Any] = {"set": self.name, "texts": self.texts, "runs": self.runs}
-        for name in NAMES:
+        for name in (*NAMES, *(name for name in self.values if name.startswith(OTHER))):
             out[name], out[f"{name}_std"] = self.values.get(name) or (None, None)
         return {**out, "why": self.why}
+
+    def beside(self, other: Row) -> Row:
+        """This row, with what another encoder says of the same texts."""
+        values = {f"{OTHER}{name}": other.values.get(name) for name in BY_OTHER}
+        return replace(self, values={**self.values, **values})
+
+
+def whitened(reference: Measured, sets: Sequence[Measured]) -> tuple[Measured, list[Measured]]:
+    """All sets on the principal components of the reference that keep VARIANCE of it, each at variance one.
+
+    The hidden states of a language model lie in a narrow cone with a few loud directions, which would decide every
+    distance (Su et al. 2021, "Whitening Sentence Representations").
+    """
+    rows = reference.vectors.astype(np.float64)
+    mean = rows.mean(axis=0)
+    _, singular, axes = np.linalg.svd(rows - mean, full_matrices=False)
+    kept = int(np.searchsorted(np.cumsum(singular**2) / max((singular**2).sum(), 1e-300), VARIANCE)) + 1
+    axes, scale = axes[:kept], singular[:kept] / math.sqrt(len(rows))
+    scale = np.where(scale > 0, scale, 1)
+
+    def white(some: Measured) -> Measured:
+        return replace(some, vectors=((some.vectors - mean) @ axes.T / scale).astype(np.float32))
+
+    return white(reference), [white(some) for some in sets]
 
 
 def sample_size(reference: int, sets: Sequence[int], at_most: int) -> int:

@@ -41,6 +41,11 @@ class MetricOptions(Options):
 
     reference_split: str = option("train", "the split of the data set that the texts are compared with")
     original_file: str | None = option(None, "a csv or parquet file instead of that split's own")
+    metric_encoder: str | None = option(
+        None,
+        "measure by this encoder, too, which no vote saw; a language model's hidden states will do "
+        "(embedded:smollm2-135m-instruct)",
+    )
     train_data_embeddings_file: str | None = option(
         None, "a .npy file of its embeddings (N, D), in the order of its records; default: made, or found by the texts"
     )

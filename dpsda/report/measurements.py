@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from dpsda.evaluation.metrics import BY_OTHER, OTHER
 from dpsda.reference import OLD
 from dpsda.report import charts, page
 from dpsda.report.page import esc, number, percent, short
@@ -61,6 +62,8 @@ METRICS = {
     "copies_8gram": Metric("With eight copied words in a row", "lower", "compare with real text"),
     "copies_near": Metric("Nearly copied", "lower", "compare with real text"),
 }
+OTHERS = " (by an encoder that no vote saw)"
+METRICS |= {f"{OTHER}{name}": METRICS[name]._replace(name=METRICS[name].name + OTHERS) for name in BY_OTHER}
 _COPIES = {
     "copies_exact": "are a text of the reference, word for word",
     "copies_8gram": "share eight words in a row with a text of the reference",

@@ -92,3 +92,31 @@ def test_sample_size():
     assert sample_size(1000, [300, 400], 200) == 200
     assert sample_size(100, [300], 5000) == 50  # the floor needs two halves
     assert sample_size(1000, [0, 300], 5000) == 300  # an empty set does not count
+
+
+def test_whitened_sets_lie_in_the_reference_s_own_units():
+    rng = np.random.default_rng(5)
+    scales = np.array([100.0, 3.0, 1.0, 0.5, 1e-3, 1e-3, 1e-3, 1e-3])
+    rows = [(rng.normal(size=(n, 8)) * scales + 50).astype(np.float32) for n in (400, 30)]
+    mix = np.linalg.qr(rng.normal(size=(8, 8)))[0]
+    real, fake = (Measured("x", ["t"] * len(r), (r @ mix).astype(np.float32), np.ones(len(r))) for r in rows)
+    white, [other] = metrics.whitened(real, [fake])
+    kept = white.vectors.shape[1]
+    assert kept == other.vectors.shape[1] == 1  # one direction has nine tenths of the variance
+    np.testing.assert_allclose(white.vectors.std(axis=0), 1, rtol=1e-3)
+    np.testing.assert_allclose(other.vectors[:, 0].std(), rows[1][:, 0].std() / rows[0][:, 0].std(), rtol=0.05)
+    even = Measured("x", ["t"] * 400, (rows[0] / scales @ mix).astype(np.float32), np.ones(400))
+    white, _ = metrics.whitened(even, [])
+    assert white.vectors.shape[1] >= 7
+    np.testing.assert_allclose(np.cov(white.vectors.T), np.eye(white.vectors.shape[1]), atol=0.01)
+
+
+def test_a_row_has_what_another_encoder_says_beside_it(real):
+    fake = measured("fake", 80, np.random.default_rng(6))
+    first = yardstick(real, [fake]).measure(fake)
+    white, seen = metrics.whitened(real, [fake])
+    both = first.beside(yardstick(white, seen).measure(seen[0])).cells()
+    assert [name for name in both if name.startswith("other_") and not name.endswith("_std")] == [
+        f"other_{name}" for name in metrics.BY_OTHER
+    ]
+    assert both["mauve"] == first.values["mauve"][0] and both["other_fid"] != both["fid"]
