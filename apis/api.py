@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 VARIATIONS = ("paraphrase", "blank_fill")  # how a text is varied
+Shots = tuple[tuple[str, str], ...]  # requests and answers that come before a request
 OnAnswer = Callable[[int, str | None], None]
 
 
@@ -20,7 +21,7 @@ class Prompt:
 
     text: str
     system: str = ""
-    shots: tuple[tuple[str, str], ...] = ()
+    shots: Shots = ()
     max_new_tokens: int = 64
 
     def turns(self) -> list[tuple[str, str]]:

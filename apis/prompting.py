@@ -37,7 +37,7 @@ from typing import Any
 
 import numpy as np
 
-from apis.api import VARIATIONS, Prompt
+from apis.api import VARIATIONS, Prompt, Shots
 from dpsda import yaml_files
 from dpsda.errors import InputError, did_you_mean
 from dpsda.wording import bytes_beyond_ascii, count, normalise, whole_sentences, without_reasoning, words
@@ -179,6 +179,10 @@ class PromptBook:
         if kind == "blank_fill":
             masked = "".join(_blank(piece) if rng.random() < degree else piece for piece in self.pieces(text))
         return self._prompt(kind, label, rng, target, text=text, masked=masked)
+
+    def examples(self, texts: Sequence[str], label: Mapping[str, str], rng: np.random.Generator) -> Shots:
+        """`texts` of this label as answers to initial prompts: the shots of another one."""
+        return tuple((self._prompt("init", label, rng, count(text)).text, text) for text in texts)
 
     def clean(self, answer: str | None) -> str:
         """The text of an answer: no reasoning, no preamble, no enclosing quotes, no word count, white space collapsed;

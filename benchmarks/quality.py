@@ -5,21 +5,28 @@ from pathlib import Path
 
 import pandas as pd
 
-METRICS = {"mauve": "MAUVE", "fid": "FID", "precision": "precision", "recall": "recall", "nn_real": "nearest text"}
+METRICS = {
+    **{"mauve": "MAUVE", "fid": "FID", "precision": "precision", "recall": "recall", "nn_real": "nearest text"},
+    **{"other_mauve": "MAUVE, other encoder", "other_fid": "FID, other", "other_recall": "recall, other"},
+}
 SETTINGS = {
     "random": "random selection",
     **{f"eps{e}": f"Aug-PE, epsilon {e}" for e in ("1", "2", "4", "inf")},
+    "none": "epsilon 4, hubs not corrected",
+    "global": "epsilon 4, hubs corrected by `global`",
+    "centred": "epsilon 4, hubs corrected by `centred`",
+    "example": "epsilon 4, half of the new texts by example",
+    "paper": "epsilon 4, hubs not corrected, three iterations",
 }
 
 
 def main(root: Path) -> None:
     runs = {name: sorted(root.glob(f"{name}-[0-9]*/")) for name in SETTINGS}
     everything = [run for name in SETTINGS for run in runs[name]]
-    last = max(int(step) for step in measured(everything[0]).index if step.isdigit())
     rows = {
         "real texts": (everything, "floor", "real"),
         "iteration 0, no private data": (everything, "0", "0"),
-        **{SETTINGS[name]: (runs[name], str(last), str(last)) for name in SETTINGS},
+        **{SETTINGS[name]: (runs[name], last(runs[name]), last(runs[name])) for name in SETTINGS if runs[name]},
     }
     print(f"| | probe | classifier | {' | '.join(METRICS.values())} |\n|{'---|' * (3 + len(METRICS))}")
     print(f"| majority class | {accuracy(everything, 'probe', 'majority')} | |{' |' * len(METRICS)}")
@@ -29,6 +36,10 @@ def main(root: Path) -> None:
         print(f"| {title} | {' | '.join(cells)} |")
     print("\na probe on all real texts: ", end="")
     print(accuracy(everything, "probe", "real, all"))
+
+
+def last(runs: list[Path]) -> str:
+    return max((step for step in measured(runs[0]).index if step.isdigit()), key=int)
 
 
 def measured(run: Path) -> pd.DataFrame:

@@ -29,14 +29,16 @@ def nearest(
     k: int = 1,
     metric: Metric = "L2",
     *,
+    shifts: np.ndarray | None = None,
     rows: np.ndarray | None = None,
     device: str = "auto",
 ) -> np.ndarray:
     """Indices (N, k) int64 of the k nearest `candidates` (M, D) of each of `queries` (N, D), nearest first.
 
-    With `rows`, only these of the queries are asked for, and only a block of them is read at a time.
+    `shifts` (M,) float64 are added to the scores of the candidates: the inner product, the cosine, or minus half of the
+    squared distance. With `rows`, only these of the queries are asked for, and only a block of them is read at a time.
     """
-    return search(queries, candidates, k, metric, rows=rows, device=device)[0]
+    return _best(queries, candidates, k, metric, shifts, rows, device)[0]
 
 
 def search(
@@ -45,7 +47,6 @@ def search(
     k: int = 1,
     metric: Metric = "L2",
     *,
-    rows: np.ndarray | None = None,
     device: str = "auto",
 ) -> tuple[np.ndarray, np.ndarray]:
     """`nearest`, and how near: (N, k) int64 and (N, k) float64.
@@ -54,6 +55,20 @@ def search(
     cos_sim, where more is nearer. Exact up to the rounding of float64; ties go to the lower index. Inputs are float32
     and may be memory-mapped. Raises ValueError if k is not in 1..M, the shapes do not fit, or a vector is not finite.
     """
+    indices, scores = _best(queries, candidates, k, metric, None, None, device)
+    return indices, np.sqrt(-scores) if metric == "L2" else scores
+
+
+def _best(
+    queries: np.ndarray,
+    candidates: np.ndarray,
+    k: int,
+    metric: Metric,
+    shifts: np.ndarray | None,
+    rows: np.ndarray | None,
+    device: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k nearest of each query, and their scores; for L2 minus the squared distance, and twice the shift."""
     import torch
 
     if metric not in ("L2", "IP", "cos_sim"):
@@ -62,10 +77,14 @@ def search(
         raise ValueError(f"queries {queries.shape} and candidates {candidates.shape} are not (N, D) and (M, D)")
     if not 1 <= k <= len(candidates):
         raise ValueError(f"k = {k} is not between 1 and the number of candidates, {len(candidates)}")
+    shifts = np.zeros(len(candidates)) if shifts is None else np.asarray(shifts, dtype=np.float64)
+    if shifts.shape != (len(candidates),) or not np.isfinite(shifts).all():
+        raise ValueError(f"shifts {shifts.shape} are not a finite number for each of {len(candidates)} candidates")
     device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
-    kept = _distinct(candidates, k)
-    tiles = [_Tile(candidates, kept[start : start + TILE], metric, device) for start in range(0, len(kept), TILE)]
+    kept = _distinct(candidates, shifts, k)
+    parts = [kept[start : start + TILE] for start in range(0, len(kept), TILE)]
+    tiles = [_Tile(candidates, shifts, index, metric, device) for index in parts]
     count = len(queries) if rows is None else len(rows)
     indices = np.empty((count, k), dtype=np.int64)
     scores = np.empty((count, k), dtype=np.float64)
@@ -73,23 +92,24 @@ def search(
         part = slice(start, start + BLOCK)
         block = _float32(queries[part] if rows is None else queries[rows[part]], "query")
         found = [tile.best(block, k) for tile in tiles]
-        query, index, score = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        query, index, score = (np.concatenate(some) for some in zip(*found, strict=True))
         order = np.lexsort((index, -score, query))  # by query, then nearest first, then lower index
         first = np.searchsorted(query[order], np.arange(len(block)))
         best = order[first[:, None] + np.arange(k)]
         indices[start : start + BLOCK] = index[best]
         scores[start : start + BLOCK] = score[best]
-    return indices, np.sqrt(-scores) if metric == "L2" else scores
+    return indices, scores
 
 
 class _Tile:
     """Some of the candidates, and what every block of queries needs to know of them.
 
-    The score of a pair (more is nearer) is q.c for IP, q.c / |c| for cos_sim and, as a stand-in for -|q - c|^2 that
-    orders the candidates of a query in the same way, q.c - |c|^2 / 2 + const for L2. So it is always q.v + b.
+    The score of a pair (more is nearer) is q.c + s for IP, q.c / |c| + |q| s for cos_sim and, as a stand-in for
+    -|q - c|^2 / 2 + s that orders the candidates of a query in the same way, q.c - |c|^2 / 2 + s + const for L2, where
+    s is the shift of c. So it is always q.v + w b, where w is |q| for cos_sim, and 1.
     """
 
-    def __init__(self, candidates: np.ndarray, index: np.ndarray, metric: Metric, device: str):
+    def __init__(self, candidates: np.ndarray, shifts: np.ndarray, index: np.ndarray, metric: Metric, device: str):
         import torch
 
         self.index, self.metric, self.device = index, metric, device
@@ -98,11 +118,12 @@ class _Tile:
         # a GPU may be set to multiply float32 with fewer bits, which the bound does not allow for; float64 it leaves be
         on_cpu = torch.bfloat16 if multiplies_bfloat16("cpu") else torch.float32
         self.low = on_cpu if device == "cpu" else torch.float64
-        vectors, shifts = self.exact, np.zeros(len(index))
+        vectors, shifts = self.exact, shifts[index]
+        self.shifts = shifts
         if metric == "cos_sim":
             vectors = (vectors / np.where(self.norms > 0, self.norms, 1)[:, None]).astype(np.float32)
         if metric == "L2":
-            shifts = ((self.norms**2).mean() - self.norms**2) / 2
+            shifts = ((self.norms**2).mean() - self.norms**2) / 2 + shifts
         v, b = torch.from_numpy(vectors), torch.from_numpy(shifts)[:, None]
         low, low_b = v.to(self.low), b.to(self.low)
         self.longest = _norms(v.numpy()).max()
@@ -122,30 +143,35 @@ class _Tile:
         if self.metric == "cos_sim":
             lengths = _norms(block)[row] * self.norms[column]
             score = np.divide(score, lengths, out=np.zeros_like(score), where=lengths > 0)
-        return row, self.index[column], score
+        return row, self.index[column], score + self.shifts[column] * (2 if self.metric == "L2" else 1)
 
     def _survivors(self, block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """(row, column) of every pair that may be among the k best of its query, and of some that are not.
 
         Let E be the true score, P what the product is before its result is rounded to S. With q = q' + dq and
-        v = v' + dv, where q' and v' are the rounded factors, |P - E| <= e := |dq| |v| + |q'| |dv| + |db| + (sums in
-        float32). If t is at most the k-th largest S, k candidates have S >= t, so P >= t - u |t| and
-        E >= t - u |t| - e. One of the k best has no smaller E, so its P >= t - u |t| - 2 e, and S keeps that order.
+        v = v' + dv, where q' and v' are the rounded factors, and w and b likewise, |P - E| is at most
+        e := |dq| |v| + |q'| |dv| + |w| |db| + |dw| |b'| + (sums in float32). If t is at most the k-th largest S, k
+        candidates have S >= t, so P >= t - u |t| and E >= t - u |t| - e. One of the k best has no smaller E, so its
+        P >= t - u |t| - 2 e, and S keeps that order.
         """
         import torch
 
         q = torch.zeros(BLOCK, block.shape[1] + 1)  # the last block is filled up with zeros
         q.numpy()[: len(block), :-1] = block
-        q[:, -1] = 1
+        length = _norms(block)
+        weight = length if self.metric == "cos_sim" else np.ones(len(block))
+        q.numpy()[: len(block), -1] = weight
         low = q.to(self.low)
         scores = self.table @ low.T.to(self.device)  # (m, BLOCK): what follows runs along the rows
 
-        lost, length = _norms(block - low[: len(block), :-1].float().numpy()), _norms(block)
-        largest = length * self.longest + self.largest_b
+        rounded = low[: len(block)].float().numpy()
+        lost, lost_weight = _norms(block - rounded[:, :-1]), np.abs(weight - rounded[:, -1])
+        largest = length * self.longest + weight * self.largest_b
         if largest.max(initial=0) > 1e37:
             raise ValueError("the vectors are too long to multiply in float32")
         sums = (q.shape[1] + 8) * 2.0**-22 * largest + 1e-30  # above n u sum |q_i v_i|, the textbook bound; underflow
-        error = 1.01 * (lost * self.longest + length * self.rounded + self.rounded_b + sums)
+        error = lost * self.longest + length * self.rounded + weight * self.rounded_b + lost_weight * self.largest_b
+        error = 1.01 * (error + sums)
 
         # the k-th best of the best of some parts is at most the k-th best of all
         parts = 1 if k == 1 else min(len(self.index), 4 * k)
@@ -172,9 +198,11 @@ def require_usable(rows: np.ndarray, what: str) -> np.ndarray:
     return rows
 
 
-def _distinct(candidates: np.ndarray, k: int) -> np.ndarray:
+def _distinct(candidates: np.ndarray, shifts: np.ndarray, k: int) -> np.ndarray:
     """Ascending indices of the first k of every set of equal candidates: no query has use for more of them."""
     rows = np.ascontiguousarray(candidates)
+    if shifts.any():
+        rows = np.concatenate([rows, shifts[:, None].view(rows.dtype).reshape(len(rows), -1)], axis=1)
     rows = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
     order = np.argsort(rows, kind="stable")
     fresh = np.concatenate([[True], rows[order[1:]] != rows[order[:-1]]])

@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,13 +97,15 @@ class RunFolder:
     def key_file(self) -> Path:
         return self.private / "fingerprint.key"
 
-    def earlier_config(self, stage: str, config: dict[str, Any], may_change: set[str]) -> dict[str, Any]:
+    def earlier_config(
+        self, stage: str, config: dict[str, Any], may_change: set[str], as_before: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """The stage's configuration in this folder, {} if there is none; InputError if it is not `config`, but for the
-        names in `may_change`."""
+        names in `may_change`. `as_before` are the values of options that runs of earlier versions did not have."""
         path = self.state / f"{stage}.json"
         if not path.exists():
             return {}
-        before: dict[str, Any] = read_json(path)
+        before: dict[str, Any] = {**(as_before or {}), **read_json(path)}
         now = json.loads(json.dumps(config))
         changed = [key for key in now if before.get(key) != now[key] and key not in may_change]
         if changed:

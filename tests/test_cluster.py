@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ import ray
 
 from apis.api import Prompt
 from dpsda import cluster, embedding
+from dpsda.augpe.ballot import Ballot
 from dpsda.augpe.voting import vote
 from dpsda.cluster import pool
 from dpsda.cluster.worker import Format, quiet
@@ -130,12 +132,12 @@ def test_what_goes_through_ray_is_public(tmp_path, dataset, corpus, monkeypatch,
     monkeypatch.setattr(workers, "map", watched)
     voters = cluster.RayVoters(workers, tmp_path)
     candidates = workers.encoder().embed(["a film", "a book"], private=False)
-    votes = voters.vote(candidates, np.array([0, 0]), 1, "L2")
+    votes = voters.vote(Ballot.of(candidates, np.array([0, 0]), "L2", "none", 0), 1)
     assert votes.shape == (corpus.num_records, 1) and not list((tmp_path / "votes").iterdir())
     flat = [value for values in seen for value in (values if isinstance(values, tuple) else (values,))]
     flat = [value for item in flat for value in (item if isinstance(item, tuple) else (item,))]
     assert {type(value) for value in flat} <= {int, str, type(None), type(Path()), ray.ObjectRef, Format}
-    assert {value for value in flat if isinstance(value, str)} <= {"L2"}
+    assert not any(isinstance(value, str) for value in flat)
 
 
 def test_killed_workers_lose_no_answer_and_ask_for_none_twice():
@@ -161,12 +163,15 @@ def test_a_worker_killed_at_a_vote_is_replaced(tmp_path, dataset, corpus, quick_
     encoder = workers.encoder()
     candidates = encoder.embed([f"a film number {i}" for i in range(40)], private=False)
     cells = np.arange(40) % 3
-    wanted = vote(encoder.embed(corpus.texts, private=True), corpus.cells, candidates, cells, 2, "L2")
+    ballot = Ballot.of(candidates, cells, "L2", "csls", 0.5)
+    records = encoder.embed(corpus.texts, private=True), corpus.cells
+    wanted = vote(*records, ballot, 2)
+    assert (wanted != vote(*records, replace(ballot, shifts=np.zeros(40)), 2)).any()
     voters = cluster.RayVoters(workers, tmp_path)
-    assert (voters.vote(candidates, cells, 2, "L2") == wanted).all()
+    assert (voters.vote(ballot, 2) == wanted).all()
     for _ in range(2):
         assert kill_one(draw)
-        assert (voters.vote(candidates, cells, 2, "L2") == wanted).all()
+        assert (voters.vote(ballot, 2) == wanted).all()
 
 
 def test_a_killed_driver_goes_on(tmp_path, dataset):

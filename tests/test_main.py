@@ -19,6 +19,7 @@ import pytest
 
 from apis.echo import EchoAPI
 from dpsda.assets import resolve
+from dpsda.augpe.options import AS_BEFORE, EXAMPLES
 from dpsda.data import DatasetSpec, load
 from dpsda.errors import InputError
 from dpsda.privacy import certificate
@@ -131,6 +132,51 @@ def test_options_of_the_algorithm(tmp_path, dataset, evolution):
     if "donnot_keep_last_iter" in evolution:
         late = pd.read_csv(tmp_path / "run" / "3" / "samples.csv", dtype=str)
         assert late.id.str.startswith("3-").all()
+
+
+def test_a_run_of_a_version_without_corrections_goes_on_as_it_was(tmp_path, dataset, capsys):
+    """Its configuration does not name what there was no choice of."""
+    root, config = tmp_path / "run", tmp_path / "run" / "state" / "augpe.json"
+    run(root, dataset, evolution={"hub_correction": "none"})
+    settings = json.loads(config.read_text())
+    for name in AS_BEFORE:
+        assert settings.pop(name) == AS_BEFORE[name]
+    config.write_text(json.dumps(settings))
+    run(root, dataset)
+    assert "larger --epochs" in capsys.readouterr().out
+    with pytest.raises(InputError, match="hub_correction was 'none', now 'csls'"):
+        run(root, dataset, evolution={"hub_correction": "csls"})
+    run(root, dataset, evolution={"epochs": 4}, privacy={"epsilon": 5.0})
+    assert (root / "4" / "counts.csv").exists() and certificate.verify(root)
+
+
+@pytest.mark.parametrize("correction", ["global", "csls"])
+def test_a_correction_changes_the_votes_and_no_charge(tmp_path, dataset, correction):
+    """Without noise, so that the votes can be compared."""
+    settings = {"privacy": {"epsilon": float("inf")}, "evolution": {"epochs": 1, "hub_correction": correction}}
+    augpe.generate(tmp_path / "corrected", *options(dataset, **settings))
+    settings["evolution"]["hub_correction"] = "none"
+    augpe.generate(tmp_path / "plain", *options(dataset, **settings))
+    one, other = (pd.read_csv(tmp_path / name / "private/1/counts.csv") for name in ("corrected", "plain"))
+    assert (one.candidate_id == other.candidate_id).all() and (one.noisy != other.noisy).any()
+    assert one.noisy.sum() == other.noisy.sum() == 120
+
+
+def test_texts_by_example_show_kept_texts_of_their_label(tmp_path, dataset):
+    root = tmp_path / "run"
+    run(root, dataset, evolution={"epochs": 2, "in_context_share": 0.5, "L": 4})
+    kept = pd.read_csv(root / "1" / "samples.csv")
+    label = dict(zip(kept.text, zip(kept.stars, kept.kind, strict=True), strict=True))
+    prompts = [json.loads(line) for line in (root / "2" / "prompts.jsonl").read_text().splitlines()]
+    shown = [prompt["shots"] for prompt in prompts if prompt["shots"]]
+    assert 0.25 < len(shown) / len(prompts) < 0.75
+    for shots in shown:
+        assert 1 <= len(shots) <= EXAMPLES and len({answer for _, answer in shots}) == len(shots)
+        assert len({label[answer] for _, answer in shots}) == 1
+    groups = {json.dumps(shots) for shots in shown}  # what is shown together, an engine reads once
+    answers = [answer for group in groups for _, answer in json.loads(group)]
+    assert len(answers) == len(set(answers)) and len(groups) < len(shown)
+    assert not any(prompt["shots"] for prompt in map(json.loads, (root / "0/prompts.jsonl").read_text().splitlines()))
 
 
 def test_the_control_takes_no_vote(tmp_path, dataset):
@@ -558,6 +604,7 @@ def test_bad_values_are_refused(tmp_path, dataset, capsys):
         ({"L": 0}, "--L"),
         ({"num_seed_samples": 0}, "--num_seed_samples"),
         ({"num_nearest_neighbor": 0}, "--num_nearest"),
+        ({"hub_correction": "centred", "nn_mode": "IP"}, "compares directions"),
         ({"variation_degree_schedule": [1.5]}, "--variation_degree_schedule has to be at least 0 and at most 1"),
     ]:
         refused(capsys, tmp_path / "run", dataset, match, evolution=evolution)

@@ -12,7 +12,7 @@ from dpsda.neighbors import nearest, search
 METRICS = ["L2", "IP", "cos_sim"]
 
 
-def reference(q, c, k, metric):
+def reference(q, c, k, metric, shifts=0.0):
     """Brute force in float64: indices and scores (more is nearer), ties to the lower index."""
     q, c = q.astype(np.float64), c.astype(np.float64)
     scores = q @ c.T
@@ -21,6 +21,7 @@ def reference(q, c, k, metric):
         scores = np.divide(scores, lengths, out=np.zeros_like(scores), where=lengths > 0)
     if metric == "L2":
         scores = -((q[:, None] - c[None]) ** 2).sum(axis=2)
+    scores = scores + np.where(metric == "L2", 2, 1) * shifts
     index = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return index, np.take_along_axis(scores, index, axis=1), scores
 
@@ -105,7 +106,7 @@ def test_the_first_step_drops_most_and_never_the_best():
     rng = np.random.default_rng(3)
     q, c = (rng.normal(size=(n, 64)).astype(np.float32) for n in (500, 3000))
     for metric in METRICS:
-        row, column = neighbors._Tile(c, np.arange(3000), metric, "cpu")._survivors(q, 2)
+        row, column = neighbors._Tile(c, np.zeros(3000), np.arange(3000), metric, "cpu")._survivors(q, 2)
         assert len(row) < 0.05 * 500 * 3000
         kept = np.zeros((500, 3000), dtype=bool)
         kept[row, column] = True
@@ -133,7 +134,7 @@ def test_small_scores_of_long_vectors(metric, coarse):
 
 def test_copies_of_a_candidate_are_scored_at_most_k_times():
     c = np.repeat(np.random.default_rng(4).normal(size=(5, 8)).astype(np.float32), 1000, axis=0)
-    assert neighbors._distinct(c, 2).tolist() == [0, 1, 1000, 1001, 2000, 2001, 3000, 3001, 4000, 4001]
+    assert neighbors._distinct(c, np.zeros(5000), 2).tolist() == [0, 1, 1000, 1001, 2000, 2001, 3000, 3001, 4000, 4001]
 
 
 def test_a_memory_map_will_do(tmp_path):
@@ -168,3 +169,36 @@ def test_refuses_other_shapes_and_metrics():
         nearest(a, a, 1, "cosine")
     with pytest.raises(ValueError, match="are not"):
         nearest(a, a[:, :1])
+
+
+@given(
+    st.integers(1, 30), st.integers(1, 60), st.integers(1, 4), st.sampled_from(METRICS), st.booleans(),
+    st.sampled_from([1e-6, 0.1, 1.0, 30.0]), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_shifts_are_added_to_the_scores(n, m, k, metric, low_precision, scale, seed):
+    rng, k = np.random.default_rng(seed), min(k, m)
+    q, c = ((rng.normal(size=(size, 16)) + 0.5).astype(np.float32) for size in (n, m))
+    q[: n // 4] *= 1e-3  # for the cosine, a shift counts as much for a short query
+    c = c[rng.integers(0, m, m)]
+    shifts = rng.normal(size=m) * scale
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbors, "multiplies_bfloat16", lambda device: low_precision)
+        patch.setattr(neighbors, "TILE", 17)
+        index = nearest(q, c, k, metric, shifts=shifts)
+        assert np.array_equal(nearest(q[::-1], c, k, metric, shifts=shifts), index[::-1])
+    _, expected, scores = reference(q, c, k, metric, shifts)
+    found = np.take_along_axis(scores, index, axis=1)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * max(np.abs(scores).max(), 1))
+
+
+def test_shifts_of_nothing_change_no_bit():
+    q, c = near_ties(np.random.default_rng(7))
+    for metric in METRICS:
+        assert np.array_equal(nearest(q, c, 3, metric, shifts=np.zeros(len(c))), nearest(q, c, 3, metric))
+
+
+@pytest.mark.parametrize("shifts", [np.zeros(2), np.array([0, np.nan, 0])])
+def test_refuses_shifts_that_are_no_number_for_each(shifts):
+    with pytest.raises(ValueError, match="shifts"):
+        nearest(np.zeros((2, 3), np.float32), np.ones((3, 3), np.float32), 1, shifts=shifts)

@@ -143,6 +143,7 @@ def test_published_settings(data, seeds, local, remote, blanks):
         settings[name] = evolution, model
         assert privacy.label_counts == ("private" if data == "pubmed" else "public")
         assert evolution.epochs == 10 and evolution.sizes == [seeds] * 11 and evolution.select_syn_mode == "rank"
+        assert evolution.hub_correction == "none" and evolution.in_context_share == 0
         assert evolution.lookahead_degree == 0 and evolution.num_nearest_neighbor == 1 and evolution.nn_mode == "L2"
     evolution, model = settings["hf"]
     assert (evolution.L, evolution.init_L, evolution.variation_type) == (7, 7, "paraphrase")

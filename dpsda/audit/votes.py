@@ -14,6 +14,8 @@ import numpy as np
 
 from dpsda.audit.bounds import Array
 from dpsda.audit.canaries import Planted
+from dpsda.augpe.ballot import Ballot
+from dpsda.augpe.options import AS_BEFORE
 from dpsda.augpe.population import Population
 from dpsda.augpe.voting import vote
 from dpsda.embedding import Embeds
@@ -30,6 +32,7 @@ LEAST = 0.05  # the noise scale that is taken where there is none
 def scores(folder: RunFolder, ledger: Ledger, config: dict[str, Any], planted: Planted, encoder: Embeds) -> Array:
     """(m,) scores of the canaries, the higher the likelier in. A run whose candidates voted by a lookahead has votes
     that do not follow from the texts alone: the caller leaves it out."""
+    config = {**AS_BEFORE, **config}
     spec, k = planted.corpus.spec, int(config["num_nearest_neighbor"])
     own = [encoder.embed(corpus.texts, private=True, desc="records") for corpus in (planted.corpus, planted.canaries)]
     others = slice(0, planted.others)
@@ -45,8 +48,11 @@ def scores(folder: RunFolder, ledger: Ledger, config: dict[str, Any], planted: P
         made = whole_csv(path, ["id", "parent_id", "text", *spec.label_columns])
         candidates = Population.from_frame(made, spec.label_columns, spec.cells)
         vectors = encoder.embed(candidates.texts, private=not folder.protected, desc="candidates")
+        ballot = Ballot.of(
+            vectors, candidates.cells, config["nn_mode"], config["hub_correction"], config["hub_strength"]
+        )
         cast = [
-            vote(v, cells, vectors, candidates.cells, k, config["nn_mode"])
+            vote(v, cells, ballot, k)
             for v, cells in ((own[0][others], planted.corpus.cells[others]), (own[1], planted.canaries.cells))
         ]
         left = counts(ledger.stored(release.name)) - sums(histogram, cast[0], users, len(candidates))

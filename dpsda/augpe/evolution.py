@@ -7,17 +7,19 @@ ledger.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from apis.api import Prompt, TextAPI
+from apis.api import Prompt, Shots, TextAPI
 from dpsda.augpe import planning
-from dpsda.augpe.options import AugPEOptions
+from dpsda.augpe.ballot import Ballot
+from dpsda.augpe.options import EXAMPLES, AugPEOptions
 from dpsda.augpe.population import Made, Population, initial, lookahead, prompt_lines, variations
 from dpsda.augpe.selection import RULES, select
 from dpsda.augpe.voting import Voters
@@ -49,6 +51,7 @@ class Prompts(Protocol):
     def variation(
         self, kind: str, text: str, label: dict[str, str], rng: np.random.Generator, degree: float
     ) -> Prompt: ...
+    def examples(self, texts: list[str], label: dict[str, str], rng: np.random.Generator) -> Shots: ...
     def text_of(self, answer: str | None) -> tuple[str, str]: ...
 
 
@@ -97,7 +100,10 @@ class Evolution:
                 candidates = self._candidates(t, kept)
                 rng = self._rng(t, _SELECTION)
                 mode = self.options.select_syn_mode
-                noisy = self._noisy_votes(t, candidates) if self.options.takes_votes else np.zeros(len(candidates))
+                noisy = np.zeros(len(candidates))
+                if self.options.takes_votes:
+                    noisy = self._noisy_votes(t, candidates)
+                    self._tell_hubs(t, noisy)
                 kept = candidates.take(
                     select(noisy, candidates.cells, sizes[t], mode, self.options.count_threshold, rng)
                 )
@@ -114,7 +120,7 @@ class Evolution:
         name, k = planning.votes_name(t), self.options.num_nearest_neighbor
         votes = np.empty((0, k), dtype=np.int64)
         if self.ledger.result(name) is None:  # cast before they are reserved: a model or a worker may fail here
-            votes = self.voters.vote(self._lookahead(t, candidates), candidates.cells, k, self.options.nn_mode)
+            votes = self.voters.vote(self._ballot(t, candidates), k)
         shown = self._frame(candidates).drop(columns=["parent_id", "text"]).rename(columns={"id": "candidate_id"})
         return noisy_histogram(
             self.folder,
@@ -163,7 +169,7 @@ class Evolution:
         keep = t == 1 or self.options.keeps_survivors
         times = (self.options.init_L if t == 1 else self.options.L) - keep
         made = variations(
-            self.api, self._varying(t, _PROMPTS), self.book.text_of, kept, times, str(t), self._seed(t, _ANSWERS)
+            self.api, self._varying(t, _PROMPTS, kept), self.book.text_of, kept, times, str(t), self._seed(t, _ANSWERS)
         )
         if times and not len(made.texts):
             raise InputError(
@@ -191,6 +197,11 @@ class Evolution:
         own = range(len(everything), len(everything) + len(kept))  # for a text that the model did not vary
         return everything.plus(kept).take([first.get(name, i) for name, i in zip(kept.ids, own, strict=True)])
 
+    def _ballot(self, t: int, candidates: Population) -> Ballot:
+        options = self.options
+        correction, strength = str(options.hub_correction), float(options.hub_strength or 0)
+        return Ballot.of(self._lookahead(t, candidates), candidates.cells, options.nn_mode, correction, strength)
+
     def _lookahead(self, t: int, candidates: Population) -> np.ndarray:
         """(M, D) embeddings of the candidates, or of the mean of K variations of each."""
         degree = self.options.lookahead_degree
@@ -203,14 +214,43 @@ class Evolution:
         total = self._embed(ahead).reshape(len(candidates), degree, -1).sum(axis=1)
         return total / degree if own is None else (total + own) / (degree + 1)
 
-    def _varying(self, t: int, stream: int) -> Callable[[str, int], Prompt]:
-        """What draws a prompt that varies a text of a label."""
+    def _varying(self, t: int, stream: int, kept: Population | None = None) -> Callable[[str, int], Prompt]:
+        """What draws a prompt that varies a text of a label; or a prompt for a new one, which shows it with others that
+        were `kept`."""
         rng, kind, degree = self._rng(t, stream), self.options.variation_type, self.options.degree(t)
-        return lambda text, cell: self.book.variation(kind, text, self._label(cell), rng, degree)
+        shown = {} if kept is None or not self.options.in_context_share else self._examples(kept, rng)
+
+        def prompt(text: str, cell: int) -> Prompt:
+            label = self._label(cell)
+            if shown and rng.random() < self.options.in_context_share:
+                return replace(self.book.initial(label, rng), shots=shown[cell, text])
+            return self.book.variation(kind, text, label, rng, degree)
+
+        return prompt
+
+    def _examples(self, kept: Population, rng: np.random.Generator) -> dict[tuple[int, str], Shots]:
+        """The shots that show each kept text: those of a label are put into random groups, as an engine reads what
+        prompts begin with once for all that begin alike."""
+        shown: dict[tuple[int, str], Shots] = {}
+        for cell in np.unique(kept.cells).tolist():
+            own = rng.permutation(np.flatnonzero(kept.cells == cell))
+            for group in np.array_split(own, math.ceil(len(own) / EXAMPLES)):
+                texts = [kept.texts[i] for i in group]
+                shots = self.book.examples(texts, self._label(cell), rng)
+                shown |= {(cell, text): shots for text in texts}
+        return shown
 
     def _tell_lost(self, made: Made) -> None:
         if made.lost:
             self.say(f"answers that were no new text, and were asked for again: {made.why()}")
+
+    def _tell_hubs(self, t: int, noisy: np.ndarray) -> None:
+        share = planning.top_share(noisy)
+        if self.folder.protected and share > planning.HUBS:  # exact votes are private
+            self.say(
+                f"warning: {share:.0%} of the votes of iteration {t} went to one in a hundred candidates; if the kept "
+                "texts are much alike, see --hub_correction (docs/hubs.md), or vary them more"
+            )
 
     # small things
 

@@ -9,6 +9,13 @@ from dpsda.arg_utils import Options, option
 from dpsda.augpe.selection import RULES
 from dpsda.errors import InputError
 
+EXAMPLES = 4  # kept texts that a prompt by example shows
+# corrections for hubs, with their strength (dpsda/augpe/ballot.py)
+CORRECTIONS = {"csls": 0.5, "global": 0.5, "centred": 1.0, "none": 0.0}
+DEFAULT = "csls"
+# what runs did before there were these options
+AS_BEFORE = {"hub_correction": "none", "hub_strength": 0.0, "in_context_share": 0.0}
+
 
 @dataclass(frozen=True)
 class AugPEOptions(Options):
@@ -25,6 +32,17 @@ class AugPEOptions(Options):
     lookahead_self: bool = option(False, "with K > 0: the candidate itself counts in the mean")
     num_nearest_neighbor: int = option(1, "k: candidates that a private record votes for", least=1)
     nn_mode: str = option("L2", "distance of the votes", choices=("L2", "IP", "cos_sim"))
+    hub_correction: str | None = option(
+        None,
+        "what takes hubs out of the votes, the candidates that are near to everything (docs/hubs.md); none: as "
+        f"published; default: {DEFAULT}",
+        choices=tuple(CORRECTIONS),
+    )
+    hub_strength: float | None = option(
+        None,
+        f"a; default: {', '.join(f'{strength:g} ({name})' for name, strength in CORRECTIONS.items() if strength)}",
+        least=0,
+    )
     count_threshold: float = option(0.0, "H: noisy counts not above it are 0")
     select_syn_mode: str = option(
         "rank",
@@ -38,6 +56,13 @@ class AugPEOptions(Options):
     )
     donnot_keep_last_iter: bool = option(False, "population = L variations of the kept texts, without these")
     variation_type: str = option("paraphrase", "how a kept text is varied", choices=VARIATIONS)
+    in_context_share: float = option(
+        0.0,
+        f"share of the new candidates that are asked for by example, with {EXAMPLES} kept texts of their label as the "
+        "model's earlier answers, and not as a variation of one",
+        least=0,
+        most=1,
+    )
     variation_degree_schedule: list[float] = option(
         [0.5],
         "share of tokens that blank_fill blanks out at iteration 1, 2, ...; the last one is repeated",
@@ -47,6 +72,8 @@ class AugPEOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.hub_correction == "centred" and self.nn_mode == "IP":
+            raise InputError("--hub_correction centred compares directions; it takes --nn_mode cos_sim or L2")
         if min(self.sizes) < 1:
             raise InputError("--num_seed_samples has to be at least 1, and --num_samples_schedule L (first: init_L)")
         if not self.variation_degree_schedule:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from dpsda.augpe.options import AugPEOptions
+from dpsda.augpe.options import AS_BEFORE, CORRECTIONS, DEFAULT, AugPEOptions
 from dpsda.budget import multiplier
 from dpsda.label_counts import LABEL_COUNTS
 from dpsda.options import PrivacyOptions
@@ -19,6 +20,7 @@ from dpsda.stages import AUGPE
 # Below this many votes a candidate for one standard deviation of noise, the ranking of a label is mostly noise: the
 # best of ~5 candidates has to have its lead of about one mean share stand out.
 WEAK_SIGNAL = 0.5
+HUBS = 0.25  # share of the votes above which the top hundredth of the candidates is told of
 
 
 def votes_name(t: int) -> str:
@@ -52,8 +54,7 @@ def plan(
     as it is, and the rest is calibrated so that all of it composes to epsilon. Raises BudgetError where no noise is
     enough, InputError for a folder of another configuration.
     """
-    begun = ledger.reservations() or folder.begun()  # a command that failed before is nobody's configuration
-    before = folder.earlier_config(AUGPE, config, may_change) if begun else {}
+    before = _before(folder, ledger, config, may_change)
     label_counts = labelled and privacy.label_counts == "private"
     names = releases(options.epochs, label_counts=label_counts, votes=options.takes_votes)
     open_names = [name for name in names if not ledger.charged(name)]
@@ -69,6 +70,22 @@ def plan(
     ledger.set_budget(privacy.epsilon)  # after everything that may refuse the command
     folder.keep_config(AUGPE, {**config, "noise_multiplier": noise})
     return noise
+
+
+def settled(folder: RunFolder, ledger: Ledger, options: AugPEOptions) -> AugPEOptions:
+    """`options` with a hub correction: the one that is asked for, or that of the run that is here, or the default."""
+    before = _before(folder, ledger, {}, set())
+    correction = options.hub_correction or before.get("hub_correction", DEFAULT)
+    same = before.get("hub_correction") == correction
+    strength = before["hub_strength"] if same else CORRECTIONS[correction]
+    given = options.hub_strength if correction != "none" else None
+    return replace(options, hub_correction=correction, hub_strength=strength if given is None else given)
+
+
+def _before(folder: RunFolder, ledger: Ledger, config: dict[str, Any], may_change: set[str]) -> dict[str, Any]:
+    """The configuration of the run that is here; a command that failed before it began anything is none."""
+    begun = ledger.reservations() or folder.begun()
+    return folder.earlier_config(AUGPE, config, may_change, AS_BEFORE) if begun else {}
 
 
 def describe_plan(
@@ -88,6 +105,12 @@ def describe_plan(
     if not options.takes_votes:
         what = f"no vote{extra}"
     return f"privacy: {goal} noise multiplier {noise:.4f} for {what}; delta {shown(delta)}, {units:,} {unit}s"
+
+
+def top_share(noisy: np.ndarray) -> float:
+    """The share of all noisy votes that the hundredth of the candidates with the most took, at least one of them."""
+    top = np.sort(noisy)[-max(1, len(noisy) // 100) :].sum()
+    return float(top / max(noisy.sum(), top)) if top > 0 else 0.0
 
 
 def signal(unit: str, units: int, k: int, shares: np.ndarray, candidates: np.ndarray, noise_scale: float) -> list[str]:

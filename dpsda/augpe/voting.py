@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
+from dpsda.augpe.ballot import Ballot
 from dpsda.neighbors import Metric, nearest, usable
 from dpsda.privacy.mechanism import NO_VOTE
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 class Voters(Protocol):
     """The private records, wherever they are: (n, k) votes, as `vote` gives them."""
 
-    def vote(self, candidates: np.ndarray, candidate_cells: np.ndarray, k: int, metric: str) -> np.ndarray: ...
+    def vote(self, ballot: Ballot, k: int) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +31,8 @@ class Records:
     cells: np.ndarray
     encoder: Embeds
 
-    def vote(self, candidates: np.ndarray, candidate_cells: np.ndarray, k: int, metric: str) -> np.ndarray:
-        return vote(self._vectors, self.cells, candidates, candidate_cells, k, metric)
+    def vote(self, ballot: Ballot, k: int) -> np.ndarray:
+        return vote(self._vectors, self.cells, ballot, k)
 
     @functools.cached_property
     def _vectors(self) -> np.ndarray:
@@ -42,12 +43,11 @@ class Records:
 def vote(
     private: np.ndarray,  # (n, D) float32, may be memory-mapped
     cells: np.ndarray,  # (n,) the label cell of each record
-    candidates: np.ndarray,  # (M, D) float32
-    candidate_cells: np.ndarray,  # (M,)
+    ballot: Ballot,
     k: int,
-    metric: str,
 ) -> np.ndarray:  # (n, k) candidate numbers
-    """Each record's k nearest candidates of its own label (Xie et al. 2024, Algorithm 1, line 7).
+    """Each record's k nearest candidates of its own label (Xie et al. 2024, Algorithm 1, line 7), corrected for hubs as
+    the ballot says.
 
     A label with fewer than k candidates takes fewer votes of each of its records, one without any takes none, and a
     record whose vector is no point in space casts none: NO_VOTE fills the rest. The result is private; it goes into a
@@ -56,12 +56,13 @@ def vote(
     votes = np.full((len(cells), k), NO_VOTE, dtype=np.int64)
     order = np.argsort(cells, kind="stable")
     good = usable(private)
-    bounds = np.searchsorted(cells[order], np.arange(int(max(cells.max(), candidate_cells.max(initial=0))) + 2))
-    for cell in np.unique(candidate_cells):
+    bounds = np.searchsorted(cells[order], np.arange(int(max(cells.max(), ballot.cells.max(initial=0))) + 2))
+    for cell in np.unique(ballot.cells):
         rows = np.sort(order[bounds[cell] : bounds[cell + 1]])
         rows = rows[good[rows]]
-        own = np.flatnonzero(candidate_cells == cell)
+        own = np.flatnonzero(ballot.cells == cell)
         if len(rows):
-            found = nearest(private, candidates[own], min(k, len(own)), cast(Metric, metric), rows=rows)
+            metric, shifts = cast(Metric, ballot.metric), ballot.shifts[own]
+            found = nearest(private, ballot.vectors[own], min(k, len(own)), metric, shifts=shifts, rows=rows)
             votes[rows[:, None], np.arange(found.shape[1])] = own[found]
     return votes

@@ -5,12 +5,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from apis.api import OnAnswer, Prompt, TextAPI
 from dpsda.cluster.pool import Workers
+
+if TYPE_CHECKING:
+    from dpsda.augpe.ballot import Ballot
 
 LOCAL = 64  # texts that are embedded where they are
 
@@ -74,15 +77,15 @@ class RayVoters:
         self.workers, self.folder = workers, private / "votes"
         self._embedded = False
 
-    def vote(self, candidates: np.ndarray, candidate_cells: np.ndarray, k: int, metric: str) -> np.ndarray:
+    def vote(self, ballot: Ballot, k: int) -> np.ndarray:
         if not self._embedded:
             self.workers.embed_records("private records")
             self._embedded = True
         self._clear()  # of what a driver left that died
-        how, shared, cells = self.workers.format, self.workers.share(candidates), self.workers.share(candidate_cells)
+        how, shared = self.workers.format, self.workers.share(ballot)
         # under names that a worker of a driver that died does not write to
         paths = [self.folder.resolve() / f"{uuid.uuid4().hex}.npy" for _ in range(self.workers.size)]
-        tasks = [lambda p=path: (how, p, shared, cells, k, metric) for path in paths]
+        tasks = [lambda p=path: (how, p, shared, k) for path in paths]
         for _ in self.workers.map("vote", tasks, owned=True):
             pass
         votes = np.concatenate([np.load(path, allow_pickle=False) for path in paths])

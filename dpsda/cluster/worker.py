@@ -20,6 +20,7 @@ from dpsda.errors import InputError
 from dpsda.privacy.files import appearing
 
 if TYPE_CHECKING:
+    from dpsda.augpe.ballot import Ballot
     from dpsda.data import PrivateCorpus
 
 PIECE = 1 << 16  # private texts that a worker embeds between two signs of life
@@ -117,14 +118,12 @@ class Worker:
             yield len(piece)
 
     @quiet
-    def vote(
-        self, how: Format, path: Path, candidates: np.ndarray, candidate_cells: np.ndarray, k: int, metric: str
-    ) -> Iterator[None]:
+    def vote(self, how: Format, path: Path, ballot: Ballot, k: int) -> Iterator[None]:
         """Write the votes of the worker's own records, (end - begin, k), into a file of the run's private folder."""
         from dpsda.augpe.voting import vote
 
         vectors, cells = self._part("records", lambda: self._records(how))
-        votes = vote(vectors, cells, candidates, candidate_cells, k, metric)
+        votes = vote(vectors, cells, ballot, k)
         with appearing(path) as scratch, open(scratch, "wb") as file:
             np.save(file, votes, allow_pickle=False)
         yield None

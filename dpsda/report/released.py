@@ -278,8 +278,9 @@ def _votes(run: FinishedRun) -> str:
     chart = charts.lines(
         "Share of the positive noisy votes by iteration",
         [
-            charts.Line("the top tenth", [(float(t), top) for t, top, _ in shares], look="line0"),
-            charts.Line("the kept texts", [(float(t), kept) for t, _, kept in shares], look="line2"),
+            charts.Line("the top tenth", [(float(t), tenth) for t, tenth, _, _ in shares], look="line0"),
+            charts.Line("the top hundredth", [(float(t), top) for t, _, top, _ in shares], look="line1"),
+            charts.Line("the kept texts", [(float(t), kept) for t, *_, kept in shares], look="line2"),
         ],
         x_name="iteration",
         x_ticks=charts.iteration_ticks(steps),
@@ -298,16 +299,23 @@ def _votes(run: FinishedRun) -> str:
         page.paragraph(
             f"Every private {esc(run.certificate['unit'])} votes for the candidate texts that are nearest to its "
             f"own. The chart shows which share of all positive {vote} went to the tenth of the candidates with the "
-            "most votes, and to the texts that were kept. At 10 % for the top tenth, all candidates would be "
-            f"equally near to the private data; the higher it is, the more the votes agree.{noise}"
+            "most votes, to the hundredth of them, and to the texts that were kept. At 10 % for the top tenth, all "
+            "candidates would be equally near to the private data; the higher it is, the more the votes agree. A "
+            "hundredth with much of the votes are hubs, near to everything: texts that are varied from them grow "
+            f"alike.{noise}"
         ),
-        charts.legend(("the top tenth of the candidates", "line0"), ("the texts that were kept", "line2")),
+        charts.legend(
+            ("the top tenth of the candidates", "line0"),
+            ("the top hundredth", "line1"),
+            ("the texts that were kept", "line2"),
+        ),
         f'<div class="wide">{charts.figure(chart, f"Share of the positive {vote}")}</div>',
     )
 
 
-def _concentration(run: FinishedRun, t: int) -> tuple[float, float] | None:
-    """The shares of the positive noisy votes of the top tenth and of the kept texts; None where nothing was counted."""
+def _concentration(run: FinishedRun, t: int) -> tuple[float, float, float] | None:
+    """The shares of the positive noisy votes of the top tenth, the top hundredth and the kept texts; None where nothing
+    was counted."""
     path = run.folder.step(t) / "counts.csv"
     if not path.is_file():
         return None
@@ -316,8 +324,9 @@ def _concentration(run: FinishedRun, t: int) -> tuple[float, float] | None:
     if not votes.sum() > 0:
         return None
     kept = set(whole_csv(run.folder.step(t) / "samples.csv", ["id"])["id"])
-    top = np.sort(votes)[::-1][: math.ceil(len(votes) / 10)]
-    return float(top.sum() / votes.sum()), float(votes[counts["candidate_id"].isin(kept)].sum() / votes.sum())
+    most, mine = np.sort(votes)[::-1], votes[counts["candidate_id"].isin(kept)].sum()
+    tenth, hundredth = (most[: math.ceil(len(votes) / part)].sum() for part in (10, 100))
+    return float(tenth / votes.sum()), float(hundredth / votes.sum()), float(mine / votes.sum())
 
 
 def _distances(run: FinishedRun, found: list[measurements.Measured]) -> str:

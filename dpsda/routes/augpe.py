@@ -13,7 +13,7 @@ from apis.prompting import PromptBook
 from dpsda import embedding, reference, release, start, summary
 from dpsda.augpe.evolution import Evolution
 from dpsda.augpe.options import AugPEOptions
-from dpsda.augpe.planning import describe_plan, plan
+from dpsda.augpe.planning import describe_plan, plan, settled
 from dpsda.augpe.voting import Records, Voters
 from dpsda.data import DatasetSpec, PrivateCorpus, load
 from dpsda.dry_run import HashEncoder, stand_in
@@ -54,6 +54,7 @@ def generate(
         corpus = stand_in(corpus, privacy.privacy_unit, public_label_counts=privacy.label_counts == "public")
     book.check(evolution.variation_type, [dict(zip(spec.label_columns, cell, strict=True)) for cell in spec.cells])
     with start.open_run(root, corpus, privacy) as (folder, ledger):
+        evolution = settled(folder, ledger, evolution)
         config, free = start.configuration(spec, data, privacy, evolution, model, remote, embedding, engine, run)
         noise = plan(folder, ledger, privacy, evolution, config, free, labelled=bool(spec.labels))
         about = {
@@ -63,6 +64,8 @@ def generate(
             "model": model.model_type,
             "encoder": embedding.feature_extractor,
         }
+        if evolution.hub_correction != "none":
+            about["votes"] = f"corrected for hubs: {evolution.hub_correction}, strength {evolution.hub_strength:g}"
         public = data.reference_split in spec.public
         measured = reference.distances_file(folder, data.reference_split or "none", public)
         if release.is_published(folder, ledger, about) and (compared is None or measured.exists()):

@@ -50,6 +50,13 @@ def test_a_variation_carries_its_source_unchanged(read):
     assert prompt.shots == (("film, dry, 3: a b", "c d e"),)
 
 
+def test_examples_are_answers_to_initial_prompts(read):
+    """Each to a request for a text of its length."""
+    shots = read().examples(["A {brace} text.", "Another one."], {"kind": "film"}, rng())
+    assert [text for _, text in shots] == ["A {brace} text.", "Another one."]
+    assert [request.split(": ")[0] for request, _ in shots] == ["A film in 3 words", "A film in 2 words"]
+
+
 def test_targets_stay_within_limits(read):
     book = read(BOOK + "\n", max_tokens=12)
     prompt = book.variation("paraphrase", "word " * 50, {"kind": "film"}, rng())

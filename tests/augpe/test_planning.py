@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from dpsda.augpe.options import AugPEOptions
-from dpsda.augpe.planning import plan, releases, signal
+from dpsda.augpe.options import CORRECTIONS, DEFAULT, AugPEOptions
+from dpsda.augpe.planning import plan, releases, settled, signal, top_share
 from dpsda.errors import InputError
 from dpsda.options import PrivacyOptions
 from dpsda.privacy.errors import BudgetError
@@ -81,3 +81,35 @@ def test_signal_warns_of_labels_that_rank_noise_or_get_no_text():
 
 def test_no_noise(tmp_path):
     assert planned(tmp_path, epsilon=math.inf, spend=["label_counts"]) == (0.0, math.inf)
+
+
+def settle(root, begun=None, **options):
+    folder, ledger = RunFolder(root).make(), Ledger(root)
+    try:
+        ledger.open(unit="record", units=10_000, delta=1e-5, facts={})
+        if begun is not None:
+            folder.keep_config("augpe", begun)
+            planned_mechanism = histogram("record", 5.0)
+            ledger.release("augpe", "votes/1", "1/counts.csv", planned_mechanism, planned_mechanism.event, lambda: b"x")
+        found = settled(folder, ledger, AugPEOptions(**options))
+        return found.hub_correction, found.hub_strength
+    finally:
+        ledger.close()
+
+
+def test_the_correction_of_a_run_is_the_one_that_it_began_with(tmp_path):
+    assert settle(tmp_path / "new") == (DEFAULT, CORRECTIONS[DEFAULT])
+    assert settle(tmp_path / "asked", hub_correction="centred") == ("centred", 1.0)
+    assert settle(tmp_path / "strength", hub_strength=0.3) == (DEFAULT, 0.3)
+    assert settle(tmp_path / "plain", hub_correction="none", hub_strength=0.3) == ("none", 0.0)
+    before = {"epochs": 3}  # of a version that had no corrections
+    assert settle(tmp_path / "old", before) == ("none", 0.0)
+    assert settle(tmp_path / "changed", before, hub_correction="csls") == ("csls", 0.5)  # which `plan` then refuses
+    begun = {"hub_correction": "global", "hub_strength": 0.4}
+    assert settle(tmp_path / "begun", begun) == ("global", 0.4)
+
+
+def test_the_share_of_the_top_hundredth():
+    assert top_share(np.array([5.0, 1.0, 2.0, 0.0])) == 5 / 8
+    assert top_share(np.arange(300.0)) == pytest.approx((297 + 298 + 299) / (299 * 150))
+    assert top_share(np.array([-3.0, -1.0])) == 0 and top_share(np.array([5.0, -7.0])) == 1

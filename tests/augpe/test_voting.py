@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpsda.augpe.ballot import Ballot
+from dpsda.augpe.options import CORRECTIONS
 from dpsda.augpe.voting import vote
 from dpsda.privacy.mechanism import NO_VOTE, RecordHistogram
 
@@ -21,29 +23,37 @@ def elections(draw):
 
 @settings(max_examples=20, deadline=None)
 @given(elections())
-@pytest.mark.parametrize("metric", ["L2", "cos_sim"])
-def test_a_record_moves_its_own_votes_only(metric, election):
+@pytest.mark.parametrize("correction", CORRECTIONS)
+@pytest.mark.parametrize("metric", ["L2", "IP", "cos_sim"])
+def test_a_record_moves_its_own_votes_only(metric, correction, election):
     private, cells, candidates, candidate_cells, k = election
-    votes = vote(private, cells, candidates, candidate_cells, k, metric)
+    if correction == "centred":
+        metric = "cos_sim"
+    ballot = Ballot.of(candidates, candidate_cells, metric, correction, CORRECTIONS[correction])
+    votes = vote(private, cells, ballot, k)
     mechanism = RecordHistogram(1.0, k)
     for i in range(len(private)):
         kept = np.arange(len(private)) != i
-        rest = vote(private[kept], cells[kept], candidates, candidate_cells, k, metric) if kept.any() else votes[:0]
+        rest = vote(private[kept], cells[kept], ballot, k) if kept.any() else votes[:0]
         assert np.array_equal(rest, votes[kept])
-        bins = len(candidates)
+        bins = len(ballot.cells)
         moved = mechanism.sums(votes, None, bins) - mechanism.sums(rest, None, bins)
         assert np.linalg.norm(moved) <= np.sqrt(k) + 1e-12
+
+
+def plain(candidates, cells):
+    return Ballot.of(candidates, np.array(cells), "L2", "none", 0)
 
 
 def test_votes_go_to_the_own_label():
     private = np.array([[1, 0], [1, 0]], dtype=np.float32)
     candidates = np.array([[1, 0], [0.9, 0]], dtype=np.float32)
-    votes = vote(private, np.array([0, 1]), candidates, np.array([1, 0]), 1, "L2")
+    votes = vote(private, np.array([0, 1]), plain(candidates, [1, 0]), 1)
     assert votes.tolist() == [[1], [0]]
 
 
 def test_a_label_with_few_or_no_candidates_takes_fewer_votes():
     private = np.ones((3, 2), dtype=np.float32)
     candidates = np.array([[1, 1], [0, 0], [1, 1]], dtype=np.float32)
-    votes = vote(private, np.array([0, 1, 2]), candidates, np.array([0, 1, 1]), 2, "L2")
+    votes = vote(private, np.array([0, 1, 2]), plain(candidates, [0, 1, 1]), 2)
     assert votes.tolist() == [[0, NO_VOTE], [2, 1], [NO_VOTE, NO_VOTE]]
