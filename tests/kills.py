@@ -24,12 +24,14 @@ def whole():
     return child
 root, out = Path({root!r}), sys.stdout
 sys.stdout = open(os.devnull, "w")
+start = time.monotonic()
 {work}  # so that every child of this process finds imported and computed what each would have to
+first = time.monotonic() - start
 sys.stdout = out
 aside = root.rename(root.with_name("aside"))
 start = time.monotonic()
 assert os.waitpid(whole(), 0)[1] == 0
-full = time.monotonic() - start
+full = min(first, time.monotonic() - start)  # a machine that stands still in one of them would have kills come too late
 shutil.rmtree(root)
 aside.rename(root)
 print(full, flush=True)
