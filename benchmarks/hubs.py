@@ -7,7 +7,7 @@ run of `--epochs` votes, and the upper half is kept: for every correction and st
 the public test split. A csv in --out has a row each, with how unequal the exact votes were (Gini coefficient, the
 largest count, the share of the top 1%, and the skewness, by which hubness is measured), and how much they went to what
 is near the middle of the candidates.
-The noise here has no place in a ledger: it is for embedded public data alone.
+No ledger holds what is drawn here: it is for embedded public data alone.
 """
 
 import argparse
@@ -124,7 +124,7 @@ def main() -> None:
                 lambda noise, names=names: [mechanism(name, "record", noise, 1).event for name in names], epsilon, delta
             )
             for draw in range(args.draws):
-                noisy = counts + np.round(np.random.default_rng([args.seed, draw]).normal(0, sigma, len(counts)))
+                noisy = mechanism(names[-1], "record", sigma, 1).release(votes, None, len(rows))
                 chosen = select(noisy, candidates.cells, kept, "rank", 0, np.random.default_rng(draw))
                 about = {"correction": correction, "strength": strength, "epsilon": epsilon, "sigma": sigma}
                 about |= unequal(counts) | {"central": central(counts, rows, candidates.cells)}

@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from dpsda.errors import InputError
 from dpsda.privacy import certificate
 from dpsda.privacy.files import is_private, private_folder, sha256, write_atomic, write_json
 from dpsda.privacy.ledger import Ledger
-from dpsda.stages import OF_DATA
+from dpsda.stages import AS_BEFORE, OF_DATA
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,15 +97,13 @@ class RunFolder:
     def key_file(self) -> Path:
         return self.private / "fingerprint.key"
 
-    def earlier_config(
-        self, stage: str, config: dict[str, Any], may_change: set[str], as_before: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
+    def earlier_config(self, stage: str, config: dict[str, Any], may_change: set[str]) -> dict[str, Any]:
         """The stage's configuration in this folder, {} if there is none; InputError if it is not `config`, but for the
-        names in `may_change`. `as_before` are the values of options that runs of earlier versions did not have."""
+        names in `may_change`."""
         path = self.state / f"{stage}.json"
         if not path.exists():
             return {}
-        before: dict[str, Any] = {**(as_before or {}), **read_json(path)}
+        before: dict[str, Any] = {**AS_BEFORE.get(stage, {}), **read_json(path)}
         now = json.loads(json.dumps(config))
         changed = [key for key in now if before.get(key) != now[key] and key not in may_change]
         if changed:
@@ -118,11 +116,10 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """The configuration of the run: that of its first stage, and what stages after it added; {} if none is here."""
-        paths = [self.state / f"{stage}.json" for stage in OF_DATA]
+        paths = {stage: self.state / f"{stage}.json" for stage in OF_DATA}
+        needed = ("dataset", "split", "train_data_file", "private_share")
         found = [
-            whole_json(path, ("dataset", "split", "train_data_file", "private_share"))
-            for path in paths
-            if path.exists()
+            {**AS_BEFORE.get(stage, {}), **whole_json(path, needed)} for stage, path in paths.items() if path.exists()
         ]
         return {name: value for config in found for name, value in config.items()}
 

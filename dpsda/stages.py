@@ -15,6 +15,9 @@ CLUSTERS = "clusters"  # the one release of resampling, for which a training may
 SAMPLES = "samples"  # what fine-tuning draws from its model; it costs nothing, so it has a configuration of its own
 ENSEMBLE = "ensemble"  # what `predict` answers with; its training costs nothing, as nothing of it leaves private/
 
+# options that configurations of earlier versions do not have, with what runs did then
+AS_BEFORE = {AUGPE: {"hub_correction": "none", "hub_strength": 0.0, "in_context_share": 0.0}}
+
 # configurations of a stage that name the data; of a folder with more than one, what an earlier one here says holds
 # unless a later one says something else
 OF_DATA = (RESAMPLE, FINETUNE, AUGPE, ENSEMBLE)

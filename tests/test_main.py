@@ -19,13 +19,14 @@ import pytest
 
 from apis.echo import EchoAPI
 from dpsda.assets import resolve
-from dpsda.augpe.options import AS_BEFORE, EXAMPLES
+from dpsda.augpe.options import EXAMPLES
 from dpsda.data import DatasetSpec, load
 from dpsda.errors import InputError
 from dpsda.privacy import certificate
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.ledger import Ledger
 from dpsda.routes import augpe
+from dpsda.stages import AS_BEFORE, AUGPE
 from tests import forks
 from tests.conftest import number, options, use, write_rows
 from tests.kills import Killer
@@ -139,8 +140,8 @@ def test_a_run_of_a_version_without_corrections_goes_on_as_it_was(tmp_path, data
     root, config = tmp_path / "run", tmp_path / "run" / "state" / "augpe.json"
     run(root, dataset, evolution={"hub_correction": "none"})
     settings = json.loads(config.read_text())
-    for name in AS_BEFORE:
-        assert settings.pop(name) == AS_BEFORE[name]
+    for name, value in AS_BEFORE[AUGPE].items():
+        assert settings.pop(name) == value
     config.write_text(json.dumps(settings))
     run(root, dataset)
     assert "larger --epochs" in capsys.readouterr().out

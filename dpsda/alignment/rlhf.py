@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from dpsda.alignment.models import Precision, load, with_adapter
 from dpsda.alignment.options import PolicyOptions, TrainingOptions
-from dpsda.alignment.training import arguments, save_adapter, train, write_log
+from dpsda.alignment.training import HEADS, arguments, save_adapter, train, write_log
 from dpsda.errors import InputError
 from dpsda.runs import read_json
 from dpsda.tuning.adapter import lora_config
@@ -63,7 +63,7 @@ def reward_model(
         processing_class=tokenizer,
         train_dataset=Dataset.from_list(rows),
         args=RewardConfig(**arguments(options, seed, folder / "training"), max_length=options.max_length),
-        peft_config=lora_config(model, options, "SEQ_CLS", modules_to_save=["score"]),
+        peft_config=lora_config(model, options, "SEQ_CLS", HEADS, modules_to_save=["score"]),
     )
     if not len(cast(Sized, made.train_dataset)):
         raise InputError(f"no pair of answers fits into --max_length {options.max_length} tokens: raise it")
@@ -110,7 +110,7 @@ def policy(
     if learning.adapter:
         model = with_adapter(model, Path(learning.adapter), trainable=True)
     else:
-        new = lora_config(model, options, "CAUSAL_LM")
+        new = lora_config(model, options, "CAUSAL_LM", HEADS)
     if tokenizer.chat_template:
         prompts: list[Any] = [[{"role": "user", "content": text}] for text in instructions]
     else:

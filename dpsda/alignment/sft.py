@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from dpsda.alignment.models import load
 from dpsda.alignment.options import TrainingOptions
-from dpsda.alignment.training import arguments, save_adapter, train, write_log
+from dpsda.alignment.training import HEADS, arguments, save_adapter, train, write_log
 from dpsda.errors import InputError
 from dpsda.tuning.adapter import lora_config
 
@@ -40,7 +40,7 @@ def trainer(pairs: Sequence[tuple[str, str]], options: TrainingOptions, seed: in
             completion_only_loss=True,
             train_sampling_strategy="group_by_length",  # so that little padding is computed
         ),
-        peft_config=lora_config(model, options, "CAUSAL_LM"),
+        peft_config=lora_config(model, options, "CAUSAL_LM", HEADS),
     )
     if not len(cast(Sized, made.train_dataset)):
         raise InputError(f"no answer begins within --max_length {options.max_length} tokens: raise it")

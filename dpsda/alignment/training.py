@@ -18,6 +18,7 @@ from dpsda.privacy.files import write_atomic
 if TYPE_CHECKING:
     from transformers import Trainer
 
+HEADS = ("lm_head", "score")  # get no adapter: the one may be the embeddings, the other is new and trained whole
 MARK = "complete"  # written into a checkpoint last
 
 

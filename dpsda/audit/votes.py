@@ -15,7 +15,6 @@ import numpy as np
 from dpsda.audit.bounds import Array
 from dpsda.audit.canaries import Planted
 from dpsda.augpe.ballot import Ballot
-from dpsda.augpe.options import AS_BEFORE
 from dpsda.augpe.population import Population
 from dpsda.augpe.voting import vote
 from dpsda.embedding import Embeds
@@ -32,7 +31,6 @@ LEAST = 0.05  # the noise scale that is taken where there is none
 def scores(folder: RunFolder, ledger: Ledger, config: dict[str, Any], planted: Planted, encoder: Embeds) -> Array:
     """(m,) scores of the canaries, the higher the likelier in. A run whose candidates voted by a lookahead has votes
     that do not follow from the texts alone: the caller leaves it out."""
-    config = {**AS_BEFORE, **config}
     spec, k = planted.corpus.spec, int(config["num_nearest_neighbor"])
     own = [encoder.embed(corpus.texts, private=True, desc="records") for corpus in (planted.corpus, planted.canaries)]
     others = slice(0, planted.others)

@@ -13,8 +13,6 @@ EXAMPLES = 4  # kept texts that a prompt by example shows
 # corrections for hubs, with their strength (dpsda/augpe/ballot.py)
 CORRECTIONS = {"csls": 0.5, "global": 0.5, "centred": 1.0, "none": 0.0}
 DEFAULT = "csls"
-# what runs did before there were these options
-AS_BEFORE = {"hub_correction": "none", "hub_strength": 0.0, "in_context_share": 0.0}
 
 
 @dataclass(frozen=True)

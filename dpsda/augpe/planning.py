@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from dpsda.augpe.options import AS_BEFORE, CORRECTIONS, DEFAULT, AugPEOptions
+from dpsda.augpe.options import CORRECTIONS, DEFAULT, AugPEOptions
 from dpsda.budget import multiplier
 from dpsda.label_counts import LABEL_COUNTS
 from dpsda.options import PrivacyOptions
@@ -85,7 +86,7 @@ def settled(folder: RunFolder, ledger: Ledger, options: AugPEOptions) -> AugPEOp
 def _before(folder: RunFolder, ledger: Ledger, config: dict[str, Any], may_change: set[str]) -> dict[str, Any]:
     """The configuration of the run that is here; a command that failed before it began anything is none."""
     begun = ledger.reservations() or folder.begun()
-    return folder.earlier_config(AUGPE, config, may_change, AS_BEFORE) if begun else {}
+    return folder.earlier_config(AUGPE, config, may_change) if begun else {}
 
 
 def describe_plan(
@@ -107,10 +108,10 @@ def describe_plan(
     return f"privacy: {goal} noise multiplier {noise:.4f} for {what}; delta {shown(delta)}, {units:,} {unit}s"
 
 
-def top_share(noisy: np.ndarray) -> float:
-    """The share of all noisy votes that the hundredth of the candidates with the most took, at least one of them."""
-    top = np.sort(noisy)[-max(1, len(noisy) // 100) :].sum()
-    return float(top / max(noisy.sum(), top)) if top > 0 else 0.0
+def top_share(noisy: np.ndarray, part: int = 100) -> float:
+    """The share of the positive noisy votes that one in `part` candidates took, those with the most, at least one."""
+    votes = np.sort(np.maximum(noisy, 0.0))[::-1]
+    return float(votes[: math.ceil(len(votes) / part)].sum() / votes.sum()) if votes.any() else 0.0
 
 
 def signal(unit: str, units: int, k: int, shares: np.ndarray, candidates: np.ndarray, noise_scale: float) -> list[str]:

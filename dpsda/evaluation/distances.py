@@ -65,9 +65,13 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
     if missing or table.get(keys[0]) is None:
         rulers = [(reference, [sets[number] for number in missing])]
         if other is not None:
-            seen = [_seen_by(other, s, private=not subject.protected) for s in rulers[0][1]]
-            rulers.append(metrics.whitened(_seen_by(other, reference, private=not public), seen))
-        yardsticks = [(_yardstick(against_these, size, some, settings), some) for against_these, some in rulers]
+            again = [_seen_by(other, s, private=not subject.protected) for s in rulers[0][1]]
+            rulers.append(metrics.whitened(_seen_by(other, reference, private=not public), again))
+        texts = [text for some in rulers[0][1] for text in some.texts]  # a copy is one by any encoder
+        yardsticks = [
+            (_yardstick(seen, size, None if place else texts, settings), some)
+            for place, (seen, some) in enumerate(rulers)
+        ]
         if table.get(keys[0]) is None:
             _add(table, keys[0], [yardstick.floor() for yardstick, _ in yardsticks])
         for place, number in enumerate(missing):
@@ -110,12 +114,12 @@ def _seen_by(other: Encoder, some: metrics.Measured, *, private: bool) -> metric
 
 
 def _yardstick(
-    reference: metrics.Measured, size: int, sets: Sequence[metrics.Measured], settings: MetricOptions
+    reference: metrics.Measured, size: int, texts: Sequence[str] | None, settings: MetricOptions
 ) -> metrics.Yardstick:
     return metrics.Yardstick(
         reference,
         size,
-        [text for some in sets for text in some.texts],
+        texts,
         runs=settings.run,
         k=settings.k,
         buckets=settings.buckets,

@@ -107,12 +107,13 @@ def sample_size(reference: int, sets: Sequence[int], at_most: int) -> int:
 class Yardstick:
     """A reference set, ready to measure sets: n = `size` of its texts against n of theirs, `runs` times.
 
-    `texts` are all texts of all those sets, for which copies in the whole of the reference are looked for at once.
+    `texts` are all texts of all those sets, for which copies in the whole of the reference are looked for at once; with
+    None, they are not.
     """
 
     reference: Measured
     size: int
-    texts: Sequence[str]
+    texts: Sequence[str] | None
     runs: int = 5
     k: int = 3
     buckets: int | None = None
@@ -128,9 +129,11 @@ class Yardstick:
             np.random.default_rng([self.seed, run]).permutation(count)[: 2 * self.size] for run in range(self.runs)
         ]
         self._sides = [_Side.of(self.reference, drawn[: self.size], self.k) for drawn in self._drawn]
-        other = [self.reference.texts[i] for i in self._drawn[0][self.size :]]
-        self._finder = copies.Finder([*self.texts, *other])
-        self._finder.read(self.reference.texts)
+        self._finder = None
+        if self.texts is not None:
+            other = [self.reference.texts[i] for i in self._drawn[0][self.size :]]
+            self._finder = copies.Finder([*self.texts, *other])
+            self._finder.read(self.reference.texts)
 
     def floor(self) -> Row:
         """Real against real: other texts of the reference in the place of a synthetic set."""
@@ -155,11 +158,12 @@ class Yardstick:
             for run, (real, side) in enumerate(zip(self._sides, sides, strict=True))
         ]
         values = {name: spread([run[name] for run in found]) for name in found[0]}
-        some = texts.texts if own is None else sides[0].texts
-        values["copies_exact"] = (self._finder.exact(some, own), 0.0)
-        values["copies_8gram"] = (self._finder.overlapping(some, own), 0.0)
-        vectors = texts.vectors if own is None else sides[0].vectors
-        values["copies_near"] = (copies.near(vectors, self.reference.vectors, own), 0.0)
+        if self._finder is not None:
+            some = texts.texts if own is None else sides[0].texts
+            values["copies_exact"] = (self._finder.exact(some, own), 0.0)
+            values["copies_8gram"] = (self._finder.overlapping(some, own), 0.0)
+            vectors = texts.vectors if own is None else sides[0].vectors
+            values["copies_near"] = (copies.near(vectors, self.reference.vectors, own), 0.0)
         return Row(name, self.size, self.runs, values, "; ".join(reasons))
 
 

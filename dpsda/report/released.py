@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dpsda.augpe.planning import top_share
 from dpsda.privacy import certificate
 from dpsda.report import charts, measurements, page
 from dpsda.report.finished import FinishedRun
@@ -324,9 +325,8 @@ def _concentration(run: FinishedRun, t: int) -> tuple[float, float, float] | Non
     if not votes.sum() > 0:
         return None
     kept = set(whole_csv(run.folder.step(t) / "samples.csv", ["id"])["id"])
-    most, mine = np.sort(votes)[::-1], votes[counts["candidate_id"].isin(kept)].sum()
-    tenth, hundredth = (most[: math.ceil(len(votes) / part)].sum() for part in (10, 100))
-    return float(tenth / votes.sum()), float(hundredth / votes.sum()), float(mine / votes.sum())
+    mine = votes[counts["candidate_id"].isin(kept)].sum()
+    return top_share(votes, 10), top_share(votes, 100), float(mine / votes.sum())
 
 
 def _distances(run: FinishedRun, found: list[measurements.Measured]) -> str:

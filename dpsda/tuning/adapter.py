@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +29,16 @@ ATTENTION = (
 )
 
 
-def lora_config(model: nn.Module, options: LoraOptions, task_type: str, **more: Any) -> LoraConfig:
-    """The adapters that a training adds to `model`. InputError where it lacks the target modules, with those that it
-    has."""
+def lora_config(
+    model: nn.Module, options: LoraOptions, task_type: str, without: Sequence[str] = (), **more: Any
+) -> LoraConfig:
+    """The adapters that a training adds to `model`, to none of the modules `without`. InputError where it lacks the
+    target modules, with those that it has."""
     from peft import LoraConfig
 
-    there = linear_modules(model)
+    there = linear_modules(model) - set(without)
     wanted = options.lora_targets or next((list(names) for names in ATTENTION if set(names) <= there), [])
-    missing = [module for module in wanted if not _found(model, module)]
+    missing = [module for module in wanted if module.rpartition(".")[2] in without or not _found(model, module)]
     if missing or not wanted:
         what = f"no linear module {', '.join(missing)}" if missing else "none of the attention modules that are known"
         raise InputError(f"{options.model_type} has {what}; --lora_targets takes of: {', '.join(sorted(there))}")

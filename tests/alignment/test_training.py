@@ -85,6 +85,13 @@ def test_a_model_without_the_layers_names_those_it_has(tiny, training, tmp_path)
         sft.trainer(PAIRS, training(lora_targets=["c_attn"]), 0, tmp_path)
 
 
+def test_no_adapter_is_put_on_a_head(tiny, training, tmp_path):
+    """It may be one with the embeddings, which a merge would change."""
+    for name in ("lm_head", "model.lm_head"):
+        with pytest.raises(InputError, match=rf"no linear module {name}; --lora_targets takes of: (?!.*lm_head)"):
+            sft.trainer(PAIRS, training(lora_targets=[name]), 0, tmp_path)
+
+
 def test_answers_beyond_the_longest_text(tiny, training, tmp_path):
     with pytest.raises(InputError, match="--max_length"):
         sft.trainer(PAIRS, training(max_length=3), 0, tmp_path)
