@@ -21,6 +21,7 @@ LONGEST = 1e18  # the length above which a vector is not multiplied in float32
 BLOCK = 1024  # queries scored at a time
 TILE = 1 << 14  # candidates scored at a time
 PAIRS = 1 << 13  # pairs rescored at a time
+PANEL = 1 << 11  # vectors scored among themselves at a time
 
 
 def nearest(
@@ -57,6 +58,48 @@ def search(
     """
     indices, scores = _best(queries, candidates, k, metric, None, None, device)
     return indices, np.sqrt(-scores) if metric == "L2" else scores
+
+
+def others(rows: np.ndarray, k: int, metric: Metric = "L2", *, device: str = "auto") -> np.ndarray:
+    """Indices (N, k) int64 of the k nearest others of each of `rows` (N, D), nearest first; of public vectors, as here
+    a block is multiplied once for both of its ends, in float32, and what differs by its rounding may change places.
+
+    Raises ValueError if k is not in 1..N-1, or a vector is not finite.
+    """
+    import torch
+
+    if not 1 <= k < len(rows):
+        raise ValueError(f"k = {k} is not between 1 and the number of the others, {len(rows) - 1}")
+    device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    vectors = _float32(rows, "vector")
+    if metric == "L2":  # a distance stays where all is moved, and what is short is rounded less
+        vectors = vectors - vectors.mean(axis=0)
+    norms = _norms(vectors)
+    if metric == "cos_sim":
+        vectors = (vectors / np.where(norms > 0, norms, 1)[:, None]).astype(np.float32)
+    v = torch.from_numpy(vectors).to(device)
+    b = torch.from_numpy(-(norms**2) / 2 if metric == "L2" else np.zeros(len(rows))).float().to(device)
+    best = torch.full((len(rows), k), -torch.inf, device=device)
+    found = torch.zeros((len(rows), k), dtype=torch.int64, device=device)
+
+    def merge(row: int, column: int, scores: torch.Tensor) -> None:
+        """The best of what stood there and of (m, n) scores of rows from `row` on and columns from `column` on."""
+        there = slice(row, row + len(scores))
+        near, at = scores.topk(min(k, scores.shape[1]), dim=1)
+        near, order = torch.cat([best[there], near], dim=1).topk(k, dim=1)
+        best[there], found[there] = near, torch.cat([found[there], at + column], dim=1).gather(1, order)
+
+    for row in range(0, len(rows), PANEL):
+        for column in range(row, len(rows), PANEL):
+            one, other = slice(row, row + PANEL), slice(column, column + PANEL)
+            products = v[one] @ v[other].T
+            if row == column:
+                products.fill_diagonal_(-torch.inf)
+            else:
+                merge(column, row, products.T + b[one])
+            merge(row, column, products + b[other])
+    index: np.ndarray = found.cpu().numpy()
+    return index
 
 
 def _best(

@@ -1,9 +1,15 @@
 """The stages of a run: what its ledger calls them, and where each keeps its configuration.
 
 A run begins with any of these but resampling, which goes on with the texts of any other, and replaces its release.
+Aug-PE may go on with the samples of fine-tuning, too.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dpsda.privacy.ledger import Ledger
 
 AUGPE = "augpe"
 FINETUNE = "finetune"
@@ -16,8 +22,14 @@ SAMPLES = "samples"  # what fine-tuning draws from its model; it costs nothing, 
 ENSEMBLE = "ensemble"  # what `predict` answers with; its training costs nothing, as nothing of it leaves private/
 
 # options that configurations of earlier versions do not have, with what runs did then
-AS_BEFORE = {AUGPE: {"hub_correction": "none", "hub_strength": 0.0, "in_context_share": 0.0}}
+AS_BEFORE = {AUGPE: {"hub_correction": "none", "hub_strength": 0.0, "in_context_share": 0.0, "first_texts": "prompts"}}
 
 # configurations of a stage that name the data; of a folder with more than one, what an earlier one here says holds
 # unless a later one says something else
 OF_DATA = (RESAMPLE, FINETUNE, AUGPE, ENSEMBLE)
+
+
+def went_on(ledger: Ledger, stage: str) -> bool:
+    """Whether another stage has spent something since a stage did, on what that had made."""
+    stages = [release.stage for release in ledger.reservations()]
+    return stage in stages and stages[-1] != stage

@@ -24,7 +24,7 @@ import numpy as np
 
 from dpsda.augpe.options import CORRECTIONS
 from dpsda.errors import InputError
-from dpsda.neighbors import Metric, search
+from dpsda.neighbors import Metric, others
 
 NEIGHBOURS = 10  # of csls
 
@@ -68,12 +68,12 @@ def _to_all(rows: np.ndarray, metric: str) -> np.ndarray:
 
 def _to_nearest(rows: np.ndarray, metric: str) -> np.ndarray:
     """(m,) the mean of sim(c, c') over the NEIGHBOURS nearest others c', or all where there are fewer."""
-    most = min(NEIGHBOURS, len(rows) - 1)
-    index, near = search(rows, rows, most + 1, cast(Metric, metric))
-    others = index != np.arange(len(rows))[:, None]
-    others[others.all(axis=1), -1] = False  # of many copies only the first were found; by IP others may be nearer
-    near = near[others].reshape(len(rows), most)
-    mean: np.ndarray = (-(near**2) / 2 if metric == "L2" else near).mean(axis=1)
+    found = others(rows, min(NEIGHBOURS, len(rows) - 1), cast(Metric, metric))
+    rows, total = _scaled(rows, metric), np.zeros(len(rows))
+    for near in found.T:
+        other = rows[near]
+        total += -np.vecdot(rows - other, rows - other) / 2 if metric == "L2" else np.vecdot(rows, other)
+    mean: np.ndarray = total / found.shape[1]
     return mean
 
 

@@ -71,6 +71,7 @@ class Evolution:
     book: Prompts
     encoder: Embeds
     seed: int
+    samples: Population | None = None  # the texts that it begins with, where prompts do not make them
     observe: Callable[[int, list[str]], None] = lambda t, texts: None
     say: Callable[[str], None] = print
 
@@ -140,6 +141,8 @@ class Evolution:
         path = self.folder.step(0) / "samples.csv"
         if self.ledger.holds(path):
             return self._read(path)
+        if self.samples is not None:
+            return self._from_samples(path, self.samples, sizes)
         started = time.monotonic()
         rng = self._rng(0, _PROMPTS)
         cells = np.repeat(np.arange(len(sizes)), sizes)
@@ -160,6 +163,19 @@ class Evolution:
         self.say(f"start: {len(made.texts):,} texts from prompts alone, {time.monotonic() - started:.0f} s")
         self._tell_lost(made)
         return made.texts
+
+    def _from_samples(self, path: Path, samples: Population, sizes: np.ndarray) -> Population:
+        """The first samples of each label, as many as there are to be."""
+        there = samples.distinct()
+        kept = there.take(np.concatenate([np.flatnonzero(there.cells == c)[:n] for c, n in enumerate(sizes)]))
+        if len(kept) < sizes.sum():
+            self.say(
+                f"warning: {len(kept):,} of the {sizes.sum():,} first texts that are wanted are there, label by label; "
+                "a larger --num_samples of finetune.py draws more"
+            )
+        self._store(path, kept, 0)
+        self.say(f"start: {len(kept):,} samples of the generator that was trained here")
+        return kept
 
     def _candidates(self, t: int, kept: Population) -> Population:
         """The population that is voted on at iteration `t`, made from what was kept at t - 1."""

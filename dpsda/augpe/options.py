@@ -20,6 +20,12 @@ class AugPEOptions(Options):
     """Evolution."""
 
     epochs: int = option(5, "T, the number of iterations; each spends privacy", free=True, least=1)
+    first_texts: str = option(
+        "prompts",
+        "prompts: what the model writes from nothing; samples: those of the generator that finetune.py trained in this "
+        "folder, whose budget this goes on with",
+        choices=("prompts", "samples"),
+    )
     num_seed_samples: int = option(500, "texts kept at every iteration, over all labels")
     num_samples_schedule: list[int] | None = option(
         None, "the population at 0, 1, ... T instead, of which one in L is kept; the last one is repeated"

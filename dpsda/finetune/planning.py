@@ -17,7 +17,7 @@ from dpsda.privacy.ledger import Ledger
 from dpsda.privacy.mechanism import GradientSum
 from dpsda.privacy.reservation import Reservation
 from dpsda.runs import RunFolder
-from dpsda.stages import CLUSTERS, FINETUNE, RESAMPLE
+from dpsda.stages import CLUSTERS, FINETUNE, went_on
 
 STEPS = "steps"  # the kind of its releases
 
@@ -53,7 +53,7 @@ def plan(
 
     Where epochs, steps or epsilon changed, what is spent stays as it is and the rest is calibrated so that all of it,
     with the label counts and the histogram that is reserved, composes to epsilon. Raises BudgetError where no noise is
-    enough, InputError for a folder of another configuration, a batch above the corpus, or steps after a resampling.
+    enough, InputError for a folder of another configuration, a batch above the corpus, or steps after a later stage.
     """
     units, unit = int(ledger.header["units"]), str(ledger.header["unit"])
     if training.batch_size > units:
@@ -66,10 +66,10 @@ def plan(
     steps = training.steps or max(1, int(training.epochs / rate + 1e-9))
     label_noise = training.label_noise if privacy.protected else 0.0
     made = Plan(steps, rate, training.batch_size, 0.0, label_noise, training.histogram_noise)
-    if ledger.reservations(RESAMPLE) and steps > done_steps(ledger):
+    if went_on(ledger, FINETUNE) and steps > done_steps(ledger):
         raise InputError(
-            f"{folder.root}: its texts were resampled, and more steps would replace them; train further in another "
-            "--result_folder"
+            f"{folder.root}: a later stage went on with its texts, and more steps would replace them; train further in "
+            "another --result_folder"
         )
     left = steps - charged_steps(ledger)
     noise = multiplier(
@@ -85,9 +85,9 @@ def plan(
 
 
 def keep(folder: RunFolder, ledger: Ledger, privacy: PrivacyOptions, config: dict[str, Any], made: Plan) -> None:
-    """Note budget and plan, for a restart of the same command: after everything that may refuse it. A run whose texts
-    were resampled has nothing to train any more, and stays as it is certified."""
-    if not ledger.reservations(RESAMPLE):
+    """Note budget and plan, for a restart of the same command: after everything that may refuse it. A run that a
+    later stage went on with has nothing to train any more, and stays as it is certified."""
+    if not went_on(ledger, FINETUNE):
         ledger.set_budget(privacy.epsilon)
         folder.keep_config(FINETUNE, {**config, "noise_multiplier": made.noise_multiplier})
 

@@ -14,10 +14,12 @@ from dpsda import embedding, reference, release, start, summary
 from dpsda.augpe.evolution import Evolution
 from dpsda.augpe.options import AugPEOptions
 from dpsda.augpe.planning import describe_plan, plan, settled
+from dpsda.augpe.population import Population
 from dpsda.augpe.voting import Records, Voters
 from dpsda.data import DatasetSpec, PrivateCorpus, load
 from dpsda.dry_run import HashEncoder, stand_in
 from dpsda.embedding import Embeds
+from dpsda.errors import InputError
 from dpsda.options import (
     ComparedDataOptions,
     EmbeddingOptions,
@@ -27,7 +29,10 @@ from dpsda.options import (
     RemoteOptions,
     TrackedRunOptions,
 )
-from dpsda.runs import RunFolder
+from dpsda.privacy import certificate
+from dpsda.privacy.ledger import Ledger
+from dpsda.runs import RunFolder, read_json, read_table
+from dpsda.stages import FINETUNE, went_on
 from dpsda.tracking import tracker
 
 
@@ -55,10 +60,13 @@ def generate(
     book.check(evolution.variation_type, [dict(zip(spec.label_columns, cell, strict=True)) for cell in spec.cells])
     with start.open_run(root, corpus, privacy) as (folder, ledger):
         evolution = settled(folder, ledger, evolution)
+        samples = None
+        if evolution.first_texts == "samples" and not run.dry_run:
+            samples = _samples(folder, ledger, spec)
         config, free = start.configuration(spec, data, privacy, evolution, model, remote, embedding, engine, run)
         noise = plan(folder, ledger, privacy, evolution, config, free, labelled=bool(spec.labels))
         about = {
-            "method": "Aug-PE (Xie et al. 2024)",
+            "method": "Aug-PE (Xie et al. 2024)" + (" on samples of DP fine-tuning" if samples else ""),
             "data set": spec.name,
             "iterations": str(evolution.epochs),
             "model": model.model_type,
@@ -93,6 +101,7 @@ def generate(
                     book=book,
                     encoder=encoder,
                     seed=run.seed,
+                    samples=samples,
                     observe=observe,
                 ).run()
             release.publish(folder, ledger, texts, about)
@@ -105,6 +114,22 @@ def generate(
 run = start.in_its_folder(
     generate, "that was a dry run on made-up records: no model was called, no private record voted, nothing is kept"
 )
+
+
+def _samples(folder: RunFolder, ledger: Ledger, spec: DatasetSpec) -> Population:
+    """What the generator that was trained in this folder drew; InputError where it is not there, or not all of it."""
+    shards, certified = folder.state / "samples", folder.shared / certificate.FILE
+    done = certified.is_file() and certificate.is_current(read_json(certified), ledger)
+    if not ledger.reservations(FINETUNE) or not (done or went_on(ledger, FINETUNE)) or not ledger.holds(shards):
+        raise InputError(
+            f"{folder.root}: --first_texts samples goes on with a finished run of finetune.py, and none is here; run "
+            "that first, with the same --result_folder"
+        )
+    frame = read_table(shards)
+    missing = next((column for column in spec.label_columns if column not in frame), None)
+    if missing is not None:
+        raise InputError(f"{shards}: the samples have no label {missing!r}; train with --conditional")
+    return Population.from_frame(frame, spec.label_columns, spec.cells)
 
 
 def _book(

@@ -23,7 +23,7 @@ from dpsda.label_scores import label_scores
 from dpsda.options import DataOptions, EngineOptions, PrivacyOptions, RunOptions
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, write_csv
-from dpsda.stages import FINETUNE, RESAMPLE, SAMPLES
+from dpsda.stages import FINETUNE, SAMPLES, went_on
 
 if TYPE_CHECKING:
     from apis.api import TextAPI
@@ -68,8 +68,8 @@ def generate(
         route = Tuning(folder, ledger, corpus, tuning, training, made, run.seed)
         route.train(lambda: keep(folder, ledger, privacy, config, made))
         print(f"trained: {route.trained}, epsilon {release.spent(ledger)} spent")
-        if ledger.reservations(RESAMPLE):
-            print(f"{root}: this run is complete, and its texts were resampled; resample.py goes on from here")
+        if went_on(ledger, FINETUNE):
+            print(f"{root}: this run is complete, and a later stage went on with its texts; that one's command goes on")
             return
         about = {
             "method": ("DP fine-tuning" if privacy.protected else "fine-tuning without noise")

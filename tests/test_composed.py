@@ -1,0 +1,128 @@
+"""Aug-PE on the samples of a generator that was trained in the same folder: one ledger, one epsilon."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dpsda.errors import InputError
+from dpsda.instruct.options import ResampleOptions
+from dpsda.options import ComparedDataOptions, EmbeddingOptions, PrivacyOptions
+from dpsda.privacy import certificate
+from dpsda.privacy.errors import LedgerError
+from dpsda.privacy.ledger import Ledger
+from dpsda.routes import augpe, finetune, resample
+from dpsda.runs import read_csv
+from tests.conftest import options as augpe_options
+from tests.conftest import use
+from tests.finetune.made import options as finetune_options
+from tests.kills import Killer
+
+ROOT = Path(__file__).parents[1]
+BUDGET = {"epsilon": 6.0}
+
+
+@pytest.fixture(autouse=True)
+def stand_ins(monkeypatch):
+    use(monkeypatch)
+
+
+def train(root, dataset, model, **settings) -> None:
+    finetune.generate(
+        root, *finetune_options(dataset, model, privacy=BUDGET, training={"histogram_noise": 3.0}, **settings)
+    )
+
+
+def go_on(root, dataset, **evolution) -> pd.DataFrame:
+    evolution = {"first_texts": "samples", "epochs": 1, "num_seed_samples": 24, "L": 2, "init_L": 2, **evolution}
+    augpe.generate(root, *augpe_options(dataset, privacy=BUDGET, evolution=evolution))
+    return read_csv(root / "release" / "synthetic.csv")
+
+
+def book(root) -> Ledger:
+    return Ledger(root, read_only=True)
+
+
+def test_one_ledger_holds_the_training_and_the_votes(tmp_path, dataset, llama, capsys):
+    train(tmp_path, dataset, llama)
+    samples = pd.concat(pd.read_parquet(p) for p in sorted((tmp_path / "state" / "samples").glob("*.parquet")))
+    texts = go_on(tmp_path, dataset)
+    printed = capsys.readouterr().out
+    assert "start: 24 samples of the generator that was trained here" in printed
+    first = read_csv(tmp_path / "0" / "samples.csv")
+    assert set(first.id) <= set(samples.id) and first.text.is_unique
+    assert (
+        dict(zip(first.text, first.stars, strict=True)).items()
+        <= dict(zip(samples.text, samples.stars, strict=True)).items()
+    )
+    assert list(texts.columns) == ["id", "parent_id", "text", "stars", "kind"]
+    facts = certificate.verify(tmp_path)
+    assert (
+        5.9 < facts["epsilon"] <= 6 and "samples of DP fine-tuning" in (tmp_path / "release" / "README.md").read_text()
+    )
+    stages = [x.stage for x in book(tmp_path).reservations()]
+    assert stages == ["finetune"] * (len(stages) - 1) + ["augpe"]
+    assert [x.name for x in book(tmp_path).reservations()][-2:] == ["label_counts", "votes/1"]  # not counted twice
+
+    head = book(tmp_path).head
+    train(tmp_path, dataset, llama)
+    assert "a later stage went on with its texts" in capsys.readouterr().out
+    assert go_on(tmp_path, dataset).equals(texts) and "is complete" in capsys.readouterr().out
+    assert book(tmp_path).head == head
+
+    resample.run(
+        ComparedDataOptions(str(dataset)),
+        PrivacyOptions(epsilon=9.0),
+        ResampleOptions(str(tmp_path), num_clusters=3, num_samples=6),
+        EmbeddingOptions(),
+    )
+    kept = read_csv(tmp_path / "release" / "synthetic.csv")
+    assert set(kept.id) <= set(texts.id) and certificate.verify(tmp_path)["epsilon"] <= 9
+
+
+def test_one_vote_on_all_samples_asks_no_model(tmp_path, dataset, llama, monkeypatch):
+    train(tmp_path, dataset, llama)
+    schedule = {"num_samples_schedule": [30, 12], "init_L": 1, "L": 1}
+    monkeypatch.setattr("apis.echo.EchoAPI.generate", lambda *args: pytest.fail("a model was asked"))
+    texts = go_on(tmp_path, dataset, **schedule)
+    assert 6 <= len(texts) <= 12 and set(texts.id) <= set(read_csv(tmp_path / "0" / "samples.csv").id)
+
+
+def test_what_is_not_there_is_said_before_anything_is_spent(tmp_path, dataset, llama):
+    with pytest.raises(InputError, match=r"goes on with a finished run of finetune\.py, and none is here"):
+        go_on(tmp_path / "new", dataset)
+    assert not (tmp_path / "new" / "state" / "augpe.json").exists()
+    root = tmp_path / "run"
+    train(root, dataset, llama)
+    spent = book(root).epsilon()
+    shard = next((root / "state" / "samples").glob("*.parquet"))
+    pd.read_parquet(shard).assign(text="from elsewhere").to_parquet(shard, index=False)
+    with pytest.raises(LedgerError, match="not the file that the run made"):
+        go_on(root, dataset)
+    assert book(root).epsilon() == spent
+
+
+def test_killed_at_ten_random_moments(tmp_path, dataset, llama):
+    root, trained = tmp_path / "run", tmp_path / "trained"
+    train(trained, dataset, llama)
+    again = f"{str(trained)!r}, {str(root)!r}"
+    killer = Killer(
+        "from tests.test_composed import go_on, pytest, use; use(pytest.MonkeyPatch())",
+        f"Path({str(root)!r}).exists() or shutil.copytree({again}); go_on(root, Path({str(dataset)!r}), epochs=2)",
+        root,
+    )
+    unkilled = certificate.verify(root)["epsilon"]
+    for _ in range(10):
+        shutil.rmtree(root)
+        shutil.copytree(trained, root)
+        assert killer.kill() in (0, signal.SIGKILL)
+        names = {x["name"] for x in book(root).lines if x["type"] == "commit" and x["name"].startswith("votes")}
+        stored = {name: book(root).stored(name) for name in names}
+        texts = go_on(root, dataset, epochs=2)
+        assert all(book(root).stored(name) == data for name, data in stored.items())
+        assert certificate.verify(root)["epsilon"] == unkilled and len(texts)
+    killer.close()
