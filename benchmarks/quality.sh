@@ -18,7 +18,7 @@ one() {
     case $name in
         eps*) setting=(--epsilon "${name#eps}") ;;
         random) setting+=(--select_syn_mode random) ;;
-        paper) setting+=(--hub_correction none --epochs 3) ;;
+        paper) setting+=(--hub_correction none --epochs 3 --L 2) ;;
         none | global | centred) setting+=(--hub_correction "$name") ;;
         example) setting+=(--in_context_share 0.5) ;;
     esac

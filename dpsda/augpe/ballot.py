@@ -8,7 +8,7 @@ of its label. These are public, so it costs no privacy, and a record's votes sti
 With sim(x, y) the cosine, the inner product, or minus half of the squared distance, and a the strength:
 
     global   sim(q, c) - a * (mean of sim(c, c') over the other candidates c')            (Dinu et al. 2015)
-    csls     sim(q, c) - a * (mean of sim(c, c') over the 10 nearest of them)             (Lample et al. 2018: a = 1/2)
+    csls     sim(q, c) - a * (mean of sim(c, c') over the 20 nearest of them)             (Lample et al. 2018: a = 1/2)
     centred  cosine of q - a m and c - a m, m the candidates' mean, times |q - a m|       (Suzuki et al. 2013)
 
 The literature takes the neighbours of a candidate among the queries, or the mean of all points. Queries are private
@@ -26,7 +26,7 @@ from dpsda.augpe.options import CORRECTIONS
 from dpsda.errors import InputError
 from dpsda.neighbors import Metric, others
 
-NEIGHBOURS = 10  # of csls
+NEIGHBOURS = 20  # of csls
 
 
 @dataclass(frozen=True, eq=False)
