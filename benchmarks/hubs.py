@@ -33,7 +33,7 @@ from dpsda.privacy import accounting
 from dpsda.privacy.accounting import default_delta
 from dpsda.shares import allocate
 
-SETTINGS = [("none", 0.0), *((name, a) for name in ("csls", "global") for a in (0.2, 0.35, 0.5, 0.65, 0.8))]
+SETTINGS = [("none", 0.0), *((name, a) for name in ("csls", "global") for a in (0.2, 0.4, 0.5, 0.6, 0.7, 0.8))]
 SETTINGS += [("centred", a) for a in (0.3, 0.6, 0.8, 1.0)]
 SHOWN = ("mauve", "fid", "precision", "recall", "coverage", "nn_real")
 

@@ -171,6 +171,15 @@ def iteration_ticks(steps: Sequence[int]) -> list[tuple[float, str]]:
     ]
 
 
+def number_ticks(values: Sequence[float]) -> list[tuple[float, str]]:
+    """Round numbers, a few, the first and the last of which hold all values between them."""
+    low, high = min(values), max(values)
+    step = _nice((high - low) / 4 or abs(high) / 4 or 1.0)
+    digits = max(0, math.ceil(-math.log10(step) - 1e-9)) + (f"{step:e}"[:3] == "2.5")
+    places = range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)
+    return [(i * step, f"{i * step:,.{digits}f}") for i in places]
+
+
 def _grid(low: float, high: float, y_at: Callable[[float], float], shown: Callable[[float], str]) -> list[str]:
     step = _nice((high - low) / 4)
     digits = max(0, -math.floor(math.log10(step) + 1e-9)) + (f"{step:e}"[:3] == "2.5")

@@ -39,6 +39,7 @@ def build(runs: list[FinishedRun], *, public: bool) -> str:
         page.paragraph(note) if note else "",
         page.section("The runs", page.paragraph(caption), _table(here)) if here else "",
         *(_plots(name, [pair for pair in here if pair[0].data_set == name], alone=len(sets) == 1) for name in sets),
+        *(_paths(name, list(zip(runs, measured, strict=True)), alone=len(sets) == 1) for name in sets),
     ]
     return page.document("Runs compared", body)
 
@@ -133,6 +134,38 @@ def _plots(name: str, here: list[tuple[FinishedRun, dict[Figure, float]]], *, al
         charts.legend(*((method, looks[method]) for method in methods)),
         charts.grid(drawn[True]),
         page.more(f"{len(drawn[False])} more", charts.grid(drawn[False])),
+    )
+
+
+def _paths(name: str, here: list[tuple[FinishedRun, tuple[list[Measured], list[Measured]]]], *, alone: bool) -> str:
+    """Where the iterations of a method lead: nearest text against recall, the mean over the runs of one epsilon."""
+    places: dict[str, dict[float, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    for run, (metrics, _) in here:
+        found = next((m for m in metrics if {"recall", "nn_real"} <= set(m.columns)), None)
+        for step, row in found.steps if found and run.data_set == name else ():
+            recall, distance = page.number(row["recall"]), page.number(row["nn_real"])
+            if recall is not None and distance is not None:
+                places[f"{run.method}, epsilon {_nominal(run):g}"][step].append((recall, distance))
+    means = {
+        method: [tuple(sum(of) / len(of) for of in zip(*steps[t], strict=True)) for t in sorted(steps)]
+        for method, steps in places.items()
+        if len(steps) > 1
+    }
+    if not means:
+        return ""
+    looks = {method: f"line{i % _LOOKS}" for i, method in enumerate(means)}
+    series = [charts.Line(method, points, look=looks[method]) for method, points in means.items()]
+    ticks = charts.number_ticks([x for points in means.values() for x, _ in points])
+    title = "Nearest text against recall"
+    chart = charts.lines(title, series, x_name="recall", x_ticks=ticks)
+    return page.section(
+        "Where the iterations lead" if alone else f"Where the iterations lead: {name}",
+        page.paragraph(
+            "A line goes from the first texts, before any vote, to the last ones. To the right the real texts are "
+            "better covered, and downwards each has a nearer synthetic one."
+        ),
+        charts.legend(*((method, looks[method]) for method in means)),
+        charts.grid([charts.figure(chart, title, "lower and to the right is better")]),
     )
 
 

@@ -58,8 +58,11 @@ class FinishedRun:
 
     @property
     def method(self) -> str:
-        """The method as it is compared: the control, which keeps texts at random, is one of its own."""
+        """The method as it is compared: votes that are corrected for hubs, and the control, which keeps texts at
+        random, are methods of their own."""
         name = str(self.certificate["about"].get("method", "unknown"))
+        if self.config.get("hub_correction", "none") != "none" and self.voted:
+            name += f", {self.config['hub_correction']}"
         return name if self.voted else f"{name} ({self.config['select_syn_mode']} selection)"
 
     @property

