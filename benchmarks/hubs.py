@@ -2,9 +2,10 @@
 
     python benchmarks/hubs.py --config data/rotten_tomatoes/quickstart.yaml --texts 600 --epsilons 1 4
 
-A pool of fresh texts is made from the prompts alone, once. All private records vote on it, the votes get the noise of a
-run of `--epochs` votes, and the upper half is kept: for every correction and strength, three draws of noise, against
-the public test split. A csv in --out has a row each, with how unequal the exact votes were (Gini coefficient, the
+A pool of fresh texts is made from the prompts alone, once; or it is what a run voted on (`--pool
+RUN/state/candidates-2.csv`). All private records vote on it, the votes get the noise of a run of `--epochs` votes, and
+`--kept` of the texts are kept, by default half: for every correction and strength, three draws of noise, against the
+public test split. A csv in --out has a row each, with how unequal the exact votes were (Gini coefficient, the
 largest count, the share of the top 1%, and the skewness, by which hubness is measured), and how much they went to what
 is near the middle of the candidates.
 No ledger holds what is drawn here: it is for embedded public data alone.
@@ -20,6 +21,7 @@ from scipy.stats import skew, spearmanr
 from apis import engines
 from apis.prompting import PromptBook
 from dpsda.arg_utils import parse
+from dpsda.augpe import ballot as ballots
 from dpsda.augpe.ballot import Ballot
 from dpsda.augpe.planning import mechanism, releases
 from dpsda.augpe.population import Population, initial
@@ -84,6 +86,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True)
     parser.add_argument("--texts", type=int, default=600)
+    parser.add_argument("--pool", type=Path, help="texts of a run, in the place of fresh ones")
+    parser.add_argument("--kept", type=int, help="default: half of --texts")
+    parser.add_argument("--neighbours", type=int, default=ballots.NEIGHBOURS, help="of csls")
+    parser.add_argument("--corrections", nargs="+", default=sorted({name for name, _ in SETTINGS}))
     parser.add_argument("--epsilons", type=float, nargs="+", default=[4.0])
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--draws", type=int, default=3)
@@ -91,13 +97,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/hubs"))
     args = parser.parse_args()
     name = Path(args.config).parent.name
-    path = args.out / f"{name}-{args.texts}-{args.seed}.csv"
+    ballots.NEIGHBOURS = args.neighbours
+    path = args.pool or args.out / f"{name}-{args.texts}-{args.seed}.csv"
     spec, private, candidates, evolution, embeds = pool(path, args.config, args.texts, args.seed)
     encoder = Encoder(embeds.feature_extractor)
     records, rows = encoder.embed(private.texts, private=True), encoder.embed(candidates.texts, private=False)
     public = [text for split in sorted(spec.public) for text in load(spec, split).texts]
     against = Measured("real", public, encoder.embed(public, private=False), np.array([len(t.split()) for t in public]))
-    kept = allocate(np.bincount(private.cells, minlength=len(spec.cells)), args.texts // 2)
+    kept = allocate(np.bincount(private.cells, minlength=len(spec.cells)), args.kept or args.texts // 2)
     size = min(int(kept.sum()), len(public) // 2)
     yardstick = Yardstick(against, size, candidates.texts)
     delta, found = default_delta(private.num_records), []
@@ -114,7 +121,7 @@ def main() -> None:
     for draw in range(args.draws):
         chosen = thrown(draw)
         measure(candidates.take(chosen), rows[chosen], {"correction": "random"})
-    for correction, strength in SETTINGS:
+    for correction, strength in (setting for setting in SETTINGS if setting[0] in args.corrections):
         ballot = Ballot.of(rows, candidates.cells, evolution.nn_mode, correction, strength)
         votes = vote(records, private.cells, ballot, 1)
         counts = np.bincount(votes[votes >= 0], minlength=len(rows))
@@ -130,8 +137,9 @@ def main() -> None:
                 about |= unequal(counts) | {"central": central(counts, rows, candidates.cells)}
                 measure(candidates.take(chosen), rows[chosen], about)
     table = pd.DataFrame(found).groupby(["correction", "strength", "epsilon"], dropna=False, sort=False).mean()
-    table = table.reset_index().assign(data=name, texts=args.texts, seed=args.seed)
-    table.to_csv(args.out / f"{name}-{args.texts}-{args.seed}-votes.csv", index=False)
+    table = table.reset_index().assign(data=name, texts=len(candidates), seed=args.seed, neighbours=args.neighbours)
+    args.out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(args.out / f"{name}-{len(candidates)}-{args.seed}-{args.neighbours}-votes.csv", index=False)
     print(table.round(3).to_string(index=False))
 
 
