@@ -22,7 +22,12 @@ SAMPLES = "samples"  # what fine-tuning draws from its model; it costs nothing, 
 ENSEMBLE = "ensemble"  # what `predict` answers with; its training costs nothing, as nothing of it leaves private/
 
 # options that configurations of earlier versions do not have, with what runs did then
-AS_BEFORE = {AUGPE: {"hub_correction": "none", "hub_strength": 0.0, "in_context_share": 0.0, "first_texts": "prompts"}}
+AS_BEFORE = {
+    AUGPE: {
+        **{"hub_correction": "none", "hub_strength": 0.0, "in_context_share": 0.0},
+        **{"first_texts": "prompts", "labels_from": "prompts"},
+    }
+}
 
 # configurations of a stage that name the data; of a folder with more than one, what an earlier one here says holds
 # unless a later one says something else

@@ -23,7 +23,7 @@ from tests.finetune.made import options as finetune_options
 from tests.kills import Killer
 
 ROOT = Path(__file__).parents[1]
-BUDGET = {"epsilon": 6.0}
+EPSILON, NOISE = {"epsilon": 6.0}, {"noise": 3.0}  # the latter takes no calibration
 
 
 @pytest.fixture(autouse=True)
@@ -31,15 +31,13 @@ def stand_ins(monkeypatch):
     use(monkeypatch)
 
 
-def train(root, dataset, model, **settings) -> None:
-    finetune.generate(
-        root, *finetune_options(dataset, model, privacy=BUDGET, training={"histogram_noise": 3.0}, **settings)
-    )
+def train(root, dataset, model, privacy=NOISE) -> None:
+    finetune.generate(root, *finetune_options(dataset, model, privacy=privacy, training={"histogram_noise": 3.0}))
 
 
-def go_on(root, dataset, **evolution) -> pd.DataFrame:
+def go_on(root, dataset, privacy=NOISE, **evolution) -> pd.DataFrame:
     evolution = {"first_texts": "samples", "epochs": 1, "num_seed_samples": 24, "L": 2, "init_L": 2, **evolution}
-    augpe.generate(root, *augpe_options(dataset, privacy=BUDGET, evolution=evolution))
+    augpe.generate(root, *augpe_options(dataset, privacy=privacy, evolution=evolution))
     return read_csv(root / "release" / "synthetic.csv")
 
 
@@ -48,9 +46,9 @@ def book(root) -> Ledger:
 
 
 def test_one_ledger_holds_the_training_and_the_votes(tmp_path, dataset, llama, capsys):
-    train(tmp_path, dataset, llama)
+    train(tmp_path, dataset, llama, EPSILON)
     samples = pd.concat(pd.read_parquet(p) for p in sorted((tmp_path / "state" / "samples").glob("*.parquet")))
-    texts = go_on(tmp_path, dataset)
+    texts = go_on(tmp_path, dataset, EPSILON)
     printed = capsys.readouterr().out
     assert "start: 24 samples of the generator that was trained here" in printed
     first = read_csv(tmp_path / "0" / "samples.csv")
@@ -69,19 +67,19 @@ def test_one_ledger_holds_the_training_and_the_votes(tmp_path, dataset, llama, c
     assert [x.name for x in book(tmp_path).reservations()][-2:] == ["label_counts", "votes/1"]  # not counted twice
 
     head = book(tmp_path).head
-    train(tmp_path, dataset, llama)
+    train(tmp_path, dataset, llama, EPSILON)
     assert "a later stage went on with its texts" in capsys.readouterr().out
-    assert go_on(tmp_path, dataset).equals(texts) and "is complete" in capsys.readouterr().out
+    assert go_on(tmp_path, dataset, EPSILON).equals(texts) and "is complete" in capsys.readouterr().out
     assert book(tmp_path).head == head
 
     resample.run(
         ComparedDataOptions(str(dataset)),
-        PrivacyOptions(epsilon=9.0),
+        PrivacyOptions(noise=20.0),
         ResampleOptions(str(tmp_path), num_clusters=3, num_samples=6),
         EmbeddingOptions(),
     )
     kept = read_csv(tmp_path / "release" / "synthetic.csv")
-    assert set(kept.id) <= set(texts.id) and certificate.verify(tmp_path)["epsilon"] <= 9
+    assert set(kept.id) <= set(texts.id) and 6 < certificate.verify(tmp_path)["epsilon"] < 7
 
 
 def test_one_vote_on_all_samples_asks_no_model(tmp_path, dataset, llama, monkeypatch):
@@ -90,6 +88,19 @@ def test_one_vote_on_all_samples_asks_no_model(tmp_path, dataset, llama, monkeyp
     monkeypatch.setattr("apis.echo.EchoAPI.generate", lambda *args: pytest.fail("a model was asked"))
     texts = go_on(tmp_path, dataset, **schedule)
     assert 6 <= len(texts) <= 12 and set(texts.id) <= set(read_csv(tmp_path / "0" / "samples.csv").id)
+
+
+def test_labels_from_the_votes(tmp_path, dataset, llama):
+    train(tmp_path, dataset, llama)
+    texts = go_on(tmp_path, dataset, labels_from="votes", epochs=2)
+    first, counts = (read_csv(tmp_path / name) for name in ("state/candidates-1.csv", "1/counts.csv"))
+    assert len(counts) == 6 * len(first) and counts.groupby("candidate_id").size().eq(6).all()
+    one = counts.assign(noisy=counts.noisy.astype(float)).groupby("candidate_id").noisy.sum()
+    kept = read_csv(tmp_path / "1" / "samples.csv")
+    assert one[kept.id].mean() > one.drop(kept.id).mean()
+    was = dict(zip(first.id, first.stars, strict=True))
+    assert any(was[name] != stars for name, stars in zip(kept.id, kept.stars, strict=True)) and len(texts)
+    assert certificate.verify(tmp_path)
 
 
 def test_what_is_not_there_is_said_before_anything_is_spent(tmp_path, dataset, llama):

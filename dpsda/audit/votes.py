@@ -46,6 +46,9 @@ def scores(folder: RunFolder, ledger: Ledger, config: dict[str, Any], planted: P
         made = whole_csv(path, ["id", "parent_id", "text", *spec.label_columns])
         candidates = Population.from_frame(made, spec.label_columns, spec.cells)
         vectors = encoder.embed(candidates.texts, private=not folder.protected, desc="candidates")
+        if config.get("labels_from") == "votes":
+            candidates = candidates.under_every_label(len(spec.cells))
+            vectors = np.tile(vectors, (len(spec.cells), 1))
         ballot = Ballot.of(
             vectors, candidates.cells, config["nn_mode"], config["hub_correction"], config["hub_strength"]
         )

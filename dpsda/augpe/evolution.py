@@ -7,6 +7,7 @@ ledger.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import numpy as np
 from apis.api import Prompt, Shots, TextAPI
 from dpsda.augpe import planning
 from dpsda.augpe.ballot import Ballot
+from dpsda.augpe.labels import labels_of
 from dpsda.augpe.options import EXAMPLES, AugPEOptions
 from dpsda.augpe.population import Made, Population, initial, lookahead, prompt_lines, variations
 from dpsda.augpe.selection import RULES, select
@@ -103,7 +105,7 @@ class Evolution:
                 mode = self.options.select_syn_mode
                 noisy = np.zeros(len(candidates))
                 if self.options.takes_votes:
-                    noisy = self._noisy_votes(t, candidates)
+                    candidates, noisy = self._noisy_votes(t, candidates)
                     self._tell_hubs(t, noisy)
                 kept = candidates.take(
                     select(noisy, candidates.cells, sizes[t], mode, self.options.count_threshold, rng)
@@ -116,14 +118,19 @@ class Evolution:
             self.observe(t, kept.texts)
         return self._frame(self._saved(kept))
 
-    def _noisy_votes(self, t: int, candidates: Population) -> np.ndarray:
-        """(M,) noisy counts of the candidates of iteration `t`."""
-        name, k = planning.votes_name(t), self.options.num_nearest_neighbor
+    def _noisy_votes(self, t: int, candidates: Population) -> tuple[Population, np.ndarray]:
+        """The candidates of iteration `t` with the labels that they have after its votes, and (M,) their noisy
+        counts."""
+        name, k, labels = planning.votes_name(t), self.options.num_nearest_neighbor, len(self.corpus.spec.cells)
+        by_votes = self.options.labels_from == "votes"
+        standing = candidates.under_every_label(labels) if by_votes else candidates
+        vectors = functools.cache(lambda: self._lookahead(t, candidates))
         votes = np.empty((0, k), dtype=np.int64)
         if self.ledger.result(name) is None:  # cast before they are reserved: a model or a worker may fail here
-            votes = self.voters.vote(self._ballot(t, candidates), k)
-        shown = self._frame(candidates).drop(columns=["parent_id", "text"]).rename(columns={"id": "candidate_id"})
-        return noisy_histogram(
+            rows = np.tile(vectors(), (len(standing) // len(candidates), 1))
+            votes = self.voters.vote(self._ballot(rows, standing.cells), k)
+        shown = self._frame(standing).drop(columns=["parent_id", "text"]).rename(columns={"id": "candidate_id"})
+        noisy = noisy_histogram(
             self.folder,
             self.ledger,
             AUGPE,
@@ -134,6 +141,10 @@ class Evolution:
             self.corpus.users,
             shown,
         )
+        if not by_votes:
+            return candidates, noisy
+        noisy = noisy.reshape(labels, len(candidates))
+        return replace(candidates, cells=labels_of(vectors(), noisy)), noisy.sum(axis=0)
 
     # what is generated
 
@@ -213,10 +224,10 @@ class Evolution:
         own = range(len(everything), len(everything) + len(kept))  # for a text that the model did not vary
         return everything.plus(kept).take([first.get(name, i) for name, i in zip(kept.ids, own, strict=True)])
 
-    def _ballot(self, t: int, candidates: Population) -> Ballot:
+    def _ballot(self, vectors: np.ndarray, cells: np.ndarray) -> Ballot:
         options = self.options
         correction, strength = str(options.hub_correction), float(options.hub_strength or 0)
-        return Ballot.of(self._lookahead(t, candidates), candidates.cells, options.nn_mode, correction, strength)
+        return Ballot.of(vectors, cells, options.nn_mode, correction, strength)
 
     def _lookahead(self, t: int, candidates: Population) -> np.ndarray:
         """(M, D) embeddings of the candidates, or of the mean of K variations of each."""
@@ -283,7 +294,10 @@ class Evolution:
         shares = positive / positive.sum() if positive.sum() else np.full(len(counts), 1 / len(counts))
         mechanism = planning.mechanism(planning.votes_name(1), unit, self.noise_multiplier, k)
         candidates = sizes[-1] * (self.options.L if self.options.epochs > 1 else self.options.init_L)
-        for line in planning.signal(unit, self.ledger.header["units"], k, shares, candidates, mechanism.scale):
+        if self.options.labels_from == "votes":
+            candidates = np.full(len(counts), candidates.sum())
+        units, epochs = self.ledger.header["units"], self.options.epochs
+        for line in planning.signal(unit, units, k, shares, candidates, mechanism.scale, epochs):
             self.say(line)
 
     def _store(self, path: Path, population: Population, t: int) -> None:

@@ -59,6 +59,12 @@ class AugPEOptions(Options):
         choices=("selected", "all", "one_var"),
     )
     donnot_keep_last_iter: bool = option(False, "population = L variations of the kept texts, without these")
+    labels_from: str = option(
+        "prompts",
+        "prompts: a text has the label that it was asked for with; votes: it stands under every label, and what a "
+        "classifier learns from the noisy votes decides (for few labels, and texts whose own say little)",
+        choices=("prompts", "votes"),
+    )
     variation_type: str = option("paraphrase", "how a kept text is varied", choices=VARIATIONS)
     in_context_share: float = option(
         0.0,

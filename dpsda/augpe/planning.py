@@ -114,8 +114,11 @@ def top_share(noisy: np.ndarray, part: int = 100) -> float:
     return float(votes[: math.ceil(len(votes) / part)].sum() / votes.sum()) if votes.any() else 0.0
 
 
-def signal(unit: str, units: int, k: int, shares: np.ndarray, candidates: np.ndarray, noise_scale: float) -> list[str]:
-    """A line on the votes to expect against the noise, and warnings of labels that rank noise or get no text at all.
+def signal(
+    unit: str, units: int, k: int, shares: np.ndarray, candidates: np.ndarray, noise_scale: float, epochs: int
+) -> list[str]:
+    """A line on the votes to expect against the noise, and warnings of labels that rank noise, with how many epochs
+    would not, or get no text at all.
 
     `shares` are the labels' noisy shares of the data and `candidates` their numbers of candidates, both (cells,).
     """
@@ -128,10 +131,14 @@ def signal(unit: str, units: int, k: int, shares: np.ndarray, candidates: np.nda
     ]
     weak, labels = int(np.sum(per_candidate < WEAK_SIGNAL * noise_scale)), len(candidates)
     if weak:
+        average = votes * units / candidates.sum()
+        # one budget over fewer votes has less noise in each, by the root of their number
+        carried = int(epochs * (average / (WEAK_SIGNAL * noise_scale)) ** 2)
+        fewer = f"fewer epochs (on average it would carry {carried})" if 0 < carried < epochs else "fewer epochs"
         lines.append(
             f"warning: {weak} of {labels} labels expect fewer than {WEAK_SIGNAL:g} votes a candidate for one standard "
             "deviation of noise, so that noise decides which of their texts are kept; use fewer seeds, a smaller L, "
-            "fewer epochs, fewer labels, or a larger epsilon"
+            f"{fewer}, fewer labels, or a larger epsilon"
         )
     if not there.all():
         lines.append(

@@ -52,6 +52,11 @@ class Population:
         first = {key: i for i, key in reversed(list(enumerate(zip(self.cells.tolist(), self.texts, strict=True))))}
         return self.take(sorted(first.values()))
 
+    def under_every_label(self, cells: int) -> Population:
+        """All of it once for each of `cells` labels, label by label."""
+        every = np.repeat(np.arange(cells), len(self))
+        return Population(self.ids * cells, self.parents * cells, self.texts * cells, every)
+
     def frame(self, columns: Sequence[str], values: Sequence[tuple[str, ...]]) -> pd.DataFrame:
         """id, parent_id, text, then the label columns; `values` are the label values of every cell."""
         import pandas as pd

@@ -265,7 +265,7 @@ def _lengths(run: FinishedRun) -> str:
 
 
 def _votes(run: FinishedRun) -> str:
-    if run.trained:
+    if run.trained and not run.folder.steps():
         return ""
     heading = "How the votes gathered"
     shares = [(t, *share) for t in run.folder.steps() if (share := _concentration(run, t)) is not None]
