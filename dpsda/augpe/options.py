@@ -11,7 +11,7 @@ from dpsda.errors import InputError
 
 EXAMPLES = 4  # kept texts that a prompt by example shows
 # corrections for hubs, with their strength (dpsda/augpe/ballot.py)
-CORRECTIONS = {"csls": 0.6, "global": 0.5, "centred": 1.0, "none": 0.0}
+CORRECTIONS = {"csls": 0.5, "global": 0.5, "centred": 1.0, "none": 0.0}
 DEFAULT = "csls"
 
 
