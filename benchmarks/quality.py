@@ -21,6 +21,7 @@ SETTINGS = {
 
 
 def main(root: Path) -> None:
+    """Columns that not every run has are left out."""
     runs = {name: sorted(root.glob(f"{name}-[0-9]*/")) for name in SETTINGS}
     everything = [run for name in SETTINGS for run in runs[name]]
     rows = {
@@ -28,11 +29,12 @@ def main(root: Path) -> None:
         "iteration 0, no private data": (everything, "0", "0"),
         **{SETTINGS[name]: (runs[name], last(runs[name]), last(runs[name])) for name in SETTINGS if runs[name]},
     }
-    print(f"| | probe | classifier | {' | '.join(METRICS.values())} |\n|{'---|' * (3 + len(METRICS))}")
-    print(f"| majority class | {accuracy(everything, 'probe', 'majority')} | |{' |' * len(METRICS)}")
+    metrics = [name for name in METRICS if all(name in measured(run) for run in everything)]
+    print(f"| | probe | classifier | {' | '.join(METRICS[name] for name in metrics)} |\n|{'---|' * (3 + len(metrics))}")
+    print(f"| majority class | {accuracy(everything, 'probe', 'majority')} | |{' |' * len(metrics)}")
     for title, (folders, which, trained_on) in rows.items():
         cells = [accuracy(folders, task, trained_on) for task in ("probe", "classify")]
-        cells += [spread(float(measured(run).loc[which, name]) for run in folders) for name in METRICS]
+        cells += [spread(float(measured(run).loc[which, name]) for run in folders) for name in metrics]
         print(f"| {title} | {' | '.join(cells)} |")
     print("\na probe on all real texts: ", end="")
     print(accuracy(everything, "probe", "real, all"))

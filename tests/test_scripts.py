@@ -83,6 +83,14 @@ def test_dry_run_of_the_resampling_script():
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1 and not Path("/nowhere").exists()
 
 
+def test_dry_run_of_the_composed_script():
+    done = script("composed.sh", "rotten_tomatoes", "--dry_run", "--result_folder", "/nowhere", "--epsilon", 5)
+    assert done.returncode == 0, done.stderr
+    assert "training: 40 steps" in done.stdout and "for 1 vote" in done.stdout and not Path("/nowhere").exists()
+    refused = script("composed.sh", "yelp")
+    assert refused.returncode == 2 and "data/yelp/composed.yaml: there is no such file" in refused.stderr
+
+
 def test_embeddings_script_embeds_and_goes_on(rows, tmp_path):
     from dpsda.assets import resolve
 

@@ -79,7 +79,8 @@ class Evolution:
 
     def run(self) -> pd.DataFrame:
         """Evolve up to T = `options.epochs`; what is released: id, parent_id, text, then the label columns."""
-        if not self.ledger.charges() and not self.folder.begun():  # before anything is spent: does the model answer?
+        # before anything is spent: does the model answer?
+        if self._asks and not self.ledger.charges(AUGPE) and not self.folder.begun():
             self.api.check(self.book.initial(self._label(0), self._rng(0, _PROMPTS)))
         counts = label_counts(
             self.folder,
@@ -280,6 +281,12 @@ class Evolution:
             )
 
     # small things
+
+    @property
+    def _asks(self) -> bool:
+        """Whether the model is asked for anything at all."""
+        more = self.options.init_L > 1 or self.options.epochs > 1 or self.options.lookahead_degree > 0
+        return self.samples is None or more or self.options.save_syn_mode != "selected"
 
     def _embed(self, texts: list[str]) -> np.ndarray:
         rows = self.encoder.embed(texts, private=not self.folder.protected, desc="candidates")

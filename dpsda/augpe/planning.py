@@ -102,7 +102,7 @@ def describe_plan(
     extra = " and for the label counts, an event that the paper does not charge" if labelled else ""
     if privacy.label_counts == "public":
         extra = " (the label counts are taken as public)" if labelled else ""
-    what = f"{options.epochs} votes{extra}"
+    what = f"{options.epochs} vote{'s' if options.epochs > 1 else ''}{extra}"
     if not options.takes_votes:
         what = f"no vote{extra}"
     return f"privacy: {goal} noise multiplier {noise:.4f} for {what}; delta {shown(delta)}, {units:,} {unit}s"
