@@ -24,8 +24,11 @@ ENSEMBLE = "ensemble"  # what `predict` answers with; its training costs nothing
 # options that configurations of earlier versions do not have, with what runs did then
 AS_BEFORE = {
     AUGPE: {
-        **{"hub_correction": "none", "hub_strength": 0.0, "in_context_share": 0.0},
-        **{"first_texts": "prompts", "labels_from": "prompts"},
+        "hub_correction": "none",
+        "hub_strength": 0.0,
+        "in_context_share": 0.0,
+        "first_texts": "prompts",
+        "labels_from": "prompts",
     }
 }
 

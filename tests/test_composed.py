@@ -60,7 +60,8 @@ def test_one_ledger_holds_the_training_and_the_votes(tmp_path, dataset, llama, c
     assert list(texts.columns) == ["id", "parent_id", "text", "stars", "kind"]
     facts = certificate.verify(tmp_path)
     assert (
-        5.9 < facts["epsilon"] <= 6 and "samples of DP fine-tuning" in (tmp_path / "release" / "README.md").read_text()
+        5.9 < facts["epsilon"] <= 6
+        and "samples of a fine-tuned generator" in (tmp_path / "release" / "README.md").read_text()
     )
     stages = [x.stage for x in book(tmp_path).reservations()]
     assert stages == ["finetune"] * (len(stages) - 1) + ["augpe"]

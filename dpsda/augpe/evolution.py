@@ -300,7 +300,8 @@ class Evolution:
         positive = np.maximum(counts, 0)
         shares = positive / positive.sum() if positive.sum() else np.full(len(counts), 1 / len(counts))
         mechanism = planning.mechanism(planning.votes_name(1), unit, self.noise_multiplier, k)
-        candidates = sizes[-1] * (self.options.L if self.options.epochs > 1 else self.options.init_L)
+        before = self.options.epochs - 1
+        candidates = sizes[before] * (self.options.L if before else self.options.init_L)
         if self.options.labels_from == "votes":
             candidates = np.full(len(counts), candidates.sum())
         units, epochs = self.ledger.header["units"], self.options.epochs

@@ -68,7 +68,8 @@ def generate(
         config, free = start.configuration(spec, data, privacy, evolution, model, remote, embedding, engine, run)
         noise = plan(folder, ledger, privacy, evolution, config, free, labelled=bool(spec.labels))
         about = {
-            "method": "Aug-PE (Xie et al. 2024)" + (" on samples of DP fine-tuning" if samples else ""),
+            "method": "Aug-PE (Xie et al. 2024)"
+            + (" on samples of a fine-tuned generator" if evolution.first_texts == "samples" else ""),
             "data set": spec.name,
             "iterations": str(evolution.epochs),
             "model": model.model_type,
