@@ -96,6 +96,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("results/hubs"))
     args = parser.parse_args()
+    if args.pool and not args.pool.is_file():
+        parser.error(f"--pool {args.pool}: there is no such file")
     name = Path(args.config).parent.name
     ballots.NEIGHBOURS = args.neighbours
     path = args.pool or args.out / f"{name}-{args.texts}-{args.seed}.csv"

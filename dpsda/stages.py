@@ -38,6 +38,12 @@ OF_DATA = (RESAMPLE, FINETUNE, AUGPE, ENSEMBLE)
 
 
 def went_on(ledger: Ledger, stage: str) -> bool:
-    """Whether another stage has spent something since a stage did, on what that had made."""
-    stages = [release.stage for release in ledger.reservations()]
-    return stage in stages and stages[-1] != stage
+    """Whether another stage has gone on with what a stage had made."""
+    order = builders(ledger)
+    return stage in order and order[-1] != stage
+
+
+def builders(ledger: Ledger) -> list[str]:
+    """The stages of whatever was released, or kept by Aug-PE, which may do that without a release, in order."""
+    lines = (x for x in ledger.lines if x["type"] == "reserve" or (x["type"] == "made" and x["stage"] == AUGPE))
+    return [str(line["stage"]) for line in lines]

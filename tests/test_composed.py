@@ -105,12 +105,22 @@ def test_labels_from_the_votes(tmp_path, dataset, llama):
 
 
 def test_what_is_not_there_is_said_before_anything_is_spent(tmp_path, dataset, llama):
+    with pytest.raises(InputError, match="labels_from votes: --select_syn_mode random takes none"):
+        go_on(tmp_path / "new", dataset, labels_from="votes", select_syn_mode="random")
     with pytest.raises(InputError, match=r"goes on with a finished run of finetune\.py, and none is here"):
         go_on(tmp_path / "new", dataset)
     assert not (tmp_path / "new" / "state" / "augpe.json").exists()
     root = tmp_path / "run"
     train(root, dataset, llama)
     spent = book(root).epsilon()
+    with pytest.raises(InputError, match="of the 90 first texts that are wanted"):
+        go_on(root, dataset, num_seed_samples=90)
+    assert book(root).epsilon() == spent and not (root / "0").exists()
+    go_on(root, dataset, select_syn_mode="random")  # and a command that was mended is no other configuration
+    train(root, dataset, llama)
+    assert read_csv(root / "0" / "samples.csv").shape == read_csv(root / "release" / "synthetic.csv").shape
+    shutil.rmtree(root)
+    train(root, dataset, llama)
     shard = next((root / "state" / "samples").glob("*.parquet"))
     pd.read_parquet(shard).assign(text="from elsewhere").to_parquet(shard, index=False)
     with pytest.raises(LedgerError, match="not the file that the run made"):

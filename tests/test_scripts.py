@@ -87,8 +87,15 @@ def test_dry_run_of_the_composed_script():
     done = script("composed.sh", "rotten_tomatoes", "--dry_run", "--result_folder", "/nowhere", "--epsilon", 5)
     assert done.returncode == 0, done.stderr
     assert "training: 40 steps" in done.stdout and "for 1 vote" in done.stdout and not Path("/nowhere").exists()
-    refused = script("composed.sh", "yelp")
-    assert refused.returncode == 2 and "data/yelp/composed.yaml: there is no such file" in refused.stderr
+    assert "a dry run has no samples to begin with" in done.stdout
+    for option, why in (
+        ("yelp", "data/yelp/composed.yaml: there is no such file"),
+        ("--help", "there is no such file"),
+    ):
+        refused = script("composed.sh", option)
+        assert refused.returncode == 2 and why in refused.stderr
+    refused = script("composed.sh", "rotten_tomatoes", "--epochs", 2)
+    assert refused.returncode == 2 and "--epochs: is no option of both stages" in refused.stderr
 
 
 def test_embeddings_script_embeds_and_goes_on(rows, tmp_path):

@@ -12,7 +12,8 @@ from dpsda.audit.bounds import Array
 from dpsda.audit.canaries import Planted
 from dpsda.embedding import PRIVATE_BAR
 from dpsda.models import load_model, most_tokens
-from dpsda.runs import RunFolder
+from dpsda.runs import RunFolder, read_json
+from dpsda.stages import FINETUNE
 from dpsda.tuning.adapter import load_adapter
 from dpsda.tuning.generator import NextToken, cell_prefixes, encode
 from dpsda.tuning.tokens import Tokens
@@ -23,6 +24,7 @@ LONGEST = 512  # tokens of a text that are read
 def scores(folder: RunFolder, config: dict[str, Any], planted: Planted, device: str) -> Array:
     """(rows,) the loss of each canary record under the pretrained model less that under the trained one: nats a token,
     by which texts that are hard for any model do not look like others (Carlini et al. 2022)."""
+    config = config | read_json(folder.state / f"{FINETUNE}.json")  # Aug-PE may have gone on with another model
     model, tokenizer = load_model("AutoModelForCausalLM", config["model_type"])
     spec = planted.corpus.spec
     prefixes = cell_prefixes(spec, conditional=bool(config["conditional"] and spec.labels))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -128,7 +128,7 @@ class Evolution:
         vectors = functools.cache(lambda: self._lookahead(t, candidates))
         votes = np.empty((0, k), dtype=np.int64)
         if self.ledger.result(name) is None:  # cast before they are reserved: a model or a worker may fail here
-            rows = np.tile(vectors(), (len(standing) // len(candidates), 1))
+            rows = np.tile(vectors(), (labels, 1)) if by_votes else vectors()
             votes = self.voters.vote(self._ballot(rows, standing.cells), k)
         shown = self._frame(standing).drop(columns=["parent_id", "text"]).rename(columns={"id": "candidate_id"})
         noisy = noisy_histogram(
@@ -178,14 +178,14 @@ class Evolution:
 
     def _from_samples(self, path: Path, samples: Population, sizes: np.ndarray) -> Population:
         """The first samples of each label, as many as there are to be."""
-        there = samples.distinct()
+        there = samples.distinct(by_label=self.options.labels_from != "votes")
         kept = there.take(np.concatenate([np.flatnonzero(there.cells == c)[:n] for c, n in enumerate(sizes)]))
-        if len(kept) < sizes.sum():
-            self.say(
-                f"warning: {len(kept):,} of the {sizes.sum():,} first texts that are wanted are there, label by label; "
-                "a larger --num_samples of finetune.py draws more"
+        if len(kept) < 0.9 * sizes.sum():  # repeats and empty ones are not among the samples
+            raise InputError(
+                f"{self.folder.root}: of the {sizes.sum():,} first texts that are wanted, label by label, only "
+                f"{len(kept):,} are among the samples; draw more (--num_samples of finetune.py), or ask for fewer"
             )
-        self._store(path, kept, 0)
+        self._store(path, kept, 0, [x.name for x in self.ledger.reservations() if self.ledger.result(x.name)])
         self.say(f"start: {len(kept):,} samples of the generator that was trained here")
         return kept
 
@@ -204,7 +204,8 @@ class Evolution:
                 f"the model varied none of the texts kept at iteration {t - 1} ({made.why()}), and no vote is spent on "
                 "them again; check prompts.yaml, --length and --model_type"
             )
-        candidates = (kept.plus(made.texts) if keep else made.texts).distinct()
+        candidates = kept.plus(made.texts) if keep else made.texts
+        candidates = candidates.distinct(by_label=self.options.labels_from != "votes")
         if made.prompts:
             write_atomic(self.folder.step(t) / "prompts.jsonl", prompt_lines(made.prompts))
         self._tell_lost(made)
@@ -302,15 +303,17 @@ class Evolution:
         mechanism = planning.mechanism(planning.votes_name(1), unit, self.noise_multiplier, k)
         before = self.options.epochs - 1
         candidates = sizes[before] * (self.options.L if before else self.options.init_L)
-        if self.options.labels_from == "votes":
-            candidates = np.full(len(counts), candidates.sum())
-        units, epochs = self.ledger.header["units"], self.options.epochs
-        for line in planning.signal(unit, units, k, shares, candidates, mechanism.scale, epochs):
+        scale = mechanism.scale
+        if self.options.labels_from == "votes":  # a candidate is ranked by the sum of its counts under all labels
+            shares, candidates, scale = np.ones(1), candidates.sum(keepdims=True), scale * math.sqrt(len(counts))
+        units, new = self.ledger.header["units"], self.ledger.budget is not None and self._last_kept() < 1
+        epochs = self.options.epochs if new else 0
+        for line in planning.signal(unit, units, k, shares, candidates, scale, epochs):
             self.say(line)
 
-    def _store(self, path: Path, population: Population, t: int) -> None:
-        """Write texts that were made of the noisy counts up to iteration `t`, and note that they were."""
-        known = [name for name in (LABEL_COUNTS, planning.votes_name(t)) if self.ledger.result(name)]
+    def _store(self, path: Path, population: Population, t: int, of: Sequence[str] = ()) -> None:
+        """Write texts that were made of the noisy counts up to iteration `t`, or of the releases `of`, and note it."""
+        known = list(of) or [name for name in (LABEL_COUNTS, planning.votes_name(t)) if self.ledger.result(name)]
         write_csv(path, self._frame(population))
         self.ledger.note(AUGPE, path, of=known)
 

@@ -85,7 +85,7 @@ def settled(folder: RunFolder, ledger: Ledger, options: AugPEOptions) -> AugPEOp
 
 def _before(folder: RunFolder, ledger: Ledger, config: dict[str, Any], may_change: set[str]) -> dict[str, Any]:
     """The configuration of the run that is here; a command that failed before it began anything is none."""
-    begun = ledger.reservations() or folder.begun()
+    begun = ledger.reservations(AUGPE) or folder.begun()
     return folder.earlier_config(AUGPE, config, may_change) if begun else {}
 
 
@@ -115,12 +115,13 @@ def top_share(noisy: np.ndarray, part: int = 100) -> float:
 
 
 def signal(
-    unit: str, units: int, k: int, shares: np.ndarray, candidates: np.ndarray, noise_scale: float, epochs: int
+    unit: str, units: int, k: int, shares: np.ndarray, candidates: np.ndarray, noise_scale: float, epochs: int = 0
 ) -> list[str]:
-    """A line on the votes to expect against the noise, and warnings of labels that rank noise, with how many epochs
-    would not, or get no text at all.
+    """A line on the votes to expect against the noise, and warnings of labels that rank noise or get no text at all.
 
     `shares` are the labels' noisy shares of the data and `candidates` their numbers of candidates, both (cells,).
+    `epochs` are those that share a budget of which nothing is spent yet, if that is so: then it is said how many would
+    not rank noise.
     """
     votes = k if unit == "record" else 1
     there = candidates > 0

@@ -47,9 +47,10 @@ class Population:
             np.concatenate([self.cells, other.cells]),
         )
 
-    def distinct(self) -> Population:
-        """Without a text that stood there before, under the same label."""
-        first = {key: i for i, key in reversed(list(enumerate(zip(self.cells.tolist(), self.texts, strict=True))))}
+    def distinct(self, *, by_label: bool = True) -> Population:
+        """Without a text that stood there before, under the same label or under any."""
+        cells = self.cells.tolist() if by_label else [0] * len(self)
+        first = {key: i for i, key in reversed(list(enumerate(zip(cells, self.texts, strict=True))))}
         return self.take(sorted(first.values()))
 
     def under_every_label(self, cells: int) -> Population:

@@ -95,7 +95,8 @@ def keep(folder: RunFolder, ledger: Ledger, privacy: PrivacyOptions, config: dic
 def others(ledger: Ledger, made: Plan, *, label_counts: bool) -> list[Event]:
     """What is still to be charged beside the steps: the label counts, and a histogram that is reserved for later."""
     counts = open_histogram(ledger, LABEL_COUNTS, made.label_noise if label_counts else None)
-    return counts + open_histogram(ledger, CLUSTERS, made.histogram_noise)
+    later = None if went_on(ledger, FINETUNE) else made.histogram_noise
+    return counts + open_histogram(ledger, CLUSTERS, later)
 
 
 def intervals(ledger: Ledger) -> list[Reservation]:

@@ -138,34 +138,43 @@ def _plots(name: str, here: list[tuple[FinishedRun, dict[Figure, float]]], *, al
 
 
 def _paths(name: str, here: list[tuple[FinishedRun, tuple[list[Measured], list[Measured]]]], *, alone: bool) -> str:
-    """Where the iterations of a method lead: nearest text against recall, the mean over the runs of one epsilon."""
-    places: dict[str, dict[float, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    """Where the iterations of a method lead: nearest text against recall, a chart a budget, the mean over its runs."""
+    found: dict[float, dict[str, list[dict[int, tuple[float, float]]]]] = defaultdict(lambda: defaultdict(list))
     for run, (metrics, _) in here:
-        found = next((m for m in metrics if {"recall", "nn_real"} <= set(m.columns)), None)
-        for step, row in found.steps if found and run.data_set == name else ():
-            recall, distance = page.number(row["recall"]), page.number(row["nn_real"])
-            if recall is not None and distance is not None:
-                places[f"{run.method}, epsilon {_nominal(run):g}"][step].append((recall, distance))
-    means = {
-        method: [tuple(sum(of) / len(of) for of in zip(*steps[t], strict=True)) for t in sorted(steps)]
-        for method, steps in places.items()
-        if len(steps) > 1
+        rows = next((m.rows for m in metrics if {"recall", "nn_real"} <= set(m.columns)), [])
+        places = {
+            int(row["set"]): (recall, distance)
+            for row in rows
+            if row["set"].isdigit()
+            and (recall := page.number(row["recall"])) is not None
+            and (distance := page.number(row["nn_real"])) is not None
+        }
+        if len(places) > 1 and run.data_set == name:
+            found[_nominal(run)][run.method].append(places)
+    looks = {
+        method: f"line{i % _LOOKS}" for i, method in enumerate(dict.fromkeys(m for by in found.values() for m in by))
     }
-    if not means:
+    drawn = []
+    for epsilon in sorted(found):
+        series = []
+        for method, runs in found[epsilon].items():
+            steps = sorted(set.intersection(*(set(places) for places in runs)))
+            means = [tuple(sum(of) / len(of) for of in zip(*(p[t] for p in runs), strict=True)) for t in steps]
+            series.append(charts.Line(method, means, look=looks[method]))
+        ticks = charts.number_ticks([x for line in series for x, _ in line.points])
+        title = f"Nearest text against recall, epsilon {epsilon:g}"
+        chart = charts.lines(title, series, x_name="recall", x_ticks=ticks)
+        drawn.append(charts.figure(chart, title, "lower and to the right is better"))
+    if not drawn:
         return ""
-    looks = {method: f"line{i % _LOOKS}" for i, method in enumerate(means)}
-    series = [charts.Line(method, points, look=looks[method]) for method, points in means.items()]
-    ticks = charts.number_ticks([x for points in means.values() for x, _ in points])
-    title = "Nearest text against recall"
-    chart = charts.lines(title, series, x_name="recall", x_ticks=ticks)
     return page.section(
         "Where the iterations lead" if alone else f"Where the iterations lead: {name}",
         page.paragraph(
             "A line goes from the first texts, before any vote, to the last ones. To the right the real texts are "
             "better covered, and downwards each has a nearer synthetic one."
         ),
-        charts.legend(*((method, looks[method]) for method in means)),
-        charts.grid([charts.figure(chart, title, "lower and to the right is better")]),
+        charts.legend(*looks.items()),
+        charts.grid(drawn),
     )
 
 

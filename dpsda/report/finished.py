@@ -13,7 +13,7 @@ from dpsda.errors import InputError
 from dpsda.privacy import accounting, certificate
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, whole_csv, whole_json
-from dpsda.stages import FINETUNE, PREDICT
+from dpsda.stages import AUGPE, FINETUNE, PREDICT
 from dpsda.wording import count
 
 if TYPE_CHECKING:
@@ -58,11 +58,14 @@ class FinishedRun:
 
     @property
     def method(self) -> str:
-        """The method as it is compared: votes that are corrected for hubs, and the control, which keeps texts at
-        random, are methods of their own."""
+        """The method as it is compared: what changes the votes of Aug-PE, and the control, which keeps texts at random,
+        are methods of their own."""
         name = str(self.certificate["about"].get("method", "unknown"))
-        if self.config.get("hub_correction", "none") != "none" and self.voted:
-            name += f", {self.config['hub_correction']}"
+        if self.voted and self.ledger.reservations(AUGPE):
+            correction, share = self.config["hub_correction"], self.config["in_context_share"]
+            name += f", {correction}" if correction != "none" else ""
+            name += ", labels from votes" if self.config["labels_from"] == "votes" else ""
+            name += f", {share:.0%} by example" if share else ""
         return name if self.voted else f"{name} ({self.config['select_syn_mode']} selection)"
 
     @property

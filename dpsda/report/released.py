@@ -320,12 +320,13 @@ def _concentration(run: FinishedRun, t: int) -> tuple[float, float, float] | Non
     path = run.folder.step(t) / "counts.csv"
     if not path.is_file():
         return None
-    counts = whole_csv(path, ["candidate_id", "noisy"])
-    votes = np.maximum(counts["noisy"].astype(float).to_numpy(), 0.0)  # the ledger vouches for the file
+    found = whole_csv(path, ["candidate_id", "noisy"])  # a candidate may stand under more than one label
+    counts = found["noisy"].astype(float).groupby(found["candidate_id"], sort=False).sum()
+    votes = np.maximum(counts.to_numpy(), 0.0)  # the ledger vouches for the file
     if not votes.sum() > 0:
         return None
     kept = set(whole_csv(run.folder.step(t) / "samples.csv", ["id"])["id"])
-    mine = votes[counts["candidate_id"].isin(kept)].sum()
+    mine = votes[counts.index.isin(kept)].sum()
     return top_share(votes, 10), top_share(votes, 100), float(mine / votes.sum())
 
 

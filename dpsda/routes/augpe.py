@@ -63,7 +63,9 @@ def generate(
     with start.open_run(root, corpus, privacy) as (folder, ledger):
         evolution = settled(folder, ledger, evolution)
         samples = None
-        if evolution.first_texts == "samples" and not run.dry_run:
+        if evolution.first_texts == "samples" and run.dry_run:
+            print("a dry run has no samples to begin with: it asks for texts, and does not count what training spends")
+        elif evolution.first_texts == "samples" and not ledger.holds(folder.step(0) / "samples.csv"):
             samples = _samples(folder, ledger, spec)
         config, free = start.configuration(spec, data, privacy, evolution, model, remote, embedding, engine, run)
         noise = plan(folder, ledger, privacy, evolution, config, free, labelled=bool(spec.labels))
@@ -75,7 +77,7 @@ def generate(
             "model": model.model_type,
             "encoder": embedding.feature_extractor,
         }
-        if evolution.hub_correction != "none":
+        if evolution.hub_correction != "none" and evolution.takes_votes:
             about["votes"] = f"corrected for hubs: {evolution.hub_correction}, strength {evolution.hub_strength:g}"
         if evolution.labels_from == "votes":
             about["labels"] = "of each text, by a classifier of the noisy votes"
@@ -130,11 +132,7 @@ def _samples(folder: RunFolder, ledger: Ledger, spec: DatasetSpec) -> Population
             f"{folder.root}: --first_texts samples goes on with a finished run of finetune.py, and none is here; run "
             "that first, with the same --result_folder"
         )
-    frame = read_table(shards)
-    missing = next((column for column in spec.label_columns if column not in frame), None)
-    if missing is not None:
-        raise InputError(f"{shards}: the samples have no label {missing!r}; train with --conditional")
-    return Population.from_frame(frame, spec.label_columns, spec.cells)
+    return Population.from_frame(read_table(shards), spec.label_columns, spec.cells)
 
 
 def _book(

@@ -68,8 +68,8 @@ def test_another_configuration_is_refused(tmp_path):
 
 
 def test_signal_warns_of_labels_that_rank_noise_or_get_no_text():
-    def shown(shares, candidates, noise):
-        return signal("record", 10_000, 1, np.array(shares), np.array(candidates), noise, 10)
+    def shown(shares, candidates, noise, epochs=10):
+        return signal("record", 10_000, 1, np.array(shares), np.array(candidates), noise, epochs)
 
     line, warning = shown([0.98, 0.01, 0.01], [500, 500, 500], 5.0)
     assert "6.67 votes" in line and "2 of 3 labels expect" in warning
@@ -77,6 +77,7 @@ def test_signal_warns_of_labels_that_rank_noise_or_get_no_text():
     assert "1 of 2 labels are too rare" in shown([1.0, 0.0], [500, 0], 5.0)[1]
     assert "fewer epochs, fewer labels" in warning
     assert "fewer epochs (on average it would carry 6), " in shown([1.0], [5_000], 5.0)[1]  # 10 (2 / 2.5)^2
+    assert "fewer epochs, fewer labels" in shown([1.0], [5_000], 5.0, epochs=0)[1]
     assert len(shown([1.0], [1000], 5.0)) == 1
     assert len(shown([0.98, 0.01, 0.01], [500, 500, 500], 0.0)) == 1
 
