@@ -257,8 +257,8 @@ def test_where_the_iterations_lead(make_run, pages):
     page = pages(*runs)[-1].read_text()
     told = page[page.index("Where the iterations lead") :]
     name = "Aug-PE (Xie et al. 2024)"
-    assert f"<title>{name}, csls, epsilon " in told and "recall 0.580: 0.510</title>" in told
-    assert "recall 0.250: 0.650</title>" in told and told.count("<circle") == 6
+    assert f"<title>{name}, csls, recall 0.580: 0.510</title>" in told and "recall, epsilon " in told
+    assert f"<title>{name}, recall 0.250: 0.650</title>" in told and told.count("<circle") == 6
     for run in runs:
         write_metrics(run / "metrics_test.csv", "0.5")  # without a recall
     assert "Where the iterations lead" not in pages(*runs)[-1].read_text()
