@@ -1,18 +1,25 @@
-"""The table of benchmarks/quality.sh: python benchmarks/quality.py results/quality"""
+"""The table of benchmarks/quality.sh, and a picture of it: python benchmarks/quality.py results/quality
+
+iterations.svg beside the runs shows where the iterations of plain and of corrected votes lead.
+"""
 
 import sys
 from pathlib import Path
 
 import pandas as pd
 
+from dpsda.report import charts
+
 METRICS = {
     **{"mauve": "MAUVE", "fid": "FID", "precision": "precision", "recall": "recall", "nn_real": "nearest text"},
     **{"other_mauve": "MAUVE, other encoder", "other_fid": "FID, other", "other_recall": "recall, other"},
 }
+COLOURS = ("#b3541e", "#1f5fa8", "#8a8a8a")
 SETTINGS = {
     "random": "random selection",
     **{f"eps{e}": f"Aug-PE, epsilon {e}" for e in ("1", "2", "4", "inf")},
     "none": "epsilon 4, hubs not corrected",
+    "prompts": "epsilon 4, labels from the prompts",
     "global": "epsilon 4, hubs corrected by `global`",
     "centred": "epsilon 4, hubs corrected by `centred`",
     "example": "epsilon 4, half of the new texts by example",
@@ -38,6 +45,27 @@ def main(root: Path) -> None:
         print(f"| {title} | {' | '.join(cells)} |")
     print("\na probe on all real texts: ", end="")
     print(accuracy(everything, "probe", "real, all"))
+    shown = {"paper": "votes as published", "none": "the same, two iterations", "eps4": "votes without hubs"}
+    picture(root / "iterations.svg", {shown[name]: runs[name] for name in shown if runs.get(name)})
+
+
+def picture(path: Path, runs: dict[str, list[Path]]) -> None:
+    """Nearest text against recall, iteration by iteration, the mean of the runs of each setting."""
+    series = []
+    for look, (name, folders) in enumerate(runs.items()):
+        tables = [measured(run).filter(regex=r"^\d+$", axis=0)[["recall", "nn_real"]].astype(float) for run in folders]
+        mean = sum(tables) / len(tables)
+        points = list(mean.sort_index(key=lambda index: index.astype(int)).itertuples(index=False, name=None))
+        series.append(charts.Line(name, points, look=f"line{look}"))
+    ticks = charts.number_ticks([x for line in series for x, _ in line.points])
+    svg = charts.lines("Nearest text against recall", series, x_name="recall (right: more is covered)", x_ticks=ticks)
+    names = "".join(
+        f'<text x="60" y="{26 + 12 * i}" style="fill:{COLOURS[i]}">{line.name}</text>' for i, line in enumerate(series)
+    )
+    style = "text{font:9px sans-serif;fill:#555}path{fill:none;stroke-width:2}.grid{stroke:#ddd;stroke-width:1}"
+    style += "".join(f"path.line{i}{{stroke:{c}}}circle.line{i}{{fill:{c}}}" for i, c in enumerate(COLOURS))
+    svg = svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" width="640" ', 1)
+    path.write_text(svg.replace("<title>", f"<style>{style}</style><title>", 1).replace("</svg>", f"{names}</svg>"))
 
 
 def last(runs: list[Path]) -> str:

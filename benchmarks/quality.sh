@@ -17,8 +17,9 @@ one() {
     local run=$out/$name-$seed setting=(--epsilon 4)
     case $name in
         eps*) setting=(--epsilon "${name#eps}") ;;
-        random) setting+=(--select_syn_mode random) ;;
-        paper) setting+=(--hub_correction none --epochs 3 --L 2) ;;
+        random) setting+=(--select_syn_mode random --labels_from prompts) ;;
+        paper) setting+=(--hub_correction none --labels_from prompts --epochs 3 --L 2) ;;
+        prompts) setting+=(--labels_from prompts) ;;
         none | global | centred) setting+=(--hub_correction "$name") ;;
         example) setting+=(--in_context_share 0.5) ;;
     esac
@@ -35,5 +36,5 @@ one() {
 }
 export -f one
 
-printf '%s\n' {0,1,2}' '{eps4,eps1,paper,random,none,example,global,centred,eps2,epsinf} | xargs -P "$(nproc)" -L 1 bash -c 'one "$@"' one "$@"
+printf '%s\n' {0,1,2}' '{eps4,eps1,paper,random,none,prompts,example,global,centred,eps2,epsinf} | xargs -P "$(nproc)" -L 1 bash -c 'one "$@"' one "$@"
 .venv/bin/python benchmarks/quality.py "$out"

@@ -106,7 +106,7 @@ class Evolution:
                 mode = self.options.select_syn_mode
                 noisy = np.zeros(len(candidates))
                 if self.options.takes_votes:
-                    candidates, noisy = self._noisy_votes(t, candidates)
+                    candidates, noisy = self._noisy_votes(t, candidates, sizes[t])
                     self._tell_hubs(t, noisy)
                 kept = candidates.take(
                     select(noisy, candidates.cells, sizes[t], mode, self.options.count_threshold, rng)
@@ -119,9 +119,9 @@ class Evolution:
             self.observe(t, kept.texts)
         return self._frame(self._saved(kept))
 
-    def _noisy_votes(self, t: int, candidates: Population) -> tuple[Population, np.ndarray]:
-        """The candidates of iteration `t` with the labels that they have after its votes, and (M,) their noisy
-        counts."""
+    def _noisy_votes(self, t: int, candidates: Population, sizes: np.ndarray) -> tuple[Population, np.ndarray]:
+        """The candidates of iteration `t` with the labels that they have after its votes, and (M,) their noisy counts;
+        of label c, `sizes[c]` are wanted."""
         name, k, labels = planning.votes_name(t), self.options.num_nearest_neighbor, len(self.corpus.spec.cells)
         by_votes = self.options.labels_from == "votes"
         standing = candidates.under_every_label(labels) if by_votes else candidates
@@ -145,7 +145,7 @@ class Evolution:
         if not by_votes:
             return candidates, noisy
         noisy = noisy.reshape(labels, len(candidates))
-        return replace(candidates, cells=labels_of(vectors(), noisy)), noisy.sum(axis=0)
+        return replace(candidates, cells=labels_of(vectors(), noisy, sizes)), noisy.sum(axis=0)
 
     # what is generated
 

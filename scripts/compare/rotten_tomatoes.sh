@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every route at equal epsilon on the same private records of Rotten Tomatoes, measured on the public test split, in one
-# report: Aug-PE, a control that sees no private text, a generator fine-tuned under DP, the same resampled to a DP
-# histogram, and a classifier that is itself trained under DP. Budgets are arguments:
+# report: Aug-PE, a control that sees no private text, a generator fine-tuned under DP, the same with a vote on its samples,
+# the same resampled to a DP histogram, and a classifier that is itself trained under DP. Budgets are arguments:
 #
 #   bash scripts/compare/rotten_tomatoes.sh 4 8
 #
@@ -18,23 +18,27 @@ measure() {
     "$python" downstream.py --config "$data/downstream.yaml" --result_folder "$@"
 }
 
+# go_on RUN COPY: a copy of a run goes on, so that both can be compared; each ledger holds the training that both come from
+go_on() {
+    [ -d "$2" ] || { rm -rf "$2.tmp" && cp -r "$1" "$2.tmp" && mv "$2.tmp" "$2"; }
+}
+
 runs=()
 for epsilon in "${@:-4}"; do
     augpe=$out/augpe-$epsilon control=$out/random-$epsilon tuned=$out/finetune-$epsilon
-    resampled=$out/resample-$epsilon classifier=$out/classifier-$epsilon
+    composed=$out/composed-$epsilon resampled=$out/resample-$epsilon classifier=$out/classifier-$epsilon
     "$python" main.py --config "$data/quickstart.yaml" --epsilon "$epsilon" --result_folder "$augpe"
-    "$python" main.py --config "$data/quickstart.yaml" --epsilon "$epsilon" --select_syn_mode random \
+    "$python" main.py --config "$data/quickstart.yaml" --epsilon "$epsilon" --select_syn_mode random --labels_from prompts \
         --result_folder "$control"
     "$python" finetune.py --config "$data/finetune.yaml" --epsilon "$epsilon" --result_folder "$tuned"
-    # a copy of the run goes on, so that both can be compared; each ledger holds the training that both come from
-    if [ ! -d "$resampled" ]; then
-        rm -rf "$resampled.tmp" && cp -r "$tuned" "$resampled.tmp" && mv "$resampled.tmp" "$resampled"
-    fi
+    go_on "$tuned" "$composed"
+    "$python" main.py --config "$data/composed.yaml" --epsilon "$epsilon" --result_folder "$composed"
+    go_on "$tuned" "$resampled"
     "$python" resample.py --config "$data/resample.yaml" --epsilon "$epsilon" --num_samples 300 --draws 3 \
         --result_folder "$resampled"
     "$python" finetune.py --config "$data/finetune_classifier.yaml" --epsilon "$epsilon" --result_folder "$classifier"
-    for run in "$augpe" "$control" "$tuned" "$resampled"; do measure "$run"; done
+    for run in "$augpe" "$control" "$tuned" "$composed" "$resampled"; do measure "$run"; done
     for draw in "$resampled"/resample/draw-*.csv; do measure "$resampled" --synthetic_file "$draw"; done
-    runs+=("$augpe" "$control" "$tuned" "$resampled" "$classifier")
+    runs+=("$augpe" "$control" "$tuned" "$composed" "$resampled" "$classifier")
 done
 "$python" -m dpsda.report "${runs[@]}"

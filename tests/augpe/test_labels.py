@@ -30,10 +30,19 @@ def test_the_votes_of_a_label_tell_where_its_texts_lie(labels):
     votes = vote(records, own, ballot, 1)
     assert votes.shape == (4000, 1) and (standing.cells[votes[:, 0]] == own).all()  # one vote, under its own label
     noisy = histogram("record", 3.0).release(votes, None, len(standing)).reshape(labels, 150)
-    assert (labels_of(vectors, noisy) == truth).mean() > 0.95
+    none = np.zeros(labels, int)
+    found = labels_of(vectors, noisy, none)
+    assert (found == truth).mean() > 0.95
+    assert np.array_equal(labels_of(vectors, noisy, np.bincount(found) - 3), found)
+    wanted = none.copy()
+    wanted[0] = 100  # more than there are: the others are those between two labels, and none is taken twice
+    assert (np.bincount(labels_of(vectors, noisy, wanted), minlength=labels)[0]) == 100
 
 
 def test_votes_that_tell_nothing():
     vectors = np.eye(4, dtype=np.float32)
-    assert (labels_of(vectors, np.zeros((3, 4))) == 0).all()
-    assert (labels_of(vectors, np.array([[-1.0] * 4, [2.0] * 4])) == 1).all()
+    assert labels_of(vectors, np.zeros((3, 4)), np.array([0, 0, 0])).tolist() == [0] * 4
+    assert sorted(labels_of(vectors, np.zeros((3, 4)), np.array([1, 2, 1]))) == [0, 1, 1, 2]
+    alone = np.array([[-1.0] * 4, [2.0] * 4])
+    assert labels_of(vectors, alone, np.array([0, 3])).tolist() == [1] * 4
+    assert sorted(labels_of(vectors, alone, np.array([3, 3]))) == [0, 1, 1, 1]  # there are not enough for both
