@@ -50,8 +50,9 @@ def planted(tmp_path, dataset) -> Path:
     return folder
 
 
-def generate(root: Path, dataset: Path, planted: Path, epsilon: float) -> Path:
-    settings = {"privacy": {"epsilon": epsilon, "delta": 1e-5}, "evolution": {"epochs": 3, "num_seed_samples": 48}}
+def generate(root: Path, dataset: Path, planted: Path, epsilon: float, **evolution) -> Path:
+    evolution = {"epochs": 3, "num_seed_samples": 48, **evolution}
+    settings = {"privacy": {"epsilon": epsilon, "delta": 1e-5}, "evolution": evolution}
     augpe.generate(
         root, *augpe_options(dataset, data={"train_data_file": str(planted / "private" / "corpus.parquet")}, **settings)
     )
@@ -111,8 +112,9 @@ def test_only_what_the_split_takes_is_a_canary(dataset, tmp_path):
         canaries.read(tmp_path, spec, "train", 0.25)
 
 
-def test_a_run_without_noise_shows_who_is_in(planted, dataset, tmp_path, capsys):
-    root = generate(tmp_path / "run", dataset, planted, math.inf)
+@pytest.mark.parametrize("labels", ["prompts", "votes"])
+def test_a_run_without_noise_shows_who_is_in(planted, dataset, tmp_path, capsys, labels):
+    root = generate(tmp_path / "run", dataset, planted, math.inf, labels_from=labels)
     assert not go("score", "--result_folder", str(root), "--planted", str(planted))
     votes = found(root)["scores"]["votes"]
     assert votes["auc"] > 0.9
