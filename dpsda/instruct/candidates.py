@@ -16,7 +16,7 @@ from dpsda.privacy import certificate
 from dpsda.privacy.files import is_private
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, is_released, read_json, read_table
-from dpsda.stages import AUGPE, RESAMPLE, builders
+from dpsda.stages import AUGPE, FINETUNE, RESAMPLE, builders
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +62,7 @@ def locate(root: Path, file: str | None, public: bool, *, protected: bool) -> So
         shards, released = folder.state / "samples", folder.release / "synthetic.csv"
         own = released if _is_of_another_stage(folder) and _is_current(folder) else kept
         before = [stage for stage in builders(Ledger(folder.root, read_only=True)) if stage != RESAMPLE]
-        tuned = shards.is_dir() and before[-1:] != [AUGPE]
+        tuned = shards.is_dir() and not (FINETUNE in before and before[-1] == AUGPE)
         source = Source(shards, shards, about) if tuned else Source(own, kept, about)
         if protected and not is_released(source.path):
             raise InputError(f"{source.path}: not what the run made; it was replaced or edited, restore it")
