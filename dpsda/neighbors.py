@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from dpsda.devices import multiplies_bfloat16
+from dpsda.devices import multiplies_bfloat16, pick_device
 from dpsda.errors import InputError
 
 Metric = Literal["L2", "IP", "cos_sim"]
@@ -70,13 +70,13 @@ def others(rows: np.ndarray, k: int, metric: Metric = "L2", *, device: str = "au
 
     if not 1 <= k < len(rows):
         raise ValueError(f"k = {k} is not between 1 and the number of the others, {len(rows) - 1}")
-    device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    device = pick_device(device)
     vectors = _float32(rows, "vector")
     if metric == "L2":  # a distance stays where all is moved, and what is short is rounded less
         vectors = vectors - vectors.mean(axis=0)
     norms = _norms(vectors)
     if metric == "cos_sim":
-        vectors = (vectors / np.where(norms > 0, norms, 1)[:, None]).astype(np.float32)
+        vectors = _unit(vectors, norms)
     v = torch.from_numpy(vectors).to(device)
     b = torch.from_numpy(-(norms**2) / 2 if metric == "L2" else np.zeros(len(rows))).float().to(device)
     best = torch.full((len(rows), k), -torch.inf, device=device)
@@ -112,7 +112,6 @@ def _best(
     device: str,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest of each query, and their scores; for L2 minus the squared distance, and twice the shift."""
-    import torch
 
     if metric not in ("L2", "IP", "cos_sim"):
         raise ValueError(f"metric {metric!r} is not one of L2, IP, cos_sim")
@@ -123,7 +122,7 @@ def _best(
     shifts = np.zeros(len(candidates)) if shifts is None else np.asarray(shifts, dtype=np.float64)
     if shifts.shape != (len(candidates),) or not np.isfinite(shifts).all():
         raise ValueError(f"shifts {shifts.shape} are not a finite number for each of {len(candidates)} candidates")
-    device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    device = pick_device(device)
 
     kept = _distinct(candidates, shifts, k)
     parts = [kept[start : start + TILE] for start in range(0, len(kept), TILE)]
@@ -164,7 +163,7 @@ class _Tile:
         vectors, shifts = self.exact, shifts[index]
         self.shifts = shifts
         if metric == "cos_sim":
-            vectors = (vectors / np.where(self.norms > 0, self.norms, 1)[:, None]).astype(np.float32)
+            vectors = _unit(vectors, self.norms)
         if metric == "L2":
             shifts = ((self.norms**2).mean() - self.norms**2) / 2 + shifts
         v, b = torch.from_numpy(vectors), torch.from_numpy(shifts)[:, None]
@@ -258,6 +257,12 @@ def _float32(rows: np.ndarray, what: str) -> np.ndarray:
     if not np.isfinite(rows).all():
         raise ValueError(f"a {what} holds NaN or infinity")
     return rows
+
+
+def _unit(rows: np.ndarray, norms: np.ndarray) -> np.ndarray:
+    """(N, D) float32: the rows at length one; a row of zeros stays."""
+    scaled: np.ndarray = (rows / np.where(norms > 0, norms, 1)[:, None]).astype(np.float32)
+    return scaled
 
 
 def _norms(rows: np.ndarray) -> np.ndarray:

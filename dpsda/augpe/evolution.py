@@ -123,7 +123,7 @@ class Evolution:
         """The candidates of iteration `t` with the labels that they have after its votes, and (M,) their noisy counts;
         of label c, `sizes[c]` are wanted."""
         name, k, labels = planning.votes_name(t), self.options.num_nearest_neighbor, len(self.corpus.spec.cells)
-        by_votes = self.options.labels_from == "votes"
+        by_votes = self.options.labels_by_votes
         standing = candidates.under_every_label(labels) if by_votes else candidates
         vectors = functools.cache(lambda: self._lookahead(t, candidates))
         votes = np.empty((0, k), dtype=np.int64)
@@ -178,7 +178,7 @@ class Evolution:
 
     def _from_samples(self, path: Path, samples: Population, sizes: np.ndarray) -> Population:
         """The first samples of each label, as many as there are to be."""
-        there = samples.distinct(by_label=self.options.labels_from != "votes")
+        there = samples.distinct(by_label=not self.options.labels_by_votes)
         kept = there.take(np.concatenate([np.flatnonzero(there.cells == c)[:n] for c, n in enumerate(sizes)]))
         if len(kept) < 0.9 * sizes.sum():  # repeats and empty ones are not among the samples
             raise InputError(
@@ -205,7 +205,7 @@ class Evolution:
                 "them again; check prompts.yaml, --length and --model_type"
             )
         candidates = kept.plus(made.texts) if keep else made.texts
-        candidates = candidates.distinct(by_label=self.options.labels_from != "votes")
+        candidates = candidates.distinct(by_label=not self.options.labels_by_votes)
         if made.prompts:
             write_atomic(self.folder.step(t) / "prompts.jsonl", prompt_lines(made.prompts))
         self._tell_lost(made)
@@ -304,7 +304,7 @@ class Evolution:
         before = self.options.epochs - 1
         candidates = sizes[before] * (self.options.L if before else self.options.init_L)
         scale = mechanism.scale
-        if self.options.labels_from == "votes":  # a candidate is ranked by the sum of its counts under all labels
+        if self.options.labels_by_votes:  # a candidate is ranked by the sum of its counts under all labels
             shares, candidates, scale = np.ones(1), candidates.sum(keepdims=True), scale * math.sqrt(len(counts))
         units, new = self.ledger.header["units"], self.ledger.budget is not None and self._last_kept() < 1
         epochs = self.options.epochs if new else 0

@@ -84,7 +84,7 @@ class AugPEOptions(Options):
         super().__post_init__()
         if self.hub_correction == "centred" and self.nn_mode == "IP":
             raise InputError("--hub_correction centred compares directions; it takes --nn_mode cos_sim or L2")
-        if self.labels_from == "votes" and not self.takes_votes:
+        if self.labels_by_votes and not self.takes_votes:
             raise InputError(f"--labels_from votes: --select_syn_mode {self.select_syn_mode} takes none")
         if min(self.sizes) < 1:
             raise InputError("--num_seed_samples has to be at least 1, and --num_samples_schedule L (first: init_L)")
@@ -95,6 +95,11 @@ class AugPEOptions(Options):
     def takes_votes(self) -> bool:
         """Whether the private records vote at all."""
         return RULES[self.select_syn_mode].takes_votes
+
+    @property
+    def labels_by_votes(self) -> bool:
+        """Whether a text stands under every label until the votes tell its own."""
+        return self.labels_from == "votes"
 
     @property
     def keeps_survivors(self) -> bool:

@@ -57,7 +57,7 @@ def generate(
     compared = load(spec, data.reference_split) if data.reference_split and not run.dry_run else None
     if run.dry_run:
         corpus = stand_in(corpus, privacy.privacy_unit, public_label_counts=privacy.label_counts == "public")
-    if evolution.labels_from == "votes" and not spec.labels:
+    if evolution.labels_by_votes and not spec.labels:
         raise InputError(f"--labels_from votes: {spec.folder / 'spec.yaml'} has no labels")
     book.check(evolution.variation_type, [dict(zip(spec.label_columns, cell, strict=True)) for cell in spec.cells])
     with start.open_run(root, corpus, privacy) as (folder, ledger):
@@ -79,7 +79,7 @@ def generate(
         }
         if evolution.hub_correction != "none" and evolution.takes_votes:
             about["votes"] = f"corrected for hubs: {evolution.hub_correction}, strength {evolution.hub_strength:g}"
-        if evolution.labels_from == "votes":
+        if evolution.labels_by_votes:
             about["labels"] = "of each text, by a classifier of the noisy votes"
         public = data.reference_split in spec.public
         measured = reference.distances_file(folder, data.reference_split or "none", public)
