@@ -20,7 +20,8 @@ def small(monkeypatch):
 
 @pytest.mark.parametrize("case", BROKEN, ids=lambda case: case.name)
 def test_what_is_broken_is_caught(case):
-    assert any(finding.caught for finding in case.attack())
+    """By one attack in three: at this size, one alone misses a record that votes twice in 3 of 400 trials."""
+    assert any(finding.caught for _ in range(3) for finding in case.attack())
 
 
 @pytest.mark.parametrize("case", SOUND, ids=lambda case: case.name)
