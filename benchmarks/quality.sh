@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Does it work, does the budget matter, and what earns its place? Aug-PE on Rotten Tomatoes at epsilon 1, 2, 4 and without
-# noise, beside a control that makes the same model calls and keeps texts at random, and at epsilon 4 with one option
-# changed; three seeds of each, a fine-tuned classifier for the first. Every figure by a second encoder, too.
+# Does it work, does the budget matter, and what earns its place? Rotten Tomatoes, 300 texts. Three seeds of the quickstart at
+# epsilon 4 and 1 and of the paper's votes; one of a control that makes the same model calls and keeps texts at random, of the
+# quickstart at epsilon 2 and without noise, of it with one option changed, and of a trained generator with a vote. Every
+# figure by a second encoder, too; of seed 0, a fine-tuned classifier and a small language model that learn from the texts.
 # References are the public held-out split. Options are those of main.py. Runs go to results/quality, one a core at a time
-# (on one thread each, which is faster than one after the other), and what is there is not done again.
+# (on one thread each, which is faster than one after the other), and what is there is not done again. About three hours.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export out=results/quality
@@ -24,17 +25,26 @@ one() {
         example) setting+=(--in_context_share 0.5) ;;
     esac
     exec >"$run.log"
-    .venv/bin/python main.py --config data/rotten_tomatoes/quickstart.yaml --seed "$seed" "${setting[@]}" \
-        --result_folder "$run" ${options[@]+"${options[@]}"}
+    if [ "$name" = composed ]; then
+        bash scripts/composed.sh rotten_tomatoes --seed "$seed" --result_folder "$run"
+    else
+        .venv/bin/python main.py --config data/rotten_tomatoes/quickstart.yaml --seed "$seed" "${setting[@]}" \
+            --result_folder "$run" ${options[@]+"${options[@]}"}
+    fi
     .venv/bin/python metric.py --result_folder "$run" --reference_split test \
         --metric_encoder embedded:smollm2-135m-instruct
     .venv/bin/python downstream.py --config data/rotten_tomatoes/downstream.yaml --result_folder "$run"
     if [ "$seed" = 0 ]; then
         .venv/bin/python downstream.py --config data/rotten_tomatoes/downstream.yaml --result_folder "$run" \
             --task classify --synthetic_iteration last --seeds 0
+        .venv/bin/python downstream.py --config data/rotten_tomatoes/downstream.yaml --result_folder "$run" \
+            --task lm --models embedded:smollm2-135m-instruct --synthetic_iteration last --seeds 0
     fi
 }
 export -f one
 
-printf '%s\n' {0,1,2}' '{eps4,eps1,paper,random,none,prompts,example,global,centred,eps2,epsinf} | xargs -P "$(nproc)" -L 1 bash -c 'one "$@"' one "$@"
+{
+    printf '%s\n' {0,1,2}' '{eps4,paper,eps1}
+    printf '%s\n' '0 '{composed,random,none,prompts,global,centred,example,eps2,epsinf}
+} | xargs -P "$(nproc)" -L 1 bash -c 'one "$@"' one "$@"
 .venv/bin/python benchmarks/quality.py "$out"

@@ -17,6 +17,7 @@ from dpsda.privacy.errors import LedgerError
 from dpsda.privacy.ledger import Ledger
 from dpsda.routes import augpe, finetune, resample
 from dpsda.runs import read_csv
+from dpsda.shares import allocate
 from tests.conftest import options as augpe_options
 from tests.conftest import use
 from tests.finetune.made import options as finetune_options
@@ -89,6 +90,19 @@ def test_one_vote_on_all_samples_asks_no_model(tmp_path, dataset, llama, monkeyp
     monkeypatch.setattr("apis.echo.EchoAPI.generate", lambda *args: pytest.fail("a model was asked"))
     texts = go_on(tmp_path, dataset, **schedule)
     assert 6 <= len(texts) <= 12 and set(texts.id) <= set(read_csv(tmp_path / "0" / "samples.csv").id)
+
+
+def test_prompts_fill_what_samples_leave(tmp_path, dataset, llama, capsys):
+    train(tmp_path, dataset, llama)
+    go_on(tmp_path, dataset, first_texts="both", num_seed_samples=90)
+    first = read_csv(tmp_path / "0" / "samples.csv")
+    drawn = first.id.str.startswith("s-")
+    assert len(first) == 90 and first.id.is_unique and 0 < drawn.sum() < 90
+    assert f"start: {drawn.sum()} samples of" in (said := capsys.readouterr().out)
+    assert f"start: {90 - drawn.sum()} texts from prompts alone" in said
+    wanted = allocate(read_csv(tmp_path / "label_counts.csv").noisy.astype(float).to_numpy(), 90)
+    assert sorted(first.groupby(["stars", "kind"]).size()) == sorted(wanted[wanted > 0])
+    assert certificate.verify(tmp_path)
 
 
 def test_labels_from_the_votes(tmp_path, dataset, llama):

@@ -73,7 +73,7 @@ class Evolution:
     book: Prompts
     encoder: Embeds
     seed: int
-    samples: Population | None = None  # the texts that it begins with, where prompts do not make them
+    samples: Population | None = None  # that it begins with, where prompts alone do not make its first texts
     observe: Callable[[int, list[str]], None] = lambda t, texts: None
     say: Callable[[str], None] = print
 
@@ -153,8 +153,18 @@ class Evolution:
         path = self.folder.step(0) / "samples.csv"
         if self.ledger.holds(path):
             return self._read(path)
+        kept, made_of = Population([], [], [], np.empty(0, dtype=np.int64)), list[str]()
         if self.samples is not None:
-            return self._from_samples(path, self.samples, sizes)
+            kept = self._from_samples(self.samples, sizes)
+            made_of = [x.name for x in self.ledger.reservations() if self.ledger.result(x.name)]
+        wanted = sizes - np.bincount(kept.cells, minlength=len(sizes))
+        if self.options.first_texts != "samples" and wanted.any():
+            kept = kept.plus(self._from_prompts(wanted))
+        self._store(path, kept, 0, made_of)
+        return kept
+
+    def _from_prompts(self, sizes: np.ndarray) -> Population:
+        """What the model writes from nothing, a text for each place of each label."""
         started = time.monotonic()
         rng = self._rng(0, _PROMPTS)
         cells = np.repeat(np.arange(len(sizes)), sizes)
@@ -171,21 +181,21 @@ class Evolution:
                 "--model_type"
             )
         write_atomic(self.folder.step(0) / "prompts.jsonl", prompt_lines(made.prompts))
-        self._store(path, made.texts, 0)
         self.say(f"start: {len(made.texts):,} texts from prompts alone, {time.monotonic() - started:.0f} s")
         self._tell_lost(made)
         return made.texts
 
-    def _from_samples(self, path: Path, samples: Population, sizes: np.ndarray) -> Population:
-        """The first samples of each label, as many as there are to be."""
+    def _from_samples(self, samples: Population, sizes: np.ndarray) -> Population:
+        """The first samples of each label, as many as there are to be, or all where prompts fill the rest."""
         there = samples.distinct(by_label=not self.options.labels_by_votes)
         kept = there.take(np.concatenate([np.flatnonzero(there.cells == c)[:n] for c, n in enumerate(sizes)]))
-        if len(kept) < 0.9 * sizes.sum():  # repeats and empty ones are not among the samples
+        # repeats and empty ones are not among the samples
+        if self.options.first_texts == "samples" and len(kept) < 0.9 * sizes.sum():
             raise InputError(
                 f"{self.folder.root}: of the {sizes.sum():,} first texts that are wanted, label by label, only "
-                f"{len(kept):,} are among the samples; draw more (--num_samples of finetune.py), or ask for fewer"
+                f"{len(kept):,} are among the samples; draw more (--num_samples of finetune.py), ask for fewer, or let "
+                "prompts fill the rest (--first_texts both)"
             )
-        self._store(path, kept, 0, [x.name for x in self.ledger.reservations() if self.ledger.result(x.name)])
         self.say(f"start: {len(kept):,} samples of the generator that was trained here")
         return kept
 
@@ -287,7 +297,7 @@ class Evolution:
     def _asks(self) -> bool:
         """Whether the model is asked for anything at all."""
         more = self.options.init_L > 1 or self.options.epochs > 1 or self.options.lookahead_degree > 0
-        return self.samples is None or more or self.options.save_syn_mode != "selected"
+        return self.options.first_texts != "samples" or more or self.options.save_syn_mode != "selected"
 
     def _embed(self, texts: list[str]) -> np.ndarray:
         rows = self.encoder.embed(texts, private=not self.folder.protected, desc="candidates")

@@ -23,8 +23,8 @@ class AugPEOptions(Options):
     first_texts: str = option(
         "prompts",
         "prompts: what the model writes from nothing; samples: those of the generator that finetune.py trained in this "
-        "folder, whose budget this goes on with",
-        choices=("prompts", "samples"),
+        "folder, whose budget this goes on with; both: samples, and texts from prompts where these are too few",
+        choices=("prompts", "samples", "both"),
     )
     num_seed_samples: int = option(500, "texts kept at every iteration, over all labels")
     num_samples_schedule: list[int] | None = option(
@@ -90,6 +90,11 @@ class AugPEOptions(Options):
             raise InputError("--num_seed_samples has to be at least 1, and --num_samples_schedule L (first: init_L)")
         if not self.variation_degree_schedule:
             raise InputError("--variation_degree_schedule holds at least one share")
+
+    @property
+    def begins_with_samples(self) -> bool:
+        """Whether samples of a generator that was trained in the run's folder are among the first texts."""
+        return self.first_texts != "prompts"
 
     @property
     def takes_votes(self) -> bool:

@@ -63,15 +63,15 @@ def generate(
     with start.open_run(root, corpus, privacy) as (folder, ledger):
         evolution = settled(folder, ledger, evolution)
         samples = None
-        if evolution.first_texts == "samples" and run.dry_run:
+        if evolution.begins_with_samples and run.dry_run:
             print("a dry run has no samples to begin with: it asks for texts, and does not count what training spends")
-        elif evolution.first_texts == "samples" and not ledger.holds(folder.step(0) / "samples.csv"):
+        elif evolution.begins_with_samples and not ledger.holds(folder.step(0) / "samples.csv"):
             samples = _samples(folder, ledger, spec)
         config, free = start.configuration(spec, data, privacy, evolution, model, remote, embedding, engine, run)
         noise = plan(folder, ledger, privacy, evolution, config, free, labelled=bool(spec.labels))
         about = {
             "method": "Aug-PE (Xie et al. 2024)"
-            + (" on samples of a fine-tuned generator" if evolution.first_texts == "samples" else ""),
+            + (" on samples of a fine-tuned generator" if evolution.begins_with_samples else ""),
             "data set": spec.name,
             "iterations": str(evolution.epochs),
             "model": model.model_type,
@@ -129,7 +129,7 @@ def _samples(folder: RunFolder, ledger: Ledger, spec: DatasetSpec) -> Population
     done = certified.is_file() and certificate.is_current(read_json(certified), ledger)
     if not ledger.reservations(FINETUNE) or not (done or went_on(ledger, FINETUNE)) or not ledger.holds(shards):
         raise InputError(
-            f"{folder.root}: --first_texts samples goes on with a finished run of finetune.py, and none is here; run "
+            f"{folder.root}: --first_texts samples or both goes on with a finished run of finetune.py, and none is here; run "
             "that first, with the same --result_folder"
         )
     return Population.from_frame(read_table(shards), spec.label_columns, spec.cells)
