@@ -1,6 +1,6 @@
 """The records of a csv file, and the texts of any table, as they stand there.
 
-RFC 4180: commas, quotation marks, line ends of LF or CRLF, the header in the first record. A file is cut at the ends of
+RFC 4180: commas (tabs in a file that is called .tsv), quotation marks, line ends of LF or CRLF, the header in the first record. A file is cut at the ends of
 records, where the number of quotation marks before is even, and each piece goes through the CSV parser of Arrow as one
 block. (Over block boundaries that parser loses a byte of a quoted "\\r\\n", Arrow issue 51368, which would make a text
 depend on the lengths of those before it.) Nothing runs Python per row, but for a piece that is not UTF-8.
@@ -28,12 +28,21 @@ BLOCK = 32 << 20  # bytes parsed at a time
 LONGEST = 1 << 30  # bytes of a record; Arrow parses less than 2 GiB at once
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".lz4": "lz4", ".zst": "zstd"}
 REWRITE = "write it with a CSV library, in UTF-8"
-_BEFORE, _AFTER = (np.isin(np.arange(256), list(beside)) for beside in (b',\n"', b',\r\n"'))  # of quotation marks
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether a file is parquet, by its name; it is csv otherwise."""
+    """Whether a file is parquet, by its name."""
     return path.suffix.lower() in (".parquet", ".pq")
+
+
+def suffix(path: Path) -> str:
+    """What a name ends with, in lower case, but for that of a compression."""
+    return (Path(path.stem) if path.suffix.lower() in COMPRESSED else path).suffix.lower()
+
+
+def delimiter(path: Path) -> str:
+    """What parts the fields of a csv file, by its name."""
+    return "\t" if suffix(path) in (".tsv", ".tab") else ","
 
 
 def tables(path: Path, choose: Callable[[list[str]], list[str]]) -> Iterator[pa.Table]:
@@ -42,7 +51,7 @@ def tables(path: Path, choose: Callable[[list[str]], list[str]]) -> Iterator[pa.
     import pyarrow as pa
     import pyarrow.csv
 
-    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    parse = pyarrow.csv.ParseOptions(newlines_in_values=True, delimiter=delimiter(path))
 
     def table(block: bytes, convert: pa.csv.ConvertOptions) -> pa.Table:
         options = pyarrow.csv.ReadOptions(block_size=len(block) + 1, use_threads=False)  # one block
@@ -192,9 +201,11 @@ def _check_line_ends(path: Path, data: bytes, odd: bool = False) -> None:
 def _check_quotes(path: Path, block: bytes) -> None:
     """Refuse a quotation mark inside an unquoted field: with one, it is undefined where the records end."""
     chars = np.frombuffer(block, np.uint8)  # with a line end behind it, and, at -1, before it
+    part = delimiter(path).encode()
+    before_one, after_one = (np.isin(np.arange(256), list(part + beside)) for beside in (b'\n"', b'\r\n"'))
     quotes = np.flatnonzero(chars == ord('"'))
     if len(quotes) % 2:
         raise InputError(f"{path}: a quoted field is never closed; write the file with a CSV library")
     before, after = chars[quotes[0::2] - 1], chars[quotes[1::2] + 1]
-    if not (_BEFORE[before].all() and _AFTER[after].all()):
+    if not (before_one[before].all() and after_one[after].all()):
         raise InputError(f"{path}: a quotation mark inside a field that is not quoted; write it with a CSV library")

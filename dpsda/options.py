@@ -17,7 +17,7 @@ class DataOptions(Options):
 
     dataset: str = option(MISSING, "a folder of data/ by name, or the path of one: it holds spec.yaml and prompts.yaml")
     split: str = option("train", "the private split")
-    train_data_file: str | None = option(None, "a csv or parquet file instead of the split's own")
+    train_data_file: str | None = option(None, "a csv, tsv, JSON lines or parquet file instead of the split's own")
     private_share: float = option(
         1.0, "use this share of the private units, each in or out by a hash of its own", above=0, most=1
     )

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpsda import csv_records
+from dpsda import csv_records, json_lines
 from dpsda.errors import InputError
 from dpsda.privacy import certificate
 from dpsda.privacy.files import is_private, private_folder, sha256, write_atomic, write_json
@@ -226,9 +226,9 @@ def _has_index(frame: pd.DataFrame) -> bool:
 
 
 def read_table(path: Path, choose: Callable[[list[str]], list[str]] = list) -> pd.DataFrame:
-    """A csv or parquet file, or the parquet files of a folder in the order of their names, as strings: the columns that
-    `choose` takes of those that are there, but for such without a name. InputError where it cannot be read, or one of
-    these is there twice."""
+    """A csv, tsv, JSON lines or parquet file, or the parquet files of a folder in the order of their names, as strings:
+    the columns that `choose` takes of those that are there, but for such without a name. InputError where it cannot be
+    read, or one of these is there twice."""
     import pandas as pd
 
     files = sorted(filter(csv_records.is_parquet, path.iterdir())) if path.is_dir() else [path]
@@ -253,6 +253,12 @@ def _read_file(path: Path, choose: Callable[[list[str]], list[str]]) -> pd.DataF
             file = pq.ParquetFile(path)
             columns = chosen(file.schema_arrow.names)
             table = file.read(columns).select(columns)
+        elif json_lines.is_json_lines(path):
+            parts = json_lines.tables(path, chosen(json_lines.header(path)))
+            tables, damaged = zip(*parts, strict=True)
+            if any(damaged):
+                raise InputError(f"{path}: a line is no JSON object in UTF-8; write an object a line")
+            table = pa.concat_tables(tables)
         else:
             table = pa.concat_tables(csv_records.tables(path, chosen))
         table, broken = csv_records.texts(table)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from dpsda import csv_records
+from dpsda import csv_records, json_lines
 from dpsda.data.spec import DatasetSpec, normalise
 from dpsda.errors import InputError
 
@@ -112,8 +112,8 @@ class PrivateCorpus:
 
 
 def load(spec: DatasetSpec, split: str, *, file: str | Path | None = None, share: float = 1.0) -> PrivateCorpus:
-    """The records of `split`, or of `file` (csv, csv.gz, csv.bz2 or parquet) under that split's hash range, or under
-    the first `share` of that range.
+    """The records of `split`, or of `file` (csv, tsv or JSON lines, compressed or not, or parquet) under that split's
+    hash range, or under the first `share` of that range.
 
     Of the records that the filter and the hash range let in, those without a text, with a label outside its domain,
     without a user or with a value that is not UTF-8 are dropped one by one; a filter lets in what is not UTF-8. Raises
@@ -206,6 +206,8 @@ def _tables(path: Path, columns: list[str]) -> Iterator[tuple[pa.Table, dict[str
     """The columns as strings, some rows at a time, and of each column which of the values are not UTF-8."""
     if csv_records.is_parquet(path):
         yield from _parquet(path, columns)
+    elif json_lines.is_json_lines(path):
+        yield from json_lines.tables(path, columns)
     else:
         yield from map(csv_records.texts, csv_records.tables(path, lambda there: _required(path, there, columns)))
 
@@ -225,7 +227,7 @@ def _whole(path: Path, columns: list[str]) -> Iterator[pa.Table]:
 def _reasons(spec: DatasetSpec) -> np.ndarray:
     """What the reason codes of `_judge` mean; 0 is a good record."""
     labels = [f"{label.column} is outside its domain" for label in spec.labels]
-    return np.array(["", "no text", "no user", "not UTF-8", *labels], dtype=object)
+    return np.array(["", "no text", "no user", "not UTF-8, or no JSON", *labels], dtype=object)
 
 
 def _judge(

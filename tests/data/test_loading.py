@@ -326,12 +326,12 @@ SURROGATE = b"\xed\xa0\x80"
 GOOD = {"text": b"good", "stars": b"1", "author": b"u", "f": b"en", "other": b"x"}
 MIXED = [
     (GOOD, None),
-    (GOOD | {"text": BROKEN}, "not UTF-8"),
-    (GOOD | {"stars": BROKEN}, "not UTF-8"),
-    (GOOD | {"author": BROKEN}, "not UTF-8"),
-    (GOOD | {"f": BROKEN}, "not UTF-8"),
-    (GOOD | {"text": SURROGATE}, "not UTF-8"),
-    (GOOD | {"text": BROKEN, "stars": b"9", "author": b""}, "not UTF-8"),
+    (GOOD | {"text": BROKEN}, "not UTF-8, or no JSON"),
+    (GOOD | {"stars": BROKEN}, "not UTF-8, or no JSON"),
+    (GOOD | {"author": BROKEN}, "not UTF-8, or no JSON"),
+    (GOOD | {"f": BROKEN}, "not UTF-8, or no JSON"),
+    (GOOD | {"text": SURROGATE}, "not UTF-8, or no JSON"),
+    (GOOD | {"text": BROKEN, "stars": b"9", "author": b""}, "not UTF-8, or no JSON"),
     (GOOD | {"text": BROKEN, "f": b"fr"}, "another language"),
     (GOOD | {"other": BROKEN}, None),  # which nobody reads
     (GOOD | {"text": "a\0b\ufffd".encode()}, None),
@@ -359,7 +359,7 @@ def test_a_record_that_is_not_utf8_is_dropped_by_itself(tmp_path, monkeypatch, n
     )
     corpus = load(data, "train")
     kept = [row["text"].decode() for row, reason in MIXED if reason is None]
-    dropped = {i: reason for i, (_, reason) in enumerate(MIXED) if reason in ("not UTF-8", "no text")}
+    dropped = {i: reason for i, (_, reason) in enumerate(MIXED) if reason in ("not UTF-8, or no JSON", "no text")}
     assert list(corpus.texts) == kept and corpus.num_users == 1
     assert dict(zip(corpus.dropped["row"], corpus.dropped["reason"], strict=True)) == dropped
     assert corpus.dropped_share == len(dropped) / (len(dropped) + len(kept))
@@ -376,7 +376,7 @@ def test_a_latin1_file_loses_the_records_that_have_such_letters(tmp_path):
     """Not the whole file, by which one record would show; how many is in private/."""
     (tmp_path / "t.csv").write_bytes("text\nplain\ncafé\nplain too\n".encode("latin-1"))
     corpus = load(spec(tmp_path), "train")
-    assert list(corpus.texts) == ["plain", "plain too"] and corpus.dropped["reason"].tolist() == ["not UTF-8"]
+    assert list(corpus.texts) == ["plain", "plain too"] and corpus.dropped["reason"].tolist() == ["not UTF-8, or no JSON"]
 
 
 def test_a_split_by_texts_that_are_not_utf8(tmp_path):
