@@ -23,10 +23,12 @@ from dpsda.options import (
     EmbeddingOptions,
     EngineOptions,
     ModelOptions,
+    NewDataOptions,
     PrivacyOptions,
     RemoteOptions,
     RunOptions,
     TrackedRunOptions,
+    TrialOptions,
 )
 from dpsda.pmixed import options as pmixed
 
@@ -42,11 +44,15 @@ class Command:
     function: str = "run"
     groups: tuple[type, ...] = ()
     steps: dict[str, tuple[type, ...]] | None = None
+    first: str = ""  # the option whose value may be the first word
 
     def __call__(self, prog: str, description: str) -> Any:
         """Parse the command line and call what it names."""
         if self.steps is None:
-            name, options = self.function, parse(None, prog, description, *self.groups)
+            words = sys.argv[1:]
+            if self.first and words and not words[0].startswith("-"):
+                words[:0] = [f"--{self.first}"]
+            name, options = self.function, parse(words, prog, description, *self.groups)
         else:
             name, options = parse_step(prog, description, self.steps)
         return self.route(name)(*options)
@@ -71,6 +77,18 @@ class Command:
 
 
 COMMANDS = {
+    "new": Command(
+        "a new data set: its spec.yaml and prompts.yaml, from what you say of it",
+        "dpsda.routes.new",
+        groups=(NewDataOptions,),
+        first="name",
+    ),
+    "prompts": Command(
+        "a trial of a data set's prompts on a model, without any private record",
+        "dpsda.routes.prompts",
+        groups=(TrialOptions, ModelOptions, RemoteOptions, EmbeddingOptions),
+        first="dataset",
+    ),
     "augpe": Command(
         "texts of a language model, evolved towards private ones by noisy votes (Aug-PE)",
         "dpsda.routes.augpe",

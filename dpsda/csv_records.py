@@ -1,9 +1,10 @@
 """The records of a csv file, and the texts of any table, as they stand there.
 
-RFC 4180: commas (tabs in a file that is called .tsv), quotation marks, line ends of LF or CRLF, the header in the first record. A file is cut at the ends of
-records, where the number of quotation marks before is even, and each piece goes through the CSV parser of Arrow as one
-block. (Over block boundaries that parser loses a byte of a quoted "\\r\\n", Arrow issue 51368, which would make a text
-depend on the lengths of those before it.) Nothing runs Python per row, but for a piece that is not UTF-8.
+RFC 4180: commas (tabs in a file that is called .tsv), quotation marks, line ends of LF or CRLF, the header in the first
+record. A file is cut at the ends of records, where the number of quotation marks before is even, and each piece goes
+through the CSV parser of Arrow as one block. (Over block boundaries that parser loses a byte of a quoted "\\r\\n",
+Arrow issue 51368, which would make a text depend on the lengths of those before it.) Nothing runs Python per row, but
+for a piece that is not UTF-8.
 
 What leaves it open where a record begins is refused, and the whole file with it: a quotation mark inside a field that
 is not quoted, a carriage return outside quotes, a row with more or fewer fields than the header. Whatever else is wrong
@@ -43,6 +44,18 @@ def suffix(path: Path) -> str:
 def delimiter(path: Path) -> str:
     """What parts the fields of a csv file, by its name."""
     return "\t" if suffix(path) in (".tsv", ".tab") else ","
+
+
+def header(path: Path) -> list[str]:
+    """The columns of a file."""
+    there: list[str] = []
+
+    def first(columns: list[str]) -> list[str]:
+        there.extend(columns)
+        return columns[:1]
+
+    next(tables(path, first))
+    return there
 
 
 def tables(path: Path, choose: Callable[[list[str]], list[str]]) -> Iterator[pa.Table]:

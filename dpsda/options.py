@@ -1,4 +1,4 @@
-"""What can be set about any run: data, privacy, model, embedding, run folder."""
+"""What can be set about any run: data, privacy, model, embedding, run folder; and about a new data set."""
 
 from __future__ import annotations
 
@@ -30,6 +30,39 @@ class ComparedDataOptions(DataOptions):
     reference_split: str | None = option(
         None, "measure each iteration's distance to this split; shown where spec.yaml declares it public", free=True
     )
+
+
+@dataclass(frozen=True)
+class NewDataOptions(Options):
+    """New data set. All of it is public, and on a terminal what is not given is asked for."""
+
+    name: str = option(MISSING, "what it is called, the first word; or the path of a folder to make")
+    data: str | None = option(
+        None, "the file of the records (csv, tsv, JSON lines, parquet), of which the header is read"
+    )
+    text: str | None = option(None, "the column of the texts")
+    describe: str | None = option(None, "what one text is, as in: a message from a customer to a software company")
+    label: list[str] | None = option(
+        None, "columns with few values, and their values: kind=bug,question stars=1,2,3; from the form, not the file"
+    )
+    user: str | None = option(None, "the column of who wrote a record, if one may have written several")
+    about: list[str] | None = option(None, "subjects that texts may have, from what you know: invoices,passwords")
+    words: list[int] = option([10, 60], "words of a text, at least and at most", least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.words) != 2 or self.words[0] > self.words[1]:
+            raise InputError("--words has to be two numbers, of which the second one is not smaller")
+
+
+@dataclass(frozen=True)
+class TrialOptions(Options):
+    """Trial."""
+
+    dataset: str = option(MISSING, "a folder of data/ by name, the first word; or the path of one")
+    texts: int = option(60, "texts that are asked for", least=1)
+    describe: str | None = option(None, "what one text is; default: `describe:` of spec.yaml")
+    seed: int = option(0, "steers prompts and text sampling", least=0)
 
 
 @dataclass(frozen=True)

@@ -97,8 +97,23 @@ def spent(ledger: Ledger) -> str:
     return f"{round_up(ledger.epsilon()):g}"
 
 
+# what `datasets` and the hub read of a card; the license is the owner's to add
+_FRONT = f"""---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: {certificate.TEXTS[1]}
+tags:
+- synthetic
+- differential-privacy
+---
+"""
+
+
 def _card(facts: dict[str, Any], about: dict[str, str], *, texts: bool) -> str:
-    lines = ["# Synthetic text" if texts else "# A model of private data", "", facts["statement"], ""]
+    lines = [_FRONT] if texts else []
+    lines += ["# Synthetic text" if texts else "# A model of private data", "", facts["statement"], ""]
     lines += [f"- {name}: {value}" for name, value in about.items()]
     if facts["epsilon"] == "inf":
         lines += ["", "## No guarantee", "", "Nothing of the private data is protected: keep this folder private."]

@@ -80,6 +80,15 @@ def test_a_run_leaves_what_it_promises(tmp_path, dataset, capsys):
     assert parquet["text"].tolist() == texts["text"].tolist()
 
 
+def test_a_release_is_a_data_set_that_others_load(tmp_path, dataset):
+    import datasets
+
+    texts = run(tmp_path / "run", dataset)
+    loaded = datasets.load_dataset(str(tmp_path / "run" / "release"), cache_dir=str(tmp_path / "cache"))
+    assert list(loaded) == ["train"] and loaded["train"].column_names == list(texts.columns)
+    assert loaded["train"]["text"][:] == texts["text"].tolist()
+
+
 def test_a_complete_run_says_so_and_draws_nothing(tmp_path, dataset, capsys):
     first = run(tmp_path / "run", dataset)
     head = ledger(tmp_path / "run").head

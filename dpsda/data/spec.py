@@ -1,6 +1,7 @@
 """What a data set looks like: `data/<name>/spec.yaml`. Adding a data set is adding that file, and no code.
 
     text: text                                     # the column of the private texts
+    describe: a review of a restaurant             # optional: what one text is, for `dpsda prompts`
     labels:                                        # public domains; leave out for unlabelled text
       - column: stars
         domain: [1, 2, 3, 4, 5]
@@ -59,6 +60,7 @@ class DatasetSpec:
     user: str | None = None
     filter: dict[str, tuple[str, ...]] = field(default_factory=dict)
     public: frozenset[str] = frozenset()
+    describe: str = ""
 
     @property
     def label_columns(self) -> list[str]:
@@ -110,7 +112,8 @@ class Reader:
     path: Path
 
     def spec(self, content: Any) -> DatasetSpec:
-        top = self.mapping(content, "", {"text": True, "splits": True, "labels": False, "user": False, "filter": False})
+        optional = dict.fromkeys(("describe", "labels", "user", "filter"), False)
+        top = self.mapping(content, "", {"text": True, "splits": True, **optional})
         splits = self.mapping(top["splits"], "splits")
         public = [self.text(name, "splits.public") for name in self.list(splits.pop("public", []), "splits.public")]
         spec = DatasetSpec(
@@ -127,6 +130,7 @@ class Reader:
             },
             splits={self.text(name, "splits"): self.split(item, f"splits.{name}") for name, item in splits.items()},
             public=frozenset(public),
+            describe=self.text(top["describe"], "describe") if top.get("describe") is not None else "",
         )
         if not spec.splits:
             self.fail("splits", "names no split")

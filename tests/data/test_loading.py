@@ -376,7 +376,8 @@ def test_a_latin1_file_loses_the_records_that_have_such_letters(tmp_path):
     """Not the whole file, by which one record would show; how many is in private/."""
     (tmp_path / "t.csv").write_bytes("text\nplain\ncafé\nplain too\n".encode("latin-1"))
     corpus = load(spec(tmp_path), "train")
-    assert list(corpus.texts) == ["plain", "plain too"] and corpus.dropped["reason"].tolist() == ["not UTF-8, or no JSON"]
+    assert list(corpus.texts) == ["plain", "plain too"]
+    assert corpus.dropped["reason"].tolist() == ["not UTF-8, or no JSON"]
 
 
 def test_a_split_by_texts_that_are_not_utf8(tmp_path):

@@ -1,0 +1,122 @@
+"""The files of a new data set, as text: what the owner says of it, and nothing that stands in its records."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dpsda import csv_records, json_lines
+from dpsda.errors import InputError
+
+TONES = ("plain", "polite", "casual", "impatient", "worried", "formal", "friendly", "matter-of-fact")
+# phrases of a model that talks about its answer, or leaves blanks in it
+REJECT = ("as an ai", "here is", "here's", "in other words", "rewrite", "rewritten", "this version", "this text", "[")
+_PLAIN = re.compile(r"\w[\w ./+-]*\w|\w")
+
+
+def columns(path: Path) -> list[str]:
+    """The columns of a file of records, by its header, schema or first key names. InputError where there are none."""
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file; give a csv, tsv, JSON lines or parquet file")
+    if csv_records.is_parquet(path):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            return list(pq.read_schema(path).names)
+        except (pa.ArrowException, OSError):
+            raise InputError(f"{path} is not a parquet file, or is damaged") from None
+    if json_lines.is_json_lines(path):
+        return json_lines.header(path)
+    return csv_records.header(path)
+
+
+def spec(file: str, text: str, describe: str, labels: Mapping[str, Sequence[str]], user: str | None) -> str:
+    """spec.yaml"""
+    lines = [
+        "# What the records look like. All of this is public: write it from what you know of the product, and not from",
+        "# the records, as a value that one person has shows that person. Every key is explained in docs/own_data.md.",
+        f"text: {_scalar(text)}",
+        f"describe: {_scalar(describe.strip().rstrip('.'))}",
+    ]
+    if labels:
+        lines += ["", "# values that anybody may know; records with others are left out", "labels:"]
+        for column, domain in labels.items():
+            lines += [f"  - column: {_scalar(column)}", f"    domain: [{', '.join(map(_scalar, domain))}]"]
+    if user:
+        lines += ["", "# who wrote a record, for --privacy_unit user", f"user: {_scalar(user)}"]
+    return "\n".join([*lines, "", "splits:", f"  train: {{file: {_scalar(file)}}}", ""])
+
+
+def prompts(describe: str, labels: Sequence[str], subjects: Sequence[str], words: tuple[int, int]) -> str:
+    """prompts.yaml, for texts each of which is `describe`, such as `a message from a customer`."""
+    what = describe.strip().rstrip(".").replace("{", "{{").replace("}", "}}")
+    named = "".join(f" Its {column}: {{label.{column}}}." for column in labels)
+    about = ", about {keyword}" if subjects else ""
+    templates = [
+        f"Write {what}{about}.{named} Write it in a {{tone}} tone, in at most {{words}} words.",
+        f"What could {what}{about} say?{named} Write just its text, {{tone}}, in at most {{words}} words.",
+    ]
+    listed = [f"  - {_scalar(subject)}" for subject in subjects] or [
+        "#  - the subjects, one a line; then write `about {keyword}` into the templates of `init`"
+    ]
+    return "\n".join(
+        [
+            "# What the model is asked. Write it without looking at the records: prompts are published, without noise.",
+            "# Every key is explained in docs/own_data.md. Try it on texts that you make up, by --train_data_file.",
+            "system: You write what people would write themselves.",
+            "",
+            "# texts from nothing: the votes choose among what these make, so that all variety begins here",
+            "init:",
+            *(f"  - {json.dumps(template, ensure_ascii=False)}" for template in templates),
+            "",
+            "# texts that won, in other words",
+            "paraphrase:",
+            "  - 'Say this in other words: \"{text}\"'",
+            "  - 'Say this in other words, in a {tone} tone: \"{text}\"'",
+            "",
+            "# what texts may be about, as anybody may know",
+            "keywords:" if subjects else "# keywords:",
+            *listed,
+            "",
+            f"tones: [{', '.join(TONES)}]",
+            "",
+            "# an answer with one of these is asked for again",
+            f"reject: [{', '.join(map(_scalar, REJECT))}]",
+            "",
+            f"length: {{min_words: {words[0]}, max_words: {words[1]}, whole_sentences: true}}",
+            "",
+        ]
+    )
+
+
+def settings(dataset: str, folder: str, unit: str, words: tuple[int, int], shown: str) -> str:
+    """augpe.yaml"""
+    return "\n".join(
+        [
+            f"# dpsda augpe --config {shown}/augpe.yaml --epsilon 4",
+            f"dataset: {_scalar(dataset)}",
+            f"result_folder: {_scalar(folder)}",
+            f"privacy_unit: {unit}",
+            "",
+            "# more texts where the line `signal:` of a run says that there are votes enough",
+            "num_seed_samples: 60",
+            "epochs: 2",
+            "init_L: 3",
+            "L: 3",
+            "",
+            "# any model of a hub, a folder, or of a server; a larger one writes better",
+            "model_type: embedded:smollm2-135m-instruct",
+            f"length: {2 * words[1]}",
+            "temperature: 0.8",
+            "",
+        ]
+    )
+
+
+def _scalar(value: str) -> str:
+    """A YAML scalar, in quotes where it could be something else."""
+    plain = _PLAIN.fullmatch(value) and value.lower() not in ("null", "~") and value.isascii()
+    return value if plain else json.dumps(value, ensure_ascii=False)

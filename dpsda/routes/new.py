@@ -1,0 +1,136 @@
+"""A new data set: the files that describe it, written from what its owner says. No record is looked at."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from apis.prompting import PromptBook
+from dpsda import yaml_files
+from dpsda.data import DatasetSpec, new
+from dpsda.data.spec import DATA, Reader
+from dpsda.errors import InputError, did_you_mean
+from dpsda.options import NewDataOptions
+from dpsda.start import PROMPTS
+
+SHOWN = 3  # prompts
+
+
+def run(options: NewDataOptions) -> None:
+    """Write the folder, show what will be asked, and say what comes next. Raises InputError, and leaves nothing, for
+    what does not fit the file's columns, or a folder that is there."""
+    plain = Path(options.name).name == options.name
+    folder = DATA / options.name if plain else Path(options.name)
+    if folder.exists():
+        raise InputError(f"{folder}: is there already; edit its files, or give another name")
+    options = _asked(options)
+    assert options.data and options.text and options.describe
+    there = new.columns(Path(options.data))
+    labels = _labels(options.label or [])
+    for column in (options.text, *labels, *([options.user] if options.user else [])):
+        if column not in there:
+            raise InputError(
+                f"{options.data}: has no column {column!r}{did_you_mean(column, there)}; there are: {', '.join(there)}"
+            )
+    words = (options.words[0], options.words[1])
+    spec = new.spec(str(Path(options.data).absolute()), options.text, options.describe, labels, options.user)
+    Reader(folder / "spec.yaml").spec(yaml_files.parse(spec, folder / "spec.yaml"))
+    near = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    dataset, unit = options.name if plain else str(folder), "user" if options.user else "record"
+    files = {
+        "spec.yaml": spec,
+        PROMPTS: new.prompts(options.describe, list(labels), [x.strip() for x in options.about or []], words),
+        "augpe.yaml": new.settings(dataset, f"results/{folder.name}", unit, words, str(near)),
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        made = Path(scratch) / folder.name
+        made.mkdir()
+        for name, text in files.items():
+            (made / name).write_text(text, encoding="utf-8")
+        shutil.move(made, folder)
+    _show(dataset, folder, near, there)
+
+
+def _labels(given: list[str]) -> dict[str, list[str]]:
+    """`kind=bug`, `question`, `stars=1`, ... -> {kind: [bug, question], stars: [1, ...]}"""
+    labels: dict[str, list[str]] = {}
+    for word in given:
+        column, equals, value = word.partition("=")
+        if equals:
+            if column.strip() in labels:
+                raise InputError(f"--label: {column.strip()} is given twice; give its values once")
+            labels[column.strip()] = []
+        elif not labels:
+            raise InputError(f"--label: {word!r} is no column with its values; write COLUMN=VALUE,VALUE")
+        labels[[*labels][-1]].append((value if equals else word).strip())
+    for column, domain in labels.items():
+        if len(domain) < 2:
+            raise InputError(f"--label: {column} has one value, which tells nothing; give all that it can have")
+    return labels
+
+
+def _asked(options: NewDataOptions) -> NewDataOptions:
+    """With what is missing, as the owner answers on the terminal; InputError where there is none."""
+    needed = [name for name in ("data", "text", "describe") if not getattr(options, name)]
+    if not needed:
+        return options
+    if not sys.stdin.isatty():
+        raise InputError(f"--{needed[0]} is needed (see --help)")
+    print("An empty answer leaves out what is optional. Nothing is read of the file but the names of its columns.")
+    if not options.data:
+        options = replace(options, data=_answer("the file of the records", needed=True))
+    print(f"its columns: {', '.join(new.columns(Path(str(options.data))))}")
+    if not options.text:
+        options = replace(options, text=_answer("the column of the texts", needed=True))
+    if not options.describe:
+        asked = "what one text is (as in: a message from a customer to the support desk of a software company)"
+        options = replace(options, describe=_answer(asked, needed=True))
+    if options.label is None:
+        print("A label is a column with few values that anybody may know: from a form or a manual, not from the file.")
+        label: list[str] = []
+        while answer := _answer("a label and its values (as in: kind=bug,question; optional)"):
+            label += [word for word in answer.split(",") if word.strip()]
+        options = replace(options, label=label)
+    if options.user is None:
+        options = replace(options, user=_answer("the column of the user, if one may have several records (optional)"))
+    if options.about is None:
+        about = _answer("subjects that texts may have (as in: invoices, passwords; optional)")
+        options = replace(options, about=[word for word in about.split(",") if word.strip()])
+    return options
+
+
+def _answer(question: str, *, needed: bool = False) -> str:
+    while True:
+        try:
+            answer = input(f"{question}: ").strip()
+        except EOFError:
+            raise InputError("the answers ended before the questions; nothing is written") from None
+        if answer or not needed:
+            return answer
+
+
+def _show(name: str, folder: Path, near: Path, there: list[str]) -> None:
+    spec = DatasetSpec.read(folder)
+    book = PromptBook.read(folder / PROMPTS)
+    labels = [dict(zip(spec.label_columns, cell, strict=True)) for cell in spec.cells]
+    book.check("paraphrase", labels)
+    unread = [column for column in there if column not in spec.columns]
+    print(f"{near}: spec.yaml, {PROMPTS} and augpe.yaml are written; read them, they are short")
+    print(f"columns that are read: {', '.join(spec.columns)}" + (f"; not: {', '.join(unread)}" if unread else ""))
+    if "{keyword}" not in "".join(book.init):
+        print(f"no subjects are given (--about), so that the texts may be much alike: add `keywords` to {PROMPTS}")
+    print("prompts that will be asked, for example:")
+    rng = np.random.default_rng(0)
+    for number in range(SHOWN):
+        print(f"    {book.initial(labels[number % len(labels)], rng).text}")
+    print("next, without a look at the records: try the prompts on a model, then walk through a run on made-up records")
+    print(f"    dpsda prompts {name} --model_type embedded:smollm2-135m-instruct")
+    print(f"    dpsda augpe --config {near}/augpe.yaml --epsilon 4 --dry_run")
+    print("and last, the run itself")
+    print(f"    dpsda augpe --config {near}/augpe.yaml --epsilon 4")
