@@ -13,6 +13,7 @@ from dpsda.report import charts
 METRICS = {
     **{"mauve": "MAUVE", "fid": "FID", "precision": "precision", "recall": "recall", "nn_real": "nearest text"},
     **{"other_mauve": "MAUVE, other encoder", "other_fid": "FID, other", "other_recall": "recall, other"},
+    "other_perplexity": "perplexity",
 }
 COLOURS = ("#b3541e", "#1f5fa8", "#8a8a8a")
 SETTINGS = {

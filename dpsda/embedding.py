@@ -64,7 +64,7 @@ class Encoder:
         self.device = pick_device(device)
         self.dtype = dtype if dtype != "auto" else "bfloat16" if multiplies_bfloat16(self.device) else "float32"
         with loading(f"the encoder {model!r}", REMEDY):
-            self._model = _load(model, self.device, self.dtype)
+            self._model, self.language_model = _load(model, self.device, self.dtype)
             probe = self._tokenise(["a"])
             short = self._forward(probe, [0], _width(len(probe["input_ids"][0]), self._limit))
             self.dim: int = short.shape[1]
@@ -336,7 +336,8 @@ def _missing(cache: _Cache, keys: np.ndarray) -> np.ndarray:
 
 
 def _load(name: str, device: str, dtype: str):
-    """The model in evaluation mode: its transformer in `dtype`, what follows in float32.
+    """The model in evaluation mode: its transformer in `dtype`, what follows in float32; and whether it is a language
+    model that was not made for this.
 
     No text of any length fails on it: what it has no rows for is not among its tokens, and a text is cut where its
     positions end.
@@ -358,7 +359,8 @@ def _load(name: str, device: str, dtype: str):
     tokenizer, config = model.tokenizer, model[0].auto_model.config.get_text_config()
     if getattr(config, "vocab_size", None):  # not so where characters are hashed to rows
         fit_vocabulary(name, tokenizer, config.vocab_size)
-    if _is_language_model(config) and not is_sentence_transformer_model(source):
+    language_model = _is_language_model(config) and not is_sentence_transformer_model(source)
+    if language_model:
         tokenizer.padding_side = "right"
         model[1] = Pooling(model[0].get_embedding_dimension(), "mean")
         model.insert(1, _without_first())
@@ -370,7 +372,7 @@ def _load(name: str, device: str, dtype: str):
     for module in list(model)[1:]:
         module.float()
     model.tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True  # we pad apart on purpose
-    return model.eval()
+    return model.eval(), language_model
 
 
 def _is_language_model(config: Any) -> bool:

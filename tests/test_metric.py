@@ -16,6 +16,7 @@ from dpsda.evaluation.distances import measure
 from dpsda.evaluation.options import MetricOptions, SubjectOptions
 from tests.conftest import number, write_rows
 from tests.evaluation.conftest import encoder, made  # noqa: F401
+from tests.finetune.tiny import saved
 
 MARKER = "5d41402abc4b2a76b9719d911017c592"
 
@@ -244,6 +245,19 @@ def test_a_new_metric_is_in_the_rows_that_were_there(made, monkeypatch):  # noqa
     monkeypatch.setattr(metrics, "_compare", lambda *args: compare(*args) | {"words": 3.0})
     run(folder, "--synthetic_iteration", "last")
     assert (table(path)["words"] == "3.00000").all()
+
+
+def test_a_language_model_as_second_encoder_tells_perplexities_too(made, encoder, monkeypatch, tmp_path, capsys):  # noqa: F811
+    folder = made()
+    run(folder, "--reference_split", "test", "--metric_encoder", "another")
+    path = folder / "metrics_test.csv"
+    assert metrics.PERPLEXITY not in table(path)
+    monkeypatch.setattr(encoder, "language_model", True)
+    monkeypatch.setattr(encoder, "identity", "a language model")
+    run(folder, "--reference_split", "test", "--metric_encoder", saved("llama", tmp_path / "model"))
+    found = table(path)[metrics.PERPLEXITY].astype(float)
+    assert len(found) == 4 and (found > 1).all() and found.nunique() > 1
+    assert "other_perplexity" in capsys.readouterr().out
 
 
 def test_a_second_encoder_has_its_columns_beside_the_first(made, encoder, monkeypatch):  # noqa: F811

@@ -20,6 +20,7 @@ from dpsda.privacy.files import private_folder, sha256
 
 if TYPE_CHECKING:
     from dpsda.embedding import Encoder
+    from dpsda.evaluation.perplexity import Perplexity
 
 
 def measure(options: SubjectOptions, settings: MetricOptions) -> None:
@@ -34,6 +35,7 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
         print(f"would measure {which} of {options.result_folder} against {against}, into {target}.csv")
         return
     from dpsda.embedding import Encoder
+    from dpsda.evaluation.perplexity import Perplexity
 
     started = time.monotonic()
     private_folder(subject.private)
@@ -57,7 +59,7 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
         "encoder": encoder.identity,
         "min_tokens": subject.min_tokens,
         "metrics": metrics.NAMES,
-        "metric_encoder": other and other.identity,
+        "metric_encoder": other and [other.identity, *metrics.BY_OTHER, metrics.PERPLEXITY],
     }
     real = results.digest(reference.texts)
     keys = [results.key(about, real, metrics.FLOOR), *(results.key(about, real, results.digest(s.texts)) for s in sets)]
@@ -72,11 +74,14 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
             (_yardstick(seen, size, None if place else texts, settings), some)
             for place, (seen, some) in enumerate(rulers)
         ]
+        judge = Perplexity(other.name, other.device) if other is not None and other.language_model else None
         if table.get(keys[0]) is None:
-            _add(table, keys[0], [yardstick.floor() for yardstick, _ in yardsticks])
+            floor = [yardstick.floor() for yardstick, _ in yardsticks]
+            _add(table, keys[0], floor, judge, yardsticks[0][0].others)
         for place, number in enumerate(missing):
             if table.get(keys[1 + number]) is None:  # not so where two sets have the same texts
-                _add(table, keys[1 + number], [yardstick.measure(some[place]) for yardstick, some in yardsticks])
+                found = [yardstick.measure(some[place]) for yardstick, some in yardsticks]
+                _add(table, keys[1 + number], found, judge, rulers[0][1][place].texts)
     rows = [
         {**cast(results.Row, table.get(key)), "set": name}
         for name, key in zip([metrics.FLOOR, *names], keys, strict=True)
@@ -127,9 +132,12 @@ def _yardstick(
     )
 
 
-def _add(table: results.Results, key: str, rows: Sequence[metrics.Row]) -> None:
-    """The row of a set, with what the second encoder says of it."""
-    table.add(key, functools.reduce(metrics.Row.beside, rows).cells())
+def _add(
+    table: results.Results, key: str, rows: Sequence[metrics.Row], judge: Perplexity | None, texts: Sequence[str]
+) -> None:
+    """The row of a set, with what the second encoder says of it and, if that is a language model, of its `texts`."""
+    row = functools.reduce(metrics.Row.beside, rows)
+    table.add(key, (row.having(metrics.PERPLEXITY, judge.of(texts)) if judge else row).cells())
 
 
 def _vectors(path: Path, rows: int, dim: int) -> np.ndarray:

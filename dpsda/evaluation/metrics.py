@@ -41,6 +41,7 @@ NAMES = (
 )
 OTHER = "other_"  # what stands before the name of a metric by a second encoder
 BY_OTHER = ("mauve", "fid", "precision", "recall", "coverage", "nn_real")
+PERPLEXITY = f"{OTHER}perplexity"  # of the texts, where the second encoder is a language model
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,10 @@ class Row:
         for name in (*NAMES, *(name for name in self.values if name.startswith(OTHER))):
             out[name], out[f"{name}_std"] = self.values.get(name) or (None, None)
         return {**out, "why": self.why}
+
+    def having(self, name: str, value: float) -> Row:
+        """This row, with one more metric, which is the same in every draw."""
+        return replace(self, values={**self.values, name: (value, 0.0)})
 
     def beside(self, other: Row) -> Row:
         """This row, with what another encoder says of the same texts."""
@@ -131,9 +136,13 @@ class Yardstick:
         self._sides = [_Side.of(self.reference, drawn[: self.size], self.k) for drawn in self._drawn]
         self._finder = None
         if self.texts is not None:
-            other = [self.reference.texts[i] for i in self._drawn[0][self.size :]]
-            self._finder = copies.Finder([*self.texts, *other])
+            self._finder = copies.Finder([*self.texts, *self.others])
             self._finder.read(self.reference.texts)
+
+    @property
+    def others(self) -> list[str]:
+        """The texts of the reference that the floor compares with others, in the first draw."""
+        return [self.reference.texts[i] for i in self._drawn[0][self.size :]]
 
     def floor(self) -> Row:
         """Real against real: other texts of the reference in the place of a synthetic set."""

@@ -43,8 +43,8 @@ class MetricOptions(Options):
     original_file: str | None = option(None, "a csv or parquet file instead of that split's own")
     metric_encoder: str | None = option(
         None,
-        "measure by this encoder, too, which no vote saw; a language model's hidden states will do "
-        "(embedded:smollm2-135m-instruct)",
+        "measure by this encoder, too, which no vote saw; of a language model (embedded:smollm2-135m-instruct) by its "
+        "hidden states, and by its perplexity of the texts",
     )
     train_data_embeddings_file: str | None = option(
         None, "a .npy file of its embeddings (N, D), in the order of its records; default: made, or found by the texts"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from dpsda.evaluation.metrics import BY_OTHER, OTHER
+from dpsda.evaluation.metrics import BY_OTHER, OTHER, PERPLEXITY
 from dpsda.reference import OLD
 from dpsda.report import charts, page
 from dpsda.report.page import esc, number, percent, short
@@ -64,6 +64,7 @@ METRICS = {
 }
 OTHERS = " (by an encoder that no vote saw)"
 METRICS |= {f"{OTHER}{name}": METRICS[name]._replace(name=METRICS[name].name + OTHERS) for name in BY_OTHER}
+METRICS[PERPLEXITY] = Metric("Perplexity by a language model", "", "compare with real text")
 _COPIES = {
     "copies_exact": "are a text of the reference, word for word",
     "copies_8gram": "share eight words in a row with a text of the reference",

@@ -59,7 +59,7 @@ def bert(tmp_path_factory) -> str:
 class StandInEncoder(HashEncoder):
     """As much of an encoder as an evaluation needs, and a note of what it was told is private."""
 
-    dim, identity = 16, "stand-in"
+    dim, identity, device, language_model = 16, "stand-in", "cpu", False
     told: ClassVar[list[tuple[bool, str]]] = []
 
     def __init__(self, name: str, *, device: str = "auto") -> None:
