@@ -29,6 +29,8 @@ AS_BEFORE = {
         "in_context_share": 0.0,
         "first_texts": "prompts",
         "labels_from": "prompts",
+        "new_texts": "variations",
+        "tuning_epochs": 6,
     }
 }
 

@@ -22,7 +22,7 @@ from dpsda.augpe import planning
 from dpsda.augpe.ballot import Ballot
 from dpsda.augpe.labels import labels_of
 from dpsda.augpe.options import EXAMPLES, AugPEOptions
-from dpsda.augpe.population import Made, Population, initial, lookahead, prompt_lines, variations
+from dpsda.augpe.population import Made, Population, initial, lookahead, prompt_lines, samples, variations
 from dpsda.augpe.selection import RULES, select
 from dpsda.augpe.voting import Voters
 from dpsda.errors import InputError
@@ -49,12 +49,22 @@ _PROMPTS, _ANSWERS, _SELECTION, _LOOKAHEAD = range(4)
 class Prompts(Protocol):
     """What the loop needs of a prompt book; a label is {column: value}."""
 
+    @property
+    def max_tokens(self) -> int: ...
+
     def initial(self, label: dict[str, str], rng: np.random.Generator) -> Prompt: ...
     def variation(
         self, kind: str, text: str, label: dict[str, str], rng: np.random.Generator, degree: float
     ) -> Prompt: ...
     def examples(self, texts: list[str], label: dict[str, str], rng: np.random.Generator) -> Shots: ...
     def text_of(self, answer: str | None) -> tuple[str, str]: ...
+
+
+class Tunes(Protocol):
+    """What the loop needs of a model that is tuned on kept texts."""
+
+    def writer(self, t: int, kept: Population) -> TextAPI: ...
+    def prompt(self, cell: int, tokens: int) -> Prompt: ...
 
 
 @dataclass
@@ -73,6 +83,7 @@ class Evolution:
     book: Prompts
     encoder: Embeds
     seed: int
+    tuned: Tunes | None = None  # what makes candidates from iteration 2 on, where variations do not
     samples: Population | None = None  # that it begins with, where prompts alone do not make its first texts
     observe: Callable[[int, list[str]], None] = lambda t, texts: None
     say: Callable[[str], None] = print
@@ -206,13 +217,11 @@ class Evolution:
             return self._read(path)
         keep = t == 1 or self.options.keeps_survivors
         times = (self.options.init_L if t == 1 else self.options.L) - keep
-        made = variations(
-            self.api, self._varying(t, _PROMPTS, kept), self.book.text_of, kept, times, str(t), self._seed(t, _ANSWERS)
-        )
+        made = self._made(t, kept, times)
         if times and not len(made.texts):
             raise InputError(
-                f"the model varied none of the texts kept at iteration {t - 1} ({made.why()}), and no vote is spent on "
-                "them again; check prompts.yaml, --length and --model_type"
+                f"the model made no new text of those kept at iteration {t - 1} ({made.why()}), and no vote is spent "
+                "on them again; check prompts.yaml, --length and --model_type"
             )
         candidates = kept.plus(made.texts) if keep else made.texts
         candidates = candidates.distinct(by_label=not self.options.labels_by_votes)
@@ -221,6 +230,23 @@ class Evolution:
         self._tell_lost(made)
         self._store(path, candidates, t - 1)
         return candidates
+
+    def _made(self, t: int, kept: Population, times: int) -> Made:
+        """`times` new texts for each that is kept: its variations, or samples of the model that was tuned on them."""
+        seed = self._seed(t, _ANSWERS)
+        if self.tuned is None or t == 1 or not times:  # before the first vote, there is nothing to learn
+            varying = self._varying(t, _PROMPTS, kept)
+            return variations(self.api, varying, self.book.text_of, kept, times, str(t), seed)
+        tuned, most = self.tuned, self.book.max_tokens
+        return samples(
+            tuned.writer(t, kept),
+            lambda cell: tuned.prompt(cell, most),
+            self.book.text_of,
+            np.repeat(kept.cells, times),
+            kept,
+            str(t),
+            seed,
+        )
 
     def _saved(self, kept: Population) -> Population:
         """What is released of the texts kept at T: these, or their variations, which a run with more iterations takes

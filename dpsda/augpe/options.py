@@ -73,6 +73,13 @@ class AugPEOptions(Options):
         least=0,
         most=1,
     )
+    new_texts: str = option(
+        "variations",
+        "what the next candidates are, from iteration 2 on; variations: of the kept texts; tuned: samples of the local "
+        "model after fine-tuning on the kept texts, each of which counts once",
+        choices=("variations", "tuned"),
+    )
+    tuning_epochs: int = option(6, "passes over the kept texts, with --new_texts tuned", least=1)
     variation_degree_schedule: list[float] = option(
         [0.5],
         "share of tokens that blank_fill blanks out at iteration 1, 2, ...; the last one is repeated",

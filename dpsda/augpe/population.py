@@ -124,6 +124,21 @@ def variations(
     return _ask(api, varying, text_of, cells, parents, known, prefix, seed)
 
 
+def samples(
+    api: TextAPI,
+    prompt: Callable[[int], Prompt],
+    text_of: TextOf,
+    cells: np.ndarray,  # (n,) the label cell of each text wanted
+    kept: Population,
+    prefix: str,
+    seed: int,
+) -> Made:
+    """One text for every entry of `cells` from a model that learnt the `kept` ones, ids `<prefix>-<number>`; none is a
+    kept text or another one of its label."""
+    known = set(zip(kept.cells.tolist(), kept.texts, strict=True))
+    return _ask(api, lambda i: prompt(int(cells[i])), text_of, cells, [""] * len(cells), known, prefix, seed)
+
+
 def lookahead(
     api: TextAPI,
     prompt: Callable[[str, int], Prompt],

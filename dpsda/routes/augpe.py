@@ -11,7 +11,7 @@ from apis.echo import EchoAPI
 from apis.journal import Journal
 from apis.prompting import PromptBook
 from dpsda import embedding, reference, release, start, summary
-from dpsda.augpe.evolution import Evolution
+from dpsda.augpe.evolution import Evolution, Tunes
 from dpsda.augpe.options import AugPEOptions
 from dpsda.augpe.planning import describe_plan, plan, settled
 from dpsda.augpe.population import Population
@@ -60,6 +60,8 @@ def generate(
     if evolution.labels_by_votes and not spec.labels:
         raise InputError(f"--labels_from votes: {spec.folder / 'spec.yaml'} has no labels")
     book.check(evolution.variation_type, [dict(zip(spec.label_columns, cell, strict=True)) for cell in spec.cells])
+    if evolution.new_texts == "tuned" and (api is not None or not model.loads or engine.engine != "serial"):
+        raise InputError("--new_texts tuned trains the model, so it takes one that is loaded here (--engine serial)")
     with start.open_run(root, corpus, privacy) as (folder, ledger):
         evolution = settled(folder, ledger, evolution)
         samples = None
@@ -79,6 +81,8 @@ def generate(
         }
         if evolution.hub_correction != "none" and evolution.takes_votes:
             about["votes"] = f"corrected for hubs: {evolution.hub_correction}, strength {evolution.hub_strength:g}"
+        if evolution.new_texts == "tuned":
+            about["new texts"] = f"of the model tuned on kept texts, {evolution.tuning_epochs} passes"
         if evolution.labels_by_votes:
             about["labels"] = "of each text, by a classifier of the noisy votes"
         public = data.reference_split in spec.public
@@ -109,6 +113,7 @@ def generate(
                     encoder=encoder,
                     seed=run.seed,
                     samples=samples,
+                    tuned=_tuned(folder, ledger, spec, evolution, model, run),
                     observe=observe,
                 ).run()
             release.publish(folder, ledger, texts, about)
@@ -133,6 +138,37 @@ def _samples(folder: RunFolder, ledger: Ledger, spec: DatasetSpec) -> Population
             "here; run that first, with the same --result_folder"
         )
     return Population.from_frame(read_table(shards), spec.label_columns, spec.cells)
+
+
+def _tuned(
+    folder: RunFolder,
+    ledger: Ledger,
+    spec: DatasetSpec,
+    evolution: AugPEOptions,
+    model: ModelOptions,
+    run: TrackedRunOptions,
+) -> Tunes | None:
+    """The model that is tuned on kept texts, if the run has one. A dry run trains none, and counts as many answers."""
+    if evolution.new_texts != "tuned" or run.dry_run:
+        return None
+    from dpsda.augpe.tuned import TunedModel
+    from dpsda.tuning.adapter import check_lora
+    from dpsda.tuning.generator import cell_prefixes
+    from dpsda.tuning.options import LoraOptions
+
+    lora = LoraOptions(model.model_type)
+    check_lora(lora)
+    return TunedModel(
+        folder,
+        ledger,
+        lora,
+        model.device,
+        model.dtype,
+        evolution.tuning_epochs,
+        cell_prefixes(spec, conditional=bool(spec.labels)),
+        lambda path: Journal(engines.local(model, name=path)(), folder.answers),
+        run.seed,
+    )
 
 
 def _book(
