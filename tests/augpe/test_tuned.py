@@ -14,6 +14,7 @@ import torch
 
 from apis.api import Prompt
 from apis.hf_api import HFAPI
+from dpsda.augpe.tuned import TunedModel
 from dpsda.errors import InputError
 from dpsda.models import load_model
 from dpsda.options import EngineOptions, ModelOptions
@@ -23,7 +24,7 @@ from dpsda.privacy.ledger import Ledger
 from dpsda.routes import augpe
 from dpsda.runs import read_csv
 from dpsda.tuning.adapter import add_lora
-from dpsda.tuning.generator import NextToken, cell_prefixes, encode
+from dpsda.tuning.generator import cell_prefixes, encode
 from dpsda.tuning.options import LoraOptions
 from dpsda.tuning.supervised import fit
 from tests.conftest import options, use
@@ -76,16 +77,22 @@ def test_from_the_second_iteration_on_the_model_that_learnt_what_was_kept_writes
     assert "of the model tuned on kept texts" in (tmp_path / "release" / "README.md").read_text()
 
 
-def test_the_adapter_is_one_that_the_run_made(tmp_path, dataset, llama):
-    go(tmp_path, dataset, llama, epochs=2)
-    (tmp_path / "state" / "candidates-2.csv").unlink()
-    shutil.rmtree(tmp_path / "2")
-    other = tmp_path / "other"
-    go(other, dataset, llama, epochs=2)
-    weights = "state/tuned/2/adapter_model.safetensors"
-    (tmp_path / weights).write_bytes((other / weights).read_bytes()[:-1] + b"\1")
+def test_the_adapter_is_one_that_the_run_made(tmp_path, dataset, llama, monkeypatch):
+    def cut_off(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TunedModel, "prompt", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            go(tmp_path, dataset, llama, epochs=2)
+    weights = tmp_path / "state" / "tuned" / "2" / "adapter_model.safetensors"
+    kept = weights.read_bytes()
+    weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
     with pytest.raises(LedgerError, match="not the file that the run made"):
         go(tmp_path, dataset, llama, epochs=2)
+    weights.write_bytes(kept)
+    go(tmp_path, dataset, llama, epochs=2)
+    assert weights.read_bytes() == kept and certificate.verify(tmp_path)
 
 
 def test_without_noise_it_stays_private(tmp_path, dataset, llama):
@@ -97,14 +104,13 @@ def test_without_noise_it_stays_private(tmp_path, dataset, llama):
 def test_what_cannot_be_tuned_is_said_before_anything_is_spent(tmp_path, dataset, llama):
     with pytest.raises(InputError, match="takes one that is loaded here"):
         go(tmp_path, dataset, llama, engine=EngineOptions("ray"))
-    torch.manual_seed(0)
     with pytest.raises(InputError, match="cannot load the model"):
         go(tmp_path, dataset, str(tmp_path / "nowhere"))
-    assert not Ledger(tmp_path, read_only=True).charges() if (tmp_path / "state").exists() else True
+    assert not list(tmp_path.rglob("*counts.csv"))
 
 
 def test_killed_at_random_moments(tmp_path, dataset, llama):
-    """Votes that are stored stay, no adapter is trained twice once it is there, and epsilon is that of an unkilled run."""
+    """Votes that are stored stay, no adapter is trained twice, and epsilon is that of a run that nobody killed."""
     root = tmp_path / "run"
     killer = Killer(
         "from tests.augpe.test_tuned import go, pytest, use; use(pytest.MonkeyPatch())",
@@ -127,18 +133,14 @@ def test_killed_at_random_moments(tmp_path, dataset, llama):
 
 
 def test_it_learns_the_texts_and_their_labels(tmp_path, llama):
-    """After many passes, the likeliest text of a label is the one that stood under it; every text counts the same."""
+    """After many passes, the likeliest text of a label is the one that stood under it."""
     spec = type("Spec", (), {"label_columns": ["stars"], "cells": [("low",), ("high",)]})
     prefixes = cell_prefixes(spec, conditional=True)
     model, tokenizer = load_model("AutoModelForCausalLM", llama)
     texts, cells = ["w1 w2 w3", "w7 w8 w9"] * 8, np.array([0, 1] * 8)
     tokens = encode(texts, cells, prefixes, tokenizer, 32, tokenizer.pad_token_id)
-    tuned = add_lora(model, LoraOptions(llama, lora_dropout=0.0, lora_r=16))
-    before = float(NextToken(tuned)(tokens.batch(np.arange(16)))) / 16
-    fit(tuned, tokens, epochs=150, learning_rate=0.05, device="cpu", seed=0, desc="")
-    after = float(NextToken(tuned)(tokens.batch(np.arange(16)))) / 16
-    assert after < 0.3 * before
-    tuned.merge_and_unload().save_pretrained(tmp_path)
+    fit(model, tokens, epochs=60, learning_rate=0.01, device="cpu", seed=0, desc="")
+    model.save_pretrained(tmp_path)
     words_tokenizer().save_pretrained(tmp_path)
     written = HFAPI(str(tmp_path), do_sample=False, progress=False, device="cpu", dtype="float32")
     assert written.tokenizer.chat_template  # a conversation's, which the merged model of a run does not have
@@ -147,14 +149,17 @@ def test_it_learns_the_texts_and_their_labels(tmp_path, llama):
     assert [answer.strip() for answer in answers] == ["w1 w2 w3", "w7 w8 w9"]
 
 
-def test_the_seed_of_others_is_left_alone(llama):
+def test_adapters_alone_are_trained_and_the_seed_of_others_is_left_alone(llama):
     model = add_lora(tiny("llama"), LoraOptions(llama))
     tokens = encode(["w1 w2"], np.zeros(1, int), [""], words_tokenizer_with_padding(), 16, 0)
     torch.manual_seed(5)
     wanted = torch.rand(3)
     torch.manual_seed(5)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
     fit(model, tokens, epochs=2, learning_rate=1e-3, device="cpu", seed=1, desc="")
     assert torch.equal(torch.rand(3), wanted)
+    moved = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
+    assert moved and all("lora_" in name for name in moved)
 
 
 def words_tokenizer_with_padding():
