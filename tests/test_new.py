@@ -186,7 +186,7 @@ def test_prompts_are_tried_without_a_record(tmp_path, table, monkeypatch, capsys
     try_prompts("--dataset", tmp_path / "d", "--texts", 30)
     printed = capsys.readouterr().out
     assert "from nothing: 30 of 30 texts" in printed and "varied: 30 of 30 texts" in printed
-    assert re.search(r"answers were none: \d+ refused or filtered", printed)
+    assert re.search(r"answers that were no text: \d+% \(\d+ refused or filtered\)", printed)
     assert "asked for: 10 to 60 words" in printed and "[feature request] Text" in printed
     assert "keywords:\n  - Invoices\n  - A lost password\n" in printed and "tones:\n  - Invoices" in printed
     assert sum(text.startswith("List ") and SAID.rstrip(".") in text for text in Lister.asked) == 9

@@ -11,8 +11,11 @@ from dpsda import csv_records, json_lines
 from dpsda.errors import InputError
 
 TONES = ("plain", "polite", "casual", "impatient", "worried", "formal", "friendly", "matter-of-fact")
-# phrases of a model that talks about its answer, or leaves blanks in it
-REJECT = ("as an ai", "here is", "here's", "in other words", "rewrite", "rewritten", "this version", "this text", "[")
+# phrases of a model that talks about its answer, leaves blanks in it, or speaks as an assistant
+REJECT = (
+    *("happy to help", "happy to assist", "assist you", "feel free to", "glad to hear", "i'm sorry, but"),
+    *("as an ai", "here is", "here's", "in other words", "rewrite", "rewritten", "this version", "this text", "["),
+)
 _PLAIN = re.compile(r"\w[\w ./+-]*\w|\w")
 
 

@@ -84,8 +84,8 @@ def run(trial: TrialOptions, model: ModelOptions, remote: RemoteOptions, embeds:
 
 def _tell(how: str, made: Made, wanted: int, seconds: float, encoder: embedding.Encoder) -> None:
     texts, lost = made.texts.texts, sum(made.lost.values())
-    print(f"{how}: {len(texts):,} of {wanted:,} texts in {seconds:.0f} s; {lost / (lost + len(texts)):.0%} of the")
-    print(f"    answers were none: {made.why() or 'none'}")
+    print(f"{how}: {len(texts):,} of {wanted:,} texts in {seconds:.0f} s")
+    print(f"    answers that were no text: {lost / (lost + len(texts)):.0%}" + (f" ({made.why()})" if lost else ""))
     if len(texts) < 2:
         return
     low, middle, high = np.quantile([count(text) for text in texts], [0.1, 0.5, 0.9])
@@ -118,7 +118,7 @@ def listed(answers: Sequence[str | None]) -> list[str]:
     for answer in answers:
         for raw in (answer or "").splitlines():
             line = _BULLET.sub("", raw).replace("**", "").partition(":")[0].strip().rstrip(".;,")
-            if line and count(line) <= LONGEST and not raw.rstrip().endswith(":"):
+            if any(map(str.isalpha, line)) and count(line) <= LONGEST and not raw.rstrip().endswith(":"):
                 found[line.casefold()] += 1
                 spelled.setdefault(line.casefold(), line)
     return [spelled[key] for key, _ in found.most_common()]
