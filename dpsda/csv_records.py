@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BLOCK = 32 << 20  # bytes parsed at a time
+HEADER = 1 << 20  # bytes that a header has at most
 LONGEST = 1 << 30  # bytes of a record; Arrow parses less than 2 GiB at once
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".lz4": "lz4", ".zst": "zstd"}
 REWRITE = "write it with a CSV library, in UTF-8"
@@ -47,15 +48,24 @@ def delimiter(path: Path) -> str:
 
 
 def header(path: Path) -> list[str]:
-    """The columns of a file."""
-    there: list[str] = []
+    """The columns of a file, by its first record; nothing else of it is looked at."""
+    import pyarrow as pa
+    import pyarrow.csv
 
-    def first(columns: list[str]) -> list[str]:
-        there.extend(columns)
-        return columns[:1]
-
-    next(tables(path, first))
-    return there
+    with pa.input_stream(str(path), compression=COMPRESSED.get(path.suffix.lower())) as stream:
+        try:
+            data = stream.read(HEADER).removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
+        except OSError:
+            raise InputError(f"{path} is damaged: it cannot be decompressed") from None
+    if not data:
+        raise InputError(f"{path}: the file is empty, without even a header")
+    first = data[: _first_end(data)].rstrip(b"\r\n") + b"\n"
+    _check_header(path, first)
+    try:
+        parse = pyarrow.csv.ParseOptions(newlines_in_values=True, delimiter=delimiter(path))
+        return pyarrow.csv.read_csv(pa.py_buffer(first), parse_options=parse).column_names
+    except pa.ArrowInvalid:
+        raise InputError(f"{path}: its first record is no header; {REWRITE}") from None
 
 
 def tables(path: Path, choose: Callable[[list[str]], list[str]]) -> Iterator[pa.Table]:

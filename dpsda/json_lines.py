@@ -5,6 +5,7 @@ Whatever is wrong with a line is its record's own affair, as no line can move wh
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,39 +27,53 @@ def is_json_lines(path: Path) -> bool:
 
 def header(path: Path) -> list[str]:
     """The keys of the first record; InputError where that is none."""
-    first = next((line for block in _blocks(path) for line in block.splitlines() if line.strip()), b"")
-    record = _record(first)
+    record = next((_record(line) for line in _lines(path)), None)
     if record is None:
         raise InputError(f"{path}: its first line is no JSON object in UTF-8; write an object a line")
     return list(record)
 
 
+def columns(path: Path) -> list[str]:
+    """The keys of all records, in the order in which they come."""
+    return list(dict.fromkeys(key for line in _lines(path) for key in _record(line) or ()))
+
+
 def tables(path: Path, columns: Sequence[str]) -> Iterator[tuple[pa.Table, dict[str, np.ndarray]]]:
     """The columns as large_string, about `BLOCK` bytes at a time: numbers, true and false as JSON writes them, null for
-    what is missing, a list or an object; and (n,) bool, which records are no JSON object in UTF-8, by each column. A
-    line without anything is no record. InputError where the file cannot be decompressed."""
+    what is missing, a list or an object. And for each column that has such values, which of its n values are not UTF-8,
+    (n,) bool; of a line that is no object in UTF-8, all. A line without anything is no record. InputError where the
+    file cannot be decompressed."""
     import pyarrow as pa
 
     for block in _blocks(path):
         found = [_record(line) for line in block.split(b"\n") if line.strip()]
-        values = {name: [_text(record.get(name)) if record else None for record in found] for name in columns}
-        bad = np.array([record is None for record in found], dtype=bool)
-        table = pa.table({name: pa.chunked_array([pa.array(own, pa.large_string())]) for name, own in values.items()})
-        yield table, dict.fromkeys(columns, bad) if bad.any() else {}
+        arrays, broken = {}, {}
+        for name in columns:
+            values = [None if record is None else _text(record.get(name)) for record in found]
+            bad = [record is None or not _is_utf8(value) for record, value in zip(found, values, strict=True)]
+            if any(bad):
+                broken[name] = np.array(bad)
+                values = [None if wrong else value for value, wrong in zip(values, bad, strict=True)]
+            arrays[name] = pa.chunked_array([pa.array(values, pa.large_string())])
+        yield pa.table(arrays), broken
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """The object of a line; None where there is none, or it is not UTF-8, escaped halves of a character included."""
+    """The object of a line, or None where there is none."""
     try:
         record = json.loads(line.decode("utf-8"))
-        if not isinstance(record, dict):
-            return None
-        for value in record.values():
-            if isinstance(value, str):
-                value.encode()
-        return record
     except (ValueError, RecursionError):
         return None
+    return record if isinstance(record, dict) else None
+
+
+def _is_utf8(value: str | None) -> bool:
+    """Not so for an escaped half of a character."""
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _text(value: Any) -> str | None:
@@ -67,11 +82,17 @@ def _text(value: Any) -> str | None:
     return json.dumps(value) if isinstance(value, (bool, int, float)) else None
 
 
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines that hold something."""
+    return (line for block in _blocks(path) for line in block.split(b"\n") if line.strip())
+
+
 def _blocks(path: Path) -> Iterator[bytes]:
     """The bytes of the file in pieces that end where a line ends."""
     import pyarrow as pa
 
     rest: list[bytes] = []
+    begun = False
     with pa.input_stream(str(path), compression=COMPRESSED.get(path.suffix.lower())) as stream:
         read: Callable[[int], bytes] = stream.read
         while True:
@@ -81,6 +102,8 @@ def _blocks(path: Path) -> Iterator[bytes]:
                 raise InputError(f"{path} is damaged: it cannot be decompressed") from None
             if not new:
                 break
+            if not begun:
+                new, begun = new.removeprefix(codecs.BOM_UTF8), True
             end = new.rfind(b"\n") + 1
             if end:
                 yield b"".join([*rest, new[:end]])

@@ -34,11 +34,12 @@ class ComparedDataOptions(DataOptions):
 
 @dataclass(frozen=True)
 class NewDataOptions(Options):
-    """New data set. All of it is public, and on a terminal what is not given is asked for."""
+    """New data set. All of it is public. Where --data, --text or --describe is not given, a terminal asks for that and
+    for the rest."""
 
     name: str = option(MISSING, "what it is called, the first word; or the path of a folder to make")
     data: str | None = option(
-        None, "the file of the records (csv, tsv, JSON lines, parquet), of which the header is read"
+        None, "the file of the records (csv, tsv, JSON lines, parquet); of it, the names of its columns are read"
     )
     text: str | None = option(None, "the column of the texts")
     describe: str | None = option(None, "what one text is, as in: a message from a customer to a software company")

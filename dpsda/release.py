@@ -106,16 +106,16 @@ configs:
     path: {certificate.TEXTS[1]}
 tags:
 - synthetic
-- differential-privacy
----
 """
 
 
 def _card(facts: dict[str, Any], about: dict[str, str], *, texts: bool) -> str:
-    lines = [_FRONT] if texts else []
+    protected = facts["epsilon"] != "inf"
+    tag = "- differential-privacy\n" if protected else ""
+    lines = [f"{_FRONT}{tag}---\n"] if texts else []
     lines += ["# Synthetic text" if texts else "# A model of private data", "", facts["statement"], ""]
     lines += [f"- {name}: {value}" for name, value in about.items()]
-    if facts["epsilon"] == "inf":
+    if not protected:
         lines += ["", "## No guarantee", "", "Nothing of the private data is protected: keep this folder private."]
     else:
         lines += ["", "## The guarantee", ""]

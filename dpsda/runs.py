@@ -254,11 +254,10 @@ def _read_file(path: Path, choose: Callable[[list[str]], list[str]]) -> pd.DataF
             columns = chosen(file.schema_arrow.names)
             table = file.read(columns).select(columns)
         elif json_lines.is_json_lines(path):
-            parts = json_lines.tables(path, chosen(json_lines.header(path)))
-            tables, damaged = zip(*parts, strict=True)
-            if any(damaged):
+            parts = [*json_lines.tables(path, chosen(json_lines.columns(path)))]
+            if any(damaged for _, damaged in parts):
                 raise InputError(f"{path}: a line is no JSON object in UTF-8; write an object a line")
-            table = pa.concat_tables(tables)
+            table = pa.concat_tables([part for part, _ in parts])
         else:
             table = pa.concat_tables(csv_records.tables(path, chosen))
         table, broken = csv_records.texts(table)

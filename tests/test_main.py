@@ -85,6 +85,7 @@ def test_a_release_is_a_data_set_that_others_load(tmp_path, dataset):
 
     texts = run(tmp_path / "run", dataset)
     loaded = datasets.load_dataset(str(tmp_path / "run" / "release"), cache_dir=str(tmp_path / "cache"))
+    assert "- differential-privacy" in (tmp_path / "run" / "release" / "README.md").read_text()
     assert list(loaded) == ["train"] and loaded["train"].column_names == list(texts.columns)
     assert loaded["train"]["text"][:] == texts["text"].tolist()
 
@@ -215,6 +216,7 @@ def test_without_noise_everything_stays_private(tmp_path, dataset, capsys):
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["private"]
     assert "dry run" not in printed and "0.5" not in printed  # neither texts nor distances
     assert certificate.verify(tmp_path / "run")["epsilon"] == "inf"
+    assert "- differential-privacy" not in (tmp_path / "run" / "private" / "release" / "README.md").read_text()
     with pytest.raises(PrivacyError, match="with and without noise"):
         run(tmp_path / "run", dataset)
 

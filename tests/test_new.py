@@ -57,7 +57,7 @@ def test_what_is_written_runs(tmp_path, table, capsys, monkeypatch):
     written = {path.name: path.read_text() for path in folder.iterdir()}
     assert {*written} == {"spec.yaml", "prompts.yaml", "augpe.yaml"}
     assert "SECRET" not in printed + "".join(written.values())
-    assert "columns that are read: body, kind, who; not: id\n" in printed
+    assert "columns that are read: describe" not in printed and "read: body, kind, who; 1 others are not\n" in printed
     spec = DatasetSpec.read(folder)
     corpus = load(spec, "train")
     assert (corpus.num_records, corpus.num_users, spec.cells) == (40, 9, [("bug",), ("feature request",)])
@@ -128,8 +128,8 @@ def test_every_form_of_a_file(tmp_path, name):
 @pytest.mark.parametrize(
     "more, said",
     [
-        (["--text", "bdy"], "has no column 'bdy'; did you mean body?; there are: id, body, kind, who"),
-        (["--label", "knd=a,b"], "has no column 'knd'; did you mean kind?"),
+        (["--text", "bdy"], "t.csv: has no column 'bdy' in its header"),
+        (["--label", "knd=a,b"], "has no column 'knd'"),
         (["--user", "nobody"], "has no column 'nobody'"),
         (["--label", "kind=bug"], "--label: kind has one value"),
         (["--label", "kind"], "--label: 'kind' is no column with its values; write COLUMN=VALUE,VALUE"),
@@ -139,13 +139,23 @@ def test_every_form_of_a_file(tmp_path, name):
         (["--label", "id=a,b"], "rename the column 'id' in the file"),
         (["--words", "9", "3"], "--words has to be two numbers"),
         (["--data", "nowhere.csv"], "there is no such file"),
-        (["--data", __file__], "a quotation mark inside a field that is not quoted"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, table, more, said):
     with pytest.raises(InputError) as error:
         new(*given(tmp_path / "d", table, *more))
     assert said in str(error.value) and "SECRET" not in str(error.value) and [*tmp_path.iterdir()] == [table]
+
+
+def test_nothing_but_a_header_is_read_and_one_that_is_a_record_is_not_quoted(tmp_path, table):
+    whole = table.read_text()
+    table.write_text(whole + 'more fields, than, the, header, has\n"a quote that is never closed')
+    new(*given(tmp_path / "d", table, *LABEL))
+    for name, data in (("n.csv", "SECRET text,SECRET\nx,y\n"), ("n.parquet", "SECRET"), ("n.jsonl", '"SECRET"\n')):
+        (tmp_path / name).write_text(data)
+        with pytest.raises(InputError) as error:
+            new(*given(tmp_path / "e", tmp_path / name))
+        assert "SECRET" not in str(error.value)
 
 
 def test_a_folder_that_is_there_is_left_alone(tmp_path, table):
@@ -167,7 +177,8 @@ class Lister(EchoAPI):
 
     def generate(self, prompts, seed, on_answer=lambda number, answer: None):
         self.asked.extend(prompt.text for prompt in prompts)
-        listed = "Here are some:\n1. **Invoices**: about money\n2. invoices.\n- A lost password\n" + "word " * 30
+        listed = "Here are some:\n1. **Invoices**: about money\n2. invoices.\n- A lost password\n3) 3D prints\n"
+        listed += "* # of seats\n,000\n" + "word " * 30
         return [
             listed if prompt.text.startswith("List ") else None if "0 " in answer else f"{answer} It is quite fine."
             for prompt, answer in zip(prompts, super().generate(prompts, seed), strict=True)
@@ -188,7 +199,10 @@ def test_prompts_are_tried_without_a_record(tmp_path, table, monkeypatch, capsys
     assert "from nothing: 30 of 30 texts" in printed and "varied: 30 of 30 texts" in printed
     assert re.search(r"answers that were no text: \d+% \(\d+ refused or filtered\)", printed)
     assert "asked for: 10 to 60 words" in printed and "[feature request] Text" in printed
-    assert "keywords:\n  - Invoices\n  - A lost password\n" in printed and "tones:\n  - Invoices" in printed
+    assert (
+        'keywords:\n  - Invoices\n  - A lost password\n  - 3D prints\n  - "# of seats"\npersonas:' in printed
+        and "tones:\n  - Invoices" in printed
+    )
     assert sum(text.startswith("List ") and SAID.rstrip(".") in text for text in Lister.asked) == 9
 
 

@@ -93,6 +93,8 @@ class AugPEOptions(Options):
             raise InputError("--hub_correction centred compares directions; it takes --nn_mode cos_sim or L2")
         if self.labels_by_votes and not self.takes_votes:
             raise InputError(f"--labels_from votes: --select_syn_mode {self.select_syn_mode} takes none")
+        if self.new_texts == "tuned" and self.save_syn_mode == "one_var":
+            raise InputError("--save_syn_mode one_var releases variations, and --new_texts tuned makes none")
         if min(self.sizes) < 1:
             raise InputError("--num_seed_samples has to be at least 1, and --num_samples_schedule L (first: init_L)")
         if not self.variation_degree_schedule:

@@ -19,13 +19,14 @@ from apis.api import Prompt, TextAPI
 from dpsda.augpe import planning
 from dpsda.augpe.population import Population
 from dpsda.devices import is_bfloat16, pick_device
+from dpsda.errors import InputError
 from dpsda.label_counts import LABEL_COUNTS
-from dpsda.models import load_model, most_tokens
+from dpsda.models import load_model, load_tokenizer, most_tokens
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder
 from dpsda.stages import AUGPE
-from dpsda.tuning.adapter import add_lora, export_adapter, merge
-from dpsda.tuning.generator import encode
+from dpsda.tuning.adapter import add_lora, check_lora, export_adapter, merge
+from dpsda.tuning.generator import encode, end_token, openings
 from dpsda.tuning.options import LoraOptions
 from dpsda.tuning.supervised import fit
 
@@ -48,12 +49,21 @@ class TunedModel:
     load: Callable[[str], TextAPI]
     seed: int
 
+    def check(self) -> None:
+        """InputError for a model that could not be tuned, or not on these labels: before anything is spent."""
+        check_lora(self.lora)
+        tokenizer = load_tokenizer(self.lora.model_type)
+        end_token(tokenizer)
+        most = max(map(len, openings(self.prefixes, tokenizer)))
+        if 2 * most > LONGEST:
+            raise InputError(f"--new_texts tuned: the labels alone have {most} tokens; give them shorter names")
+
     def writer(self, t: int, kept: Population) -> TextAPI:
         """The model of iteration `t`, tuned on the texts that were kept at `t` - 1; not again, if it is there."""
         adapter = self.folder.state / "tuned" / str(t)
         if not self.ledger.holds(adapter, noted=True):
             self._train(t, kept, adapter)
-        with tempfile.TemporaryDirectory(dir=self.folder.state, prefix=".tuned-") as scratch:
+        with tempfile.TemporaryDirectory(dir=self.folder.state, prefix=".tuned-", suffix=".tmp") as scratch:
             base, tokenizer = load_model("AutoModelForCausalLM", self.lora.model_type)
             merge(base, tokenizer, adapter, Path(scratch) / "model")
             return self.load(str(Path(scratch) / "model"))

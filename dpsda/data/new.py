@@ -10,6 +10,7 @@ from pathlib import Path
 from dpsda import csv_records, json_lines
 from dpsda.errors import InputError
 
+TEMPERATURE = 0.8  # for a small model
 TONES = ("plain", "polite", "casual", "impatient", "worried", "formal", "friendly", "matter-of-fact")
 # phrases of a model that talks about its answer, leaves blanks in it, or speaks as an assistant
 REJECT = (
@@ -20,7 +21,8 @@ _PLAIN = re.compile(r"\w[\w ./+-]*\w|\w")
 
 
 def columns(path: Path) -> list[str]:
-    """The columns of a file of records, by its header, schema or first key names. InputError where there are none."""
+    """The names of the columns of a file of records: by its header, by its schema, or of JSON lines the keys of the
+    first record. InputError where there are none."""
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; give a csv, tsv, JSON lines or parquet file")
     if csv_records.is_parquet(path):
@@ -41,16 +43,16 @@ def spec(file: str, text: str, describe: str, labels: Mapping[str, Sequence[str]
     lines = [
         "# What the records look like. All of this is public: write it from what you know of the product, and not from",
         "# the records, as a value that one person has shows that person. Every key is explained in docs/own_data.md.",
-        f"text: {_scalar(text)}",
-        f"describe: {_scalar(describe.strip().rstrip('.'))}",
+        f"text: {scalar(text)}",
+        f"describe: {scalar(describe.strip().rstrip('.'))}",
     ]
     if labels:
         lines += ["", "# values that anybody may know; records with others are left out", "labels:"]
         for column, domain in labels.items():
-            lines += [f"  - column: {_scalar(column)}", f"    domain: [{', '.join(map(_scalar, domain))}]"]
+            lines += [f"  - column: {scalar(column)}", f"    domain: [{', '.join(map(scalar, domain))}]"]
     if user:
-        lines += ["", "# who wrote a record, for --privacy_unit user", f"user: {_scalar(user)}"]
-    return "\n".join([*lines, "", "splits:", f"  train: {{file: {_scalar(file)}}}", ""])
+        lines += ["", "# who wrote a record, for --privacy_unit user", f"user: {scalar(user)}"]
+    return "\n".join([*lines, "", "splits:", f"  train: {{file: {scalar(file)}}}", ""])
 
 
 def prompts(describe: str, labels: Sequence[str], subjects: Sequence[str], words: tuple[int, int]) -> str:
@@ -62,7 +64,7 @@ def prompts(describe: str, labels: Sequence[str], subjects: Sequence[str], words
         f"Write {what}{about}.{named} Write it in a {{tone}} tone, in at most {{words}} words.",
         f"What could {what}{about} say?{named} Write just its text, {{tone}}, in at most {{words}} words.",
     ]
-    listed = [f"  - {_scalar(subject)}" for subject in subjects] or [
+    listed = [f"  - {scalar(subject)}" for subject in subjects] or [
         "#  - the subjects, one a line; then write `about {keyword}` into the templates of `init`"
     ]
     return "\n".join(
@@ -87,7 +89,7 @@ def prompts(describe: str, labels: Sequence[str], subjects: Sequence[str], words
             f"tones: [{', '.join(TONES)}]",
             "",
             "# an answer with one of these is asked for again",
-            f"reject: [{', '.join(map(_scalar, REJECT))}]",
+            f"reject: [{', '.join(map(scalar, REJECT))}]",
             "",
             f"length: {{min_words: {words[0]}, max_words: {words[1]}, whole_sentences: true}}",
             "",
@@ -100,8 +102,8 @@ def settings(dataset: str, folder: str, unit: str, words: tuple[int, int], shown
     return "\n".join(
         [
             f"# dpsda augpe --config {shown}/augpe.yaml --epsilon 4",
-            f"dataset: {_scalar(dataset)}",
-            f"result_folder: {_scalar(folder)}",
+            f"dataset: {scalar(dataset)}",
+            f"result_folder: {scalar(folder)}",
             f"privacy_unit: {unit}",
             "",
             "# more texts where the line `signal:` of a run says that there are votes enough",
@@ -113,13 +115,13 @@ def settings(dataset: str, folder: str, unit: str, words: tuple[int, int], shown
             "# any model of a hub, a folder, or of a server; a larger one writes better",
             "model_type: embedded:smollm2-135m-instruct",
             f"length: {2 * words[1]}",
-            "temperature: 0.8",
+            f"temperature: {TEMPERATURE}",
             "",
         ]
     )
 
 
-def _scalar(value: str) -> str:
+def scalar(value: str) -> str:
     """A YAML scalar, in quotes where it could be something else."""
     plain = _PLAIN.fullmatch(value) and value.lower() not in ("null", "~") and value.isascii()
     return value if plain else json.dumps(value, ensure_ascii=False)

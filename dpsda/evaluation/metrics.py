@@ -75,8 +75,8 @@ class Row:
         return {**out, "why": self.why}
 
     def having(self, name: str, value: float) -> Row:
-        """This row, with one more metric, which is the same in every draw."""
-        return replace(self, values={**self.values, name: (value, 0.0)})
+        """This row, with one more metric, of one draw; NaN is not available."""
+        return replace(self, values={**self.values, name: None if math.isnan(value) else (value, 0.0)})
 
     def beside(self, other: Row) -> Row:
         """This row, with what another encoder says of the same texts."""

@@ -29,7 +29,7 @@ MADE = (
     "[0-9]*/samples.csv",
     "state/candidates-*.csv",
     "state/adapter/*",
-    "state/tuned/*/*",
+    "state/tuned/[0-9]*/*",
     "state/model/*",
     "state/samples/*.parquet",
     "state/centres.safetensors",

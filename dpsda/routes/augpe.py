@@ -148,20 +148,18 @@ def _tuned(
     model: ModelOptions,
     run: TrackedRunOptions,
 ) -> Tunes | None:
-    """The model that is tuned on kept texts, if the run has one. A dry run trains none, and counts as many answers."""
+    """The model that is tuned on kept texts, if the run has one; a dry run trains none. InputError for one that cannot
+    be tuned."""
     if evolution.new_texts != "tuned" or run.dry_run:
         return None
     from dpsda.augpe.tuned import TunedModel
-    from dpsda.tuning.adapter import check_lora
     from dpsda.tuning.generator import cell_prefixes
     from dpsda.tuning.options import LoraOptions
 
-    lora = LoraOptions(model.model_type)
-    check_lora(lora)
-    return TunedModel(
+    tuned = TunedModel(
         folder,
         ledger,
-        lora,
+        LoraOptions(model.model_type),
         model.device,
         model.dtype,
         evolution.tuning_epochs,
@@ -169,6 +167,8 @@ def _tuned(
         lambda path: Journal(engines.local(model, name=path)(), folder.answers),
         run.seed,
     )
+    tuned.check()
+    return tuned
 
 
 def _book(

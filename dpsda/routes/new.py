@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from apis.prompting import PromptBook
-from dpsda import yaml_files
+from dpsda import json_lines, yaml_files
 from dpsda.data import DatasetSpec, new
 from dpsda.data.spec import DATA, Reader
-from dpsda.errors import InputError, did_you_mean
+from dpsda.errors import InputError
 from dpsda.options import NewDataOptions
 from dpsda.start import PROMPTS
 
@@ -33,10 +33,9 @@ def run(options: NewDataOptions) -> None:
     there = new.columns(Path(options.data))
     labels = _labels(options.label or [])
     for column in (options.text, *labels, *([options.user] if options.user else [])):
-        if column not in there:
-            raise InputError(
-                f"{options.data}: has no column {column!r}{did_you_mean(column, there)}; there are: {', '.join(there)}"
-            )
+        # a JSON object may lack a key that another one has
+        if column not in there and not json_lines.is_json_lines(Path(options.data)):
+            raise InputError(f"{options.data}: has no column {column!r} in its header")  # which may be a record
     words = (options.words[0], options.words[1])
     spec = new.spec(str(Path(options.data).absolute()), options.text, options.describe, labels, options.user)
     Reader(folder / "spec.yaml").spec(yaml_files.parse(spec, folder / "spec.yaml"))
@@ -54,7 +53,7 @@ def run(options: NewDataOptions) -> None:
         for name, text in files.items():
             (made / name).write_text(text, encoding="utf-8")
         shutil.move(made, folder)
-    _show(dataset, folder, near, there)
+    _show(dataset, folder, near, len({*there} - {*DatasetSpec.read(folder).columns}), 2 * words[1])
 
 
 def _labels(given: list[str]) -> dict[str, list[str]]:
@@ -82,7 +81,7 @@ def _asked(options: NewDataOptions) -> NewDataOptions:
         return options
     if not sys.stdin.isatty():
         raise InputError(f"--{needed[0]} is needed (see --help)")
-    print("An empty answer leaves out what is optional. Nothing is read of the file but the names of its columns.")
+    print("An empty answer leaves out what is optional. Of the file, only the names of its columns are read.")
     if not options.data:
         options = replace(options, data=_answer("the file of the records", needed=True))
     print(f"its columns: {', '.join(new.columns(Path(str(options.data))))}")
@@ -115,14 +114,13 @@ def _answer(question: str, *, needed: bool = False) -> str:
             return answer
 
 
-def _show(name: str, folder: Path, near: Path, there: list[str]) -> None:
+def _show(name: str, folder: Path, near: Path, unread: int, length: int) -> None:
     spec = DatasetSpec.read(folder)
     book = PromptBook.read(folder / PROMPTS)
     labels = [dict(zip(spec.label_columns, cell, strict=True)) for cell in spec.cells]
     book.check("paraphrase", labels)
-    unread = [column for column in there if column not in spec.columns]
     print(f"{near}: spec.yaml, {PROMPTS} and augpe.yaml are written; read them, they are short")
-    print(f"columns that are read: {', '.join(spec.columns)}" + (f"; not: {', '.join(unread)}" if unread else ""))
+    print(f"columns that are read: {', '.join(spec.columns)}" + (f"; {unread} others are not" if unread else ""))
     if "{keyword}" not in "".join(book.init):
         print(f"no subjects are given (--about), so that the texts may be much alike: add `keywords` to {PROMPTS}")
     print("prompts that will be asked, for example:")
@@ -130,7 +128,8 @@ def _show(name: str, folder: Path, near: Path, there: list[str]) -> None:
     for number in range(SHOWN):
         print(f"    {book.initial(labels[number % len(labels)], rng).text}")
     print("next, without a look at the records: try the prompts on a model, then walk through a run on made-up records")
-    print(f"    dpsda prompts {name} --model_type embedded:smollm2-135m-instruct")
+    model = f"--model_type embedded:smollm2-135m-instruct --length {length} --temperature {new.TEMPERATURE}"
+    print(f"    dpsda prompts {name} {model}")
     print(f"    dpsda augpe --config {near}/augpe.yaml --epsilon 4 --dry_run")
     print("and last, the run itself")
     print(f"    dpsda augpe --config {near}/augpe.yaml --epsilon 4")

@@ -18,6 +18,7 @@ from apis.prompting import PromptBook
 from dpsda import embedding
 from dpsda.augpe.population import Made, initial, variations
 from dpsda.data import DatasetSpec
+from dpsda.data.new import scalar
 from dpsda.errors import InputError
 from dpsda.evaluation import copies
 from dpsda.options import EmbeddingOptions, ModelOptions, RemoteOptions, TrialOptions
@@ -33,7 +34,7 @@ ASKED = {  # lists of prompts.yaml, and what a model is asked for
 }
 LISTS, LIST_TOKENS = 3, 200  # answers for each list, and their length
 LONGEST = 8  # words of a list's line
-_BULLET = re.compile(r"^[\s\-*•·\d.)(]+")
+_BULLET = re.compile(r"^\s*(?:[-*•·]+\s+|\(?\d+[.)]\s*)?")
 
 
 def run(trial: TrialOptions, model: ModelOptions, remote: RemoteOptions, embeds: EmbeddingOptions) -> None:
@@ -107,7 +108,7 @@ def _suggest(api: TextAPI, what: str, seed: int) -> None:
     answers = api.generate(prompts, seed)
     for number, name in enumerate(ASKED):
         lines = listed(answers[number * LISTS : (number + 1) * LISTS])
-        print(f"{name}:" + "".join(f"\n  - {line}" for line in lines) + ("" if lines else " []"))
+        print(f"{name}:" + "".join(f"\n  - {scalar(line)}" for line in lines) + ("" if lines else " []"))
 
 
 def listed(answers: Sequence[str | None]) -> list[str]:

@@ -23,6 +23,7 @@ from dpsda.privacy.errors import LedgerError
 from dpsda.privacy.ledger import Ledger
 from dpsda.routes import augpe
 from dpsda.runs import read_csv
+from dpsda.tuning import adapter
 from dpsda.tuning.adapter import add_lora
 from dpsda.tuning.generator import cell_prefixes, encode
 from dpsda.tuning.options import LoraOptions
@@ -91,6 +92,9 @@ def test_the_adapter_is_one_that_the_run_made(tmp_path, dataset, llama, monkeypa
     with pytest.raises(LedgerError, match="not the file that the run made"):
         go(tmp_path, dataset, llama, epochs=2)
     weights.write_bytes(kept)
+    left = tmp_path / "state" / "tuned" / ".2.99.tmp" / "adapter_model.safetensors"  # by a kill while it was written
+    left.parent.mkdir()
+    left.write_bytes(kept)
     go(tmp_path, dataset, llama, epochs=2)
     assert weights.read_bytes() == kept and certificate.verify(tmp_path)
 
@@ -101,11 +105,22 @@ def test_without_noise_it_stays_private(tmp_path, dataset, llama):
     assert (tmp_path / "private" / "state" / "tuned" / "2").is_dir()
 
 
-def test_what_cannot_be_tuned_is_said_before_anything_is_spent(tmp_path, dataset, llama):
+def test_what_cannot_be_tuned_is_said_before_anything_is_spent(tmp_path, dataset, llama, monkeypatch):
     with pytest.raises(InputError, match="takes one that is loaded here"):
-        go(tmp_path, dataset, llama, engine=EngineOptions("ray"))
+        go(tmp_path / "run", dataset, llama, engine=EngineOptions("ray"))
+    with pytest.raises(InputError, match="one_var releases variations"):
+        go(tmp_path / "run", dataset, llama, save_syn_mode="one_var")
     with pytest.raises(InputError, match="cannot load the model"):
-        go(tmp_path, dataset, str(tmp_path / "nowhere"))
+        go(tmp_path / "run", dataset, str(tmp_path / "nowhere"))
+    odd = words_tokenizer()
+    odd.pad_token, odd.eos_token = "<unk>", None
+    shutil.copytree(llama, tmp_path / "endless")
+    odd.save_pretrained(tmp_path / "endless")
+    with pytest.raises(InputError, match="no end-of-text token"):
+        go(tmp_path / "run", dataset, str(tmp_path / "endless"))
+    monkeypatch.setattr(adapter, "ATTENTION", ())
+    with pytest.raises(InputError, match="none of the attention modules that are known"):
+        go(tmp_path / "run", dataset, llama)
     assert not list(tmp_path.rglob("*counts.csv"))
 
 
@@ -127,6 +142,7 @@ def test_killed_at_random_moments(tmp_path, dataset, llama):
         made = dict(book.made()) if book else {}
         go(root, dataset, llama)
         after = Ledger(root, read_only=True)
+        assert not list((root / "state").glob(".tuned-*"))
         assert all(after.stored(name) == data for name, data in stored.items())
         assert made.items() <= after.made().items() and certificate.verify(root)["epsilon"] == unkilled
     killer.close()

@@ -1,5 +1,6 @@
 """JSON lines: a record a line, each judged by itself; and tables by tabs."""
 
+import codecs
 import gzip
 import json
 import time
@@ -33,6 +34,7 @@ def test_what_is_read(tmp_path, name):
         {"stars": 2.0, "text": 'quo"te'},
         b'{"text": "\xff", "stars": 1}',
         b'{"text": "\\ud800", "stars": 1}',
+        b'{"text": "nobody reads the rest", "stars": 3, "more": "\\ud800"}',
         b'["text"]',
         b'{"text": ' + b"[" * 100_000,
         {"text": None, "stars": 1},
@@ -43,13 +45,29 @@ def test_what_is_read(tmp_path, name):
     ]
     lines(tmp_path / name, rows)
     corpus = load(spec(tmp_path, labels=STARS), "train", file=tmp_path / name)
-    assert [*corpus.texts] == ["a,\nb\u2028", 'quo"te', "4", "é\x00"] and corpus.cells.tolist() == [0, 1, 2, 1]
+    assert [*corpus.texts] == [*("a,\nb\u2028", 'quo"te', "nobody reads the rest", "4", "é\x00")]
+    assert corpus.cells.tolist() == [0, 1, 2, 2, 1]
     unread, empty = "not UTF-8, or no JSON", "no text"
     assert corpus.dropped.values.tolist() == [
-        *([row, unread] for row in (1, 3, 4, 5, 6)),
-        *([row, empty] for row in (7, 8)),
-        [9, "stars is outside its domain"],
+        *([row, unread] for row in (1, 3, 4, 6, 7)),
+        *([row, empty] for row in (8, 9)),
+        [10, "stars is outside its domain"],
     ]
+
+
+def test_a_filter_lets_in_what_is_no_record_and_goes_by_its_own_column(tmp_path):
+    lines(tmp_path / "t.jsonl", [{"text": "a", "f": "yes"}, b"[", b'{"text": "\\ud800", "f": "no"}', {"f": "yes"}])
+    corpus = load(spec(tmp_path, filter={"f": ("yes",)}), "train", file=tmp_path / "t.jsonl")
+    assert [*corpus.texts] == ["a"]
+    assert corpus.dropped.values.tolist() == [[1, "not UTF-8, or no JSON"], [3, "no text"]]
+
+
+def test_a_mark_of_the_byte_order_and_keys_that_come_late(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(codecs.BOM_UTF8 + b'{"text":\r "a"}\r\n{"more": 1, "text": "b"}')
+    assert [*load(spec(tmp_path), "train", file=path).texts] == ["a", "b"]
+    assert json_lines.header(path) == ["text"] and json_lines.columns(path) == ["text", "more"]
+    assert read_table(path).values.tolist() == [["a", ""], ["b", "1"]]
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=12), st.sampled_from([1, 17, 64, 1 << 20]))

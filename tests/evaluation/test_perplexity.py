@@ -17,6 +17,7 @@ TEXTS = ["w1 w2 w3", "w4", "A thing number w5 " * 9, "", "w30 w31 w2 w2 w2", "w1
 def test_it_is_that_of_each_text_alone(tmp_path, monkeypatch, family, tokens):
     """From the token that a text of nothing begins with, however the texts are put together; padding counts nothing."""
     monkeypatch.setattr(perplexity, "TOKENS", tokens)
+    monkeypatch.setattr(perplexity, "multiplies_bfloat16", lambda device: False)
     judge = Perplexity(saved(family, tmp_path / "model"), "cpu")
     nats, count = 0.0, 0
     for text in TEXTS:
