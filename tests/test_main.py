@@ -345,7 +345,7 @@ def test_a_round_without_a_new_text_costs_no_vote(tmp_path, dataset, monkeypatch
             capsys,
             tmp_path / "run",
             dataset,
-            r"varied none of the texts kept at iteration 1 \(12 refused or filtered, 12 empty\)",
+            r"made no new text of those kept at iteration 1 \(12 refused or filtered, 12 empty\)",
             **settings,
         )
         assert deaf.calls == 2 and [x.name for x in ledger(tmp_path / "run").charges()] == [
