@@ -4,8 +4,9 @@
 # makes the same model calls and keeps texts at random, of the quickstart at epsilon 2 and without noise, of it with one option
 # changed, and of a trained generator with a vote. Every figure by a second encoder, too; of three runs a fine-tuned classifier and
 # a language model that learn from the texts.
-# References are the public held-out split. Options are those of main.py, for all but the trained generator. Runs go to results/quality, one a core at a time
-# (on one thread each, which is faster than one after the other), and what is there is not done again. About three hours.
+# References are the public held-out split. Options are those of main.py, for all but the trained generator. Runs go to
+# results/quality, one a core at a time (on one thread each, which is faster than one after the other), and what is there is not
+# done again. About three hours.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export out=results/quality

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BLOCK = 32 << 20  # bytes parsed at a time
-HEADER = 1 << 20  # bytes that a header has at most
 LONGEST = 1 << 30  # bytes of a record; Arrow parses less than 2 GiB at once
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".lz4": "lz4", ".zst": "zstd"}
 REWRITE = "write it with a CSV library, in UTF-8"
@@ -47,25 +46,44 @@ def delimiter(path: Path) -> str:
     return "\t" if suffix(path) in (".tsv", ".tab") else ","
 
 
+def blocks(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, decompressed, `BLOCK` at a time. InputError where it cannot be decompressed."""
+    import pyarrow as pa
+
+    with pa.input_stream(str(path), compression=COMPRESSED.get(path.suffix.lower())) as stream:
+        while True:
+            try:
+                block: bytes = stream.read(BLOCK)
+            except OSError:
+                raise InputError(f"{path} is damaged: it cannot be decompressed") from None
+            if not block:
+                return
+            yield block
+
+
 def header(path: Path) -> list[str]:
     """The columns of a file, by its first record; nothing else of it is looked at."""
+    data = next(blocks(path), b"").removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
+    if not data:
+        raise InputError(f"{path}: the file is empty, without even a header")
+    first = data[: _first_end(data)]
+    _check_header(path, first)
+    return list(_parsed(path, first.rstrip(b"\r\n") + b"\n").column_names)
+
+
+def _parsed(path: Path, block: bytes, convert: pa.csv.ConvertOptions | None = None) -> pa.Table:
+    """A header and the records after it as one block."""
     import pyarrow as pa
     import pyarrow.csv
 
-    with pa.input_stream(str(path), compression=COMPRESSED.get(path.suffix.lower())) as stream:
-        try:
-            data = stream.read(HEADER).removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
-        except OSError:
-            raise InputError(f"{path} is damaged: it cannot be decompressed") from None
-    if not data:
-        raise InputError(f"{path}: the file is empty, without even a header")
-    first = data[: _first_end(data)].rstrip(b"\r\n") + b"\n"
-    _check_header(path, first)
+    options = pyarrow.csv.ReadOptions(block_size=len(block) + 1, use_threads=False)
+    parse = pyarrow.csv.ParseOptions(newlines_in_values=True, delimiter=delimiter(path))
     try:
-        parse = pyarrow.csv.ParseOptions(newlines_in_values=True, delimiter=delimiter(path))
-        return pyarrow.csv.read_csv(pa.py_buffer(first), parse_options=parse).column_names
-    except pa.ArrowInvalid:
-        raise InputError(f"{path}: its first record is no header; {REWRITE}") from None
+        return pyarrow.csv.read_csv(pa.py_buffer(block), options, parse, convert)
+    except pa.ArrowInvalid:  # Arrow's message quotes the row: never pass it on
+        raise InputError(
+            f"{path}: a row has more or fewer fields than the header, so it cannot be read as a table; {REWRITE}"
+        ) from None
 
 
 def tables(path: Path, choose: Callable[[list[str]], list[str]]) -> Iterator[pa.Table]:
@@ -74,23 +92,12 @@ def tables(path: Path, choose: Callable[[list[str]], list[str]]) -> Iterator[pa.
     import pyarrow as pa
     import pyarrow.csv
 
-    parse = pyarrow.csv.ParseOptions(newlines_in_values=True, delimiter=delimiter(path))
-
-    def table(block: bytes, convert: pa.csv.ConvertOptions) -> pa.Table:
-        options = pyarrow.csv.ReadOptions(block_size=len(block) + 1, use_threads=False)  # one block
-        try:
-            return pyarrow.csv.read_csv(pa.py_buffer(block), options, parse, convert)
-        except pa.ArrowInvalid:  # Arrow's message quotes the row: never pass it on
-            raise InputError(
-                f"{path}: a row has more or fewer fields than the header, so it cannot be read as a table; {REWRITE}"
-            ) from None
-
     header, columns, convert, none = b"", [], None, True
     for block in records(path):
         if not header:
             end = _first_end(block)
             header, block = block[:end].rstrip(b"\r\n") + b"\n", block[end:]
-            columns = choose(table(header, pyarrow.csv.ConvertOptions()).column_names)
+            columns = choose(_parsed(path, header).column_names)
             convert = pyarrow.csv.ConvertOptions(
                 include_columns=columns,
                 column_types=dict.fromkeys(columns, pa.large_binary()),
@@ -98,11 +105,11 @@ def tables(path: Path, choose: Callable[[list[str]], list[str]]) -> Iterator[pa.
             )
         if block:
             none = False
-            yield table(header + block, convert).select(columns)
+            yield _parsed(path, header + block, convert).select(columns)
     if not header:
         raise InputError(f"{path}: the file is empty, without even a header")
     if none:
-        yield table(header, convert).select(columns)
+        yield _parsed(path, header, convert).select(columns)
 
 
 def texts(table: pa.Table) -> tuple[pa.Table, dict[str, np.ndarray]]:
@@ -145,31 +152,22 @@ def records(path: Path) -> Iterator[bytes]:
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
-    import pyarrow as pa
-
     rest: list[bytes] = []  # of a record whose end is still to come
     odd = False  # whether the number of quotation marks in it is
-    with pa.input_stream(str(path), compression=COMPRESSED.get(path.suffix.lower())) as stream:
-        while True:
-            try:
-                new = stream.read(BLOCK)
-            except OSError:
-                raise InputError(f"{path} is damaged: it cannot be decompressed") from None
-            if not new:
-                break
-            cut = _last_end(new, odd)
-            if cut:
-                yield b"".join([*rest, new[:cut]])
-                rest, odd = [], False
-            else:
-                _check_line_ends(path, new, odd)
-                if sum(map(len, rest)) > LONGEST:
-                    raise InputError(
-                        f"{path}: has a record of more than {LONGEST / 2**30:g} GiB, or quotes that are never closed; "
-                        f"{REWRITE}"
-                    )
-            rest.append(new[cut:])
-            odd ^= new.count(b'"', cut) % 2 == 1
+    for new in blocks(path):
+        cut = _last_end(new, odd)
+        if cut:
+            yield b"".join([*rest, new[:cut]])
+            rest, odd = [], False
+        else:
+            _check_line_ends(path, new, odd)
+            if sum(map(len, rest)) > LONGEST:
+                raise InputError(
+                    f"{path}: has a record of more than {LONGEST / 2**30:g} GiB, or quotes that are never closed; "
+                    f"{REWRITE}"
+                )
+        rest.append(new[cut:])
+        odd ^= new.count(b'"', cut) % 2 == 1
     if any(rest):
         yield b"".join([*rest, b"\n"])
 

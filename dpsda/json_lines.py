@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpsda.csv_records import BLOCK, COMPRESSED, suffix
+from dpsda import csv_records
 from dpsda.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def is_json_lines(path: Path) -> bool:
     """Whether a file holds JSON lines, by its name."""
-    return suffix(path) in (".jsonl", ".ndjson")
+    return csv_records.suffix(path) in (".jsonl", ".ndjson")
 
 
 def header(path: Path) -> list[str]:
@@ -39,7 +39,7 @@ def columns(path: Path) -> list[str]:
 
 
 def tables(path: Path, columns: Sequence[str]) -> Iterator[tuple[pa.Table, dict[str, np.ndarray]]]:
-    """The columns as large_string, about `BLOCK` bytes at a time: numbers, true and false as JSON writes them, null for
+    """The columns as large_string, a block at a time: numbers, true and false as JSON writes them, null for
     what is missing, a list or an object. And for each column that has such values, which of its n values are not UTF-8,
     (n,) bool; of a line that is no object in UTF-8, all. A line without anything is no record. InputError where the
     file cannot be decompressed."""
@@ -89,25 +89,14 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 def _blocks(path: Path) -> Iterator[bytes]:
     """The bytes of the file in pieces that end where a line ends."""
-    import pyarrow as pa
-
     rest: list[bytes] = []
-    begun = False
-    with pa.input_stream(str(path), compression=COMPRESSED.get(path.suffix.lower())) as stream:
-        read: Callable[[int], bytes] = stream.read
-        while True:
-            try:
-                new = read(BLOCK)
-            except OSError:
-                raise InputError(f"{path} is damaged: it cannot be decompressed") from None
-            if not new:
-                break
-            if not begun:
-                new, begun = new.removeprefix(codecs.BOM_UTF8), True
-            end = new.rfind(b"\n") + 1
-            if end:
-                yield b"".join([*rest, new[:end]])
-                rest = []
-            rest.append(new[end:])
+    for number, new in enumerate(csv_records.blocks(path)):
+        if not number:
+            new = new.removeprefix(codecs.BOM_UTF8)
+        end = new.rfind(b"\n") + 1
+        if end:
+            yield b"".join([*rest, new[:end]])
+            rest = []
+        rest.append(new[end:])
     if any(rest):
         yield b"".join(rest)

@@ -7,6 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from dpsda.privacy.ledger import Ledger
 from tests.forks import ROOT, Forked
 
 DRIVER = """
@@ -57,6 +58,15 @@ def ray_workers(driver: int) -> list[int]:
             if named and parent(parent(int(folder.name))) == driver:
                 found.append(int(folder.name))
     return found
+
+
+def stored_votes(root: Path) -> dict[str, bytes | None]:
+    """The noisy votes that a run has committed, as they are stored; none where it has no ledger yet."""
+    if not (root / "state" / "ledger.jsonl").exists():
+        return {}
+    book = Ledger(root, read_only=True)
+    names = {line["name"] for line in book.lines if line["type"] == "commit" and line["name"].startswith("votes")}
+    return {name: book.stored(name) for name in names}
 
 
 class Killer:

@@ -22,7 +22,7 @@ from dpsda.augpe import planning
 from dpsda.augpe.ballot import Ballot
 from dpsda.augpe.labels import labels_of
 from dpsda.augpe.options import EXAMPLES, AugPEOptions
-from dpsda.augpe.population import Made, Population, initial, lookahead, prompt_lines, samples, variations
+from dpsda.augpe.population import Made, Population, initial, lookahead, prompt_lines, variations
 from dpsda.augpe.selection import RULES, select
 from dpsda.augpe.voting import Voters
 from dpsda.errors import InputError
@@ -238,14 +238,9 @@ class Evolution:
             varying = self._varying(t, _PROMPTS, kept)
             return variations(self.api, varying, self.book.text_of, kept, times, str(t), seed)
         tuned, most = self.tuned, self.book.max_tokens
-        return samples(
-            tuned.writer(t, kept),
-            lambda cell: tuned.prompt(cell, most),
-            self.book.text_of,
-            np.repeat(kept.cells, times),
-            kept,
-            str(t),
-            seed,
+        cells = np.repeat(kept.cells, times)
+        return initial(
+            tuned.writer(t, kept), lambda cell: tuned.prompt(cell, most), self.book.text_of, cells, seed, kept, str(t)
         )
 
     def _saved(self, kept: Population) -> Population:

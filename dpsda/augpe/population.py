@@ -53,6 +53,10 @@ class Population:
         first = {key: i for i, key in reversed(list(enumerate(zip(cells, self.texts, strict=True))))}
         return self.take(sorted(first.values()))
 
+    def known(self) -> set[tuple[int, str]]:
+        """The texts, each with its label cell."""
+        return set(zip(self.cells.tolist(), self.texts, strict=True))
+
     def under_every_label(self, cells: int) -> Population:
         """All of it once for each of `cells` labels, label by label."""
         every = np.repeat(np.arange(cells), len(self))
@@ -97,9 +101,13 @@ def initial(
     text_of: TextOf,
     cells: np.ndarray,  # (n,) the label cell of each text wanted
     seed: int,
+    beside: Population | None = None,
+    prefix: str = "0",
 ) -> Made:
-    """One new text for every entry of `cells`, ids `0-<number>`; `prompt(cell)` draws its prompt."""
-    return _ask(api, lambda i: prompt(int(cells[i])), text_of, cells, [""] * len(cells), set(), "0", seed)
+    """One new text for every entry of `cells`, ids `<prefix>-<number>`; `prompt(cell)` draws its prompt. None of them
+    is another one's of its label, or one of those that it is to stand `beside`."""
+    known = beside.known() if beside else set()
+    return _ask(api, lambda i: prompt(int(cells[i])), text_of, cells, [""] * len(cells), known, prefix, seed)
 
 
 def variations(
@@ -116,27 +124,11 @@ def variations(
     numbers = np.repeat(np.arange(len(sources)), times)
     cells = sources.cells[numbers]
     parents = [sources.ids[i] for i in numbers]
-    known = set(zip(sources.cells.tolist(), sources.texts, strict=True))
 
     def varying(i: int) -> Prompt:
         return prompt(sources.texts[numbers[i]], int(cells[i]))
 
-    return _ask(api, varying, text_of, cells, parents, known, prefix, seed)
-
-
-def samples(
-    api: TextAPI,
-    prompt: Callable[[int], Prompt],
-    text_of: TextOf,
-    cells: np.ndarray,  # (n,) the label cell of each text wanted
-    kept: Population,
-    prefix: str,
-    seed: int,
-) -> Made:
-    """One text for every entry of `cells` from a model that learnt the `kept` ones, ids `<prefix>-<number>`; none is a
-    kept text or another one of its label."""
-    known = set(zip(kept.cells.tolist(), kept.texts, strict=True))
-    return _ask(api, lambda i: prompt(int(cells[i])), text_of, cells, [""] * len(cells), known, prefix, seed)
+    return _ask(api, varying, text_of, cells, parents, sources.known(), prefix, seed)
 
 
 def lookahead(

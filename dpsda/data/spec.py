@@ -72,6 +72,11 @@ class DatasetSpec:
         return list(itertools.product(*(label.domain for label in self.labels)))
 
     @property
+    def cell_labels(self) -> list[dict[str, str]]:
+        """Every joint label cell as {column: value}."""
+        return [dict(zip(self.label_columns, cell, strict=True)) for cell in self.cells]
+
+    @property
     def columns(self) -> list[str]:
         """The columns that are read from the file, each once."""
         wanted = [self.text, *self.label_columns, *self.filter, *([self.user] if self.user else [])]

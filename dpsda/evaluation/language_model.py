@@ -37,7 +37,7 @@ def next_token(
         return [Example(row) for row in rows if len(row) > 1]
 
     def loss(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        total, _, count = _predict(model, batch)
+        total, _, count = predicted(model, batch)
         return total / count
 
     def score(model: torch.nn.Module, rows: list[Example]) -> tuple[float, float]:
@@ -45,7 +45,7 @@ def next_token(
         with torch.inference_mode(), autocast(recipe):
             for batch in batches(rows, recipe.batch_size, pad):
                 moved = {name: tensor.to(recipe.device) for name, tensor in batch.items()}
-                sums = [float(x) for x in _predict(model, moved)]
+                sums = [float(x) for x in predicted(model, moved)]
                 total, right, count = total + sums[0], right + sums[1], count + sums[2]
         return right / count, math.exp(min(total / count, 700.0))  # which a training that diverged can exceed
 
@@ -82,7 +82,9 @@ def is_causal(model: Any) -> bool:
     return bool(torch.allclose(one[:, :keep], other[:, :keep], rtol=1e-4, atol=1e-4))
 
 
-def _predict(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def predicted(
+    model: torch.nn.Module, batch: dict[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Sum of the losses in nats, number of right first guesses, and number of next tokens."""
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
     there = batch["attention_mask"][:, 1:].bool()  # padding is neither predicted nor counted

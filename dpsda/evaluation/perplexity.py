@@ -8,13 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from dpsda.devices import multiplies_bfloat16
+from dpsda.evaluation.language_model import predicted
+from dpsda.evaluation.training import Example, batches
 from dpsda.models import load_model, most_tokens
 from dpsda.tuning.generator import openings
+from dpsda.tuning.tokens import cut
 
-TOKENS = 512  # of a batch, whose logits over the vocabulary are there at once
+ROWS, TOKENS = 64, 512  # of a batch, whose logits over the vocabulary are there at once
 LONGEST = 512  # tokens of a text; what is beyond is not read
 
 
@@ -34,20 +38,11 @@ class Perplexity:
         """exp of the mean of -log p(token | tokens before), in nats, over all tokens of all texts; each text begins as
         one from nothing. NaN where there is no token."""
         rows = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
-        rows = sorted(([*self._first, *row][: self._most] for row in rows if row), key=len)
+        examples = [Example([*self._first, *row][: self._most]) for row in rows if row]
         nats, tokens = 0.0, 0
-        while rows:
-            size = max(1, TOKENS // len(rows[-1]))
-            batch, rows = rows[-size:], rows[:-size]
-            nats += self._nats(batch)
-            tokens += sum(len(row) - len(self._first) for row in batch)
+        for part in cut(np.array([len(example.tokens) for example in examples]), ROWS, TOKENS):
+            [batch] = batches([examples[i] for i in part], len(part), self._tokenizer.pad_token_id)
+            with torch.inference_mode():
+                total, _, count = predicted(self._model, {name: x.to(self._device) for name, x in batch.items()})
+            nats, tokens = nats + float(total), tokens + int(count)
         return math.exp(nats / tokens) if tokens else math.nan
-
-    def _nats(self, batch: list[list[int]]) -> float:
-        width, first = max(map(len, batch)), len(self._first)
-        ids = torch.tensor([[*row, *[row[0]] * (width - len(row))] for row in batch], device=self._device)
-        there = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in batch], device=self._device)
-        with torch.inference_mode():
-            logits = self._model(input_ids=ids, attention_mask=there).logits[:, first - 1 : -1]
-            nats = torch.nn.functional.cross_entropy(logits.transpose(1, 2).float(), ids[:, first:], reduction="none")
-        return float((nats * there[:, first:]).sum(dtype=torch.float64))

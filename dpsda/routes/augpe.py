@@ -59,7 +59,7 @@ def generate(
         corpus = stand_in(corpus, privacy.privacy_unit, public_label_counts=privacy.label_counts == "public")
     if evolution.labels_by_votes and not spec.labels:
         raise InputError(f"--labels_from votes: {spec.folder / 'spec.yaml'} has no labels")
-    book.check(evolution.variation_type, [dict(zip(spec.label_columns, cell, strict=True)) for cell in spec.cells])
+    book.check(evolution.variation_type, spec.cell_labels)
     if evolution.new_texts == "tuned" and (api is not None or not model.loads or engine.engine != "serial"):
         raise InputError("--new_texts tuned trains the model, so it takes one that is loaded here (--engine serial)")
     with start.open_run(root, corpus, privacy) as (folder, ledger):

@@ -53,7 +53,7 @@ def run(options: NewDataOptions) -> None:
         for name, text in files.items():
             (made / name).write_text(text, encoding="utf-8")
         shutil.move(made, folder)
-    _show(dataset, folder, near, len({*there} - {*DatasetSpec.read(folder).columns}), 2 * words[1])
+    _show(dataset, folder, near, there, 2 * words[1])
 
 
 def _labels(given: list[str]) -> dict[str, list[str]]:
@@ -114,12 +114,13 @@ def _answer(question: str, *, needed: bool = False) -> str:
             return answer
 
 
-def _show(name: str, folder: Path, near: Path, unread: int, length: int) -> None:
+def _show(name: str, folder: Path, near: Path, there: list[str], length: int) -> None:
     spec = DatasetSpec.read(folder)
     book = PromptBook.read(folder / PROMPTS)
-    labels = [dict(zip(spec.label_columns, cell, strict=True)) for cell in spec.cells]
+    labels = spec.cell_labels
     book.check("paraphrase", labels)
     print(f"{near}: spec.yaml, {PROMPTS} and augpe.yaml are written; read them, they are short")
+    unread = len({*there} - {*spec.columns})
     print(f"columns that are read: {', '.join(spec.columns)}" + (f"; {unread} others are not" if unread else ""))
     if "{keyword}" not in "".join(book.init):
         print(f"no subjects are given (--about), so that the texts may be much alike: add `keywords` to {PROMPTS}")

@@ -41,7 +41,7 @@ def run(trial: TrialOptions, model: ModelOptions, remote: RemoteOptions, embeds:
     """Print how many answers are texts, why others are none, how long and how much alike they are, some of them, and
     lists for prompts.yaml that the model made from the description alone."""
     spec = DatasetSpec.read(trial.dataset)
-    labels = [dict(zip(spec.label_columns, cell, strict=True)) for cell in spec.cells]
+    labels = spec.cell_labels
     book = PromptBook.read(
         spec.folder / PROMPTS,
         max_tokens=model.length,

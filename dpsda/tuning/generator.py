@@ -24,7 +24,7 @@ def prefix(label: dict[str, str]) -> str:
 
 def cell_prefixes(spec: DatasetSpec, *, conditional: bool) -> list[str]:
     """The prefix of every label cell, or an empty one for each."""
-    return [prefix(dict(zip(spec.label_columns, cell, strict=True)) if conditional else {}) for cell in spec.cells]
+    return [prefix(label if conditional else {}) for label in spec.cell_labels]
 
 
 def end_token(tokenizer: Any) -> int:

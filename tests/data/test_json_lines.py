@@ -75,12 +75,12 @@ def test_a_mark_of_the_byte_order_and_keys_that_come_late(tmp_path):
 def test_any_text_survives(tmp_path_factory, texts, block):
     path = tmp_path_factory.mktemp("json") / "t.jsonl"
     lines(path, [{"text": f"_{text}"} for text in texts])
-    before, json_lines.BLOCK = json_lines.BLOCK, block
+    before, csv_records.BLOCK = csv_records.BLOCK, block
     try:
         assert [*load(spec(path.parent), "train", file=path).texts] == [f"_{text}" for text in texts]
         assert read_table(path)["text"].tolist() == [f"_{text}" for text in texts]
     finally:
-        json_lines.BLOCK = before
+        csv_records.BLOCK = before
 
 
 def test_what_is_refused_quotes_nothing(tmp_path):
