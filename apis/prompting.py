@@ -10,11 +10,12 @@
     length: {min_words, max_words, longest, spread, dynamic, dynamic_init, tokens_per_word, limit, whole_sentences}
     reject: phrases that only a failed answer has; such an answer counts as refused
 
-Everything is text as it is written (01 and yes, too), but for `length`. Templates use {label.COLUMN}, {keyword},
-{persona}, {tone}, {text}, {masked} and {words}; a brace that is meant is written twice. A template or list may depend
-on a label: `{COLUMN: {value: ..., other value: ...}}`. Of a list of templates one is drawn for every prompt, as is one
-keyword, persona and tone. Where some templates of `init` name a keyword or persona and others do not, `use_subcategory`
-says which ones are used.
+Everything is text as it is written (01 and yes, too), but for `length`. Templates use {label.COLUMN},
+{attribute.NAME}, {keyword}, {persona}, {tone}, {text}, {masked} and {words}; a brace that is meant is written twice. A
+template or list may depend on a label, or on an attribute: `{COLUMN: {value: ..., other value: ...}}`. Of a list of
+templates one is drawn for every prompt, as is one keyword, persona and tone. Of templates some of which name attributes
+and others none, the first ones are used where texts have rows, and the others where they have none. Where some
+templates of `init` name a keyword or persona and others do not, `use_subcategory` says which ones are used.
 
 Prompts may be in any language. Where words have no spaces between them (Chinese, Japanese, Thai, ...) a word is a
 character, for `{words}`, `min_words` and `max_words`, too. `tokens_per_word` is for English: where a word takes more
@@ -153,12 +154,12 @@ class PromptBook:
                 if "{" in column or "}" in column:
                     raise InputError(f"the label column {column!r} has a brace, so no template can name it; rename it")
             for name in ("init", kind):
-                for template in _all(getattr(self, name), label) or [""]:
+                for template in _fitting(_all(getattr(self, name), label), label) or [""]:
                     self._prompt(name, label, rng, 1, template, text="", masked="")
 
     def _templates(self, kind: str, label: Mapping[str, str]) -> list[str]:
         """The templates in use for this label."""
-        templates = _all(getattr(self, kind), label)
+        templates = _fitting(_all(getattr(self, kind), label), label)
         if kind != "init":
             return templates
         drawn = [t for t in templates if bool({"keyword", "persona"} & {*_names(t)}) == self.use_subcategory]
@@ -180,9 +181,10 @@ class PromptBook:
             masked = "".join(_blank(piece) if rng.random() < degree else piece for piece in self.pieces(text))
         return self._prompt(kind, label, rng, target, text=text, masked=masked)
 
-    def examples(self, texts: Sequence[str], label: Mapping[str, str], rng: np.random.Generator) -> Shots:
-        """`texts` of this label as answers to initial prompts: the shots of another one."""
-        return tuple((self._prompt("init", label, rng, count(text)).text, text) for text in texts)
+    def examples(self, texts: Sequence[str], labels: Sequence[Mapping[str, str]], rng: np.random.Generator) -> Shots:
+        """`texts`, each with its label, as answers to initial prompts: the shots of another one."""
+        asked = [self._prompt("init", label, rng, count(text)) for text, label in zip(texts, labels, strict=True)]
+        return tuple((prompt.text, text) for prompt, text in zip(asked, texts, strict=True))
 
     def clean(self, answer: str | None) -> str:
         """The text of an answer: no reasoning, no preamble, no enclosing quotes, no word count, white space collapsed;
@@ -232,7 +234,7 @@ class PromptBook:
             if not isinstance(shot, Mapping) or not isinstance(shot.get("answer"), str):
                 raise InputError(f"prompts.yaml: a {kind} shot is a mapping of the template's fields and `answer`")
             fields_of = {"words": count(shot["answer"]), **shot}
-            own = {column: shot.get(f"label.{column}", value) for column, value in label.items()}
+            own = {c: shot.get(f"label.{c}", shot.get(f"attribute.{c}", value)) for c, value in label.items()}
             shots.append((_fill(_one(getattr(self, kind), label, rng), fields_of, own), shot["answer"]))
         return Prompt(
             text=_fill(template, {**values, "words": target}, label),
@@ -279,6 +281,13 @@ def _all(value: Any, label: Mapping[str, str]) -> list[str]:
     return [item.strip() for item in choices]
 
 
+def _fitting(templates: list[str], label: Mapping[str, str]) -> list[str]:
+    """Those that name attributes, where these have values here, or else those that name none."""
+    named = {t: [n for n in _names(t) if n.startswith("attribute.")] for t in templates}
+    known = [t for t, names in named.items() if names and all(n.removeprefix("attribute.") in label for n in names)]
+    return known or [t for t, names in named.items() if not names] or templates
+
+
 def _one(value: Any, label: Mapping[str, str], rng: np.random.Generator) -> str:
     return _pick(_all(value, label), rng)
 
@@ -320,7 +329,8 @@ def _fill(template: str, values: Mapping[str, Any], label: Mapping[str, str]) ->
     """The template with its fields filled in; a text is inserted as it is, braces included."""
     known = {}
     for name in _names(template):
-        value = label.get(name.removeprefix("label.")) if name.startswith("label.") else values.get(name)
+        kind, _, column = name.partition(".")
+        value = label.get(column) if kind in ("label", "attribute") and column else values.get(name)
         if value is None:
             raise InputError(f"prompts.yaml: a template uses {{{name}}}, which stands for nothing here")
         known[name] = str(value)

@@ -52,11 +52,11 @@ def pool(path: Path, config: str, texts: int, seed: int):
         cells = np.repeat(np.arange(len(sizes)), sizes)
         labels = [dict(zip(spec.label_columns, cell, strict=True)) for cell in spec.cells]
         api = engines.engine(model, remote, path.parent)
-        made = initial(api, lambda cell: book.initial(labels[cell], rng), book.text_of, cells, seed)
+        made = initial(api, lambda cell, row: book.initial(labels[cell], rng), book.text_of, cells, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        made.texts.frame(spec.label_columns, spec.cells).to_csv(path, index=False)
+        made.texts.frame(spec).to_csv(path, index=False)
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return spec, private, Population.from_frame(frame, spec.label_columns, spec.cells), evolution, embeds
+    return spec, private, Population.from_frame(frame, spec), evolution, embeds
 
 
 def central(counts: np.ndarray, rows: np.ndarray, cells: np.ndarray) -> float:

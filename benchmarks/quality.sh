@@ -37,17 +37,25 @@ one() {
     .venv/bin/python metric.py --result_folder "$run" --reference_split test \
         --metric_encoder embedded:smollm2-135m-instruct
     .venv/bin/python downstream.py --config data/rotten_tomatoes/downstream.yaml --result_folder "$run"
-    if [[ "$name-$seed" =~ ^(eps4|paper|composed)-0$ ]]; then
-        .venv/bin/python downstream.py --config data/rotten_tomatoes/downstream.yaml --result_folder "$run" \
-            --task classify --synthetic_iteration last --seeds 0
-        .venv/bin/python downstream.py --config data/rotten_tomatoes/downstream.yaml --result_folder "$run" \
-            --task lm --models embedded:smollm2-135m-instruct --epochs 1 --synthetic_iteration last --seeds 0
-    fi
 }
-export -f one
+
+# learnt NAME: what a language model and a classifier learn from the texts of seed 0, and from the first ones
+learnt() {
+    set -euo pipefail
+    export OMP_NUM_THREADS=1
+    local run=$out/$1-0
+    exec >>"$run.log"
+    .venv/bin/python downstream.py --config data/rotten_tomatoes/downstream.yaml --result_folder "$run" \
+        --task lm --models embedded:smollm2-135m-instruct --epochs 1 --synthetic_iteration last --seeds 0
+    .venv/bin/python downstream.py --config data/rotten_tomatoes/downstream.yaml --result_folder "$run" \
+        --task classify --synthetic_iteration last --seeds 0
+}
+export -f one learnt
 
 {
-    printf '%s\n' {0,1,2}' '{eps4,paper,eps1,tuned}
-    printf '%s\n' '0 '{composed,random,none,prompts,global,centred,example,eps2,epsinf}
+    printf '%s\n' {0,1,2}' '{eps4,paper,eps1}
+    printf '%s\n' '0 '{composed,none,random,epsinf,eps2,global,centred,example,prompts}
+    printf '%s\n' {0,1,2}' tuned'
 } | xargs -P "$(nproc)" -L 1 bash -c 'one "$@"' one "$@"
+printf '%s\n' eps4 paper composed | xargs -P "$(nproc)" -L 1 bash -c 'learnt "$@"' learnt
 .venv/bin/python benchmarks/quality.py "$out"

@@ -31,6 +31,9 @@ AS_BEFORE = {
         "labels_from": "prompts",
         "new_texts": "variations",
         "tuning_epochs": 6,
+        "attributes": "rows",
+        "marginals": 2,
+        "marginals_noise": 1.0,
     }
 }
 

@@ -122,7 +122,7 @@ def use(monkeypatch, api=EchoAPI, encoder=HashEncoder) -> None:
 def options(dataset: Path, *, data=None, privacy=None, evolution=None, engine=None, **run):
     """Options for `augpe.generate(root, *options(dataset))`."""
     return (
-        ComparedDataOptions(str(dataset), reference_split="test", **(data or {})),
+        ComparedDataOptions(str(dataset), **{"reference_split": "test", **(data or {})}),
         PrivacyOptions(**(privacy or {"epsilon": 4.0})),
         AugPEOptions(**{"epochs": 3, "num_seed_samples": 24, "L": 3, **(evolution or {})}),
         ModelOptions(),

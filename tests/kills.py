@@ -61,11 +61,15 @@ def ray_workers(driver: int) -> list[int]:
 
 
 def stored_votes(root: Path) -> dict[str, bytes | None]:
-    """The noisy votes that a run has committed, as they are stored; none where it has no ledger yet."""
+    """The noisy votes and marginals that a run has committed, as they are stored; none where it has no ledger yet."""
     if not (root / "state" / "ledger.jsonl").exists():
         return {}
     book = Ledger(root, read_only=True)
-    names = {line["name"] for line in book.lines if line["type"] == "commit" and line["name"].startswith("votes")}
+    names = {
+        line["name"]
+        for line in book.lines
+        if line["type"] == "commit" and line["name"].startswith(("votes", "marginals"))
+    }
     return {name: book.stored(name) for name in names}
 
 

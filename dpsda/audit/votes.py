@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from dpsda.attributes.marginals import MARGINALS
 from dpsda.audit.bounds import Array
 from dpsda.audit.canaries import Planted
 from dpsda.augpe.ballot import Ballot
@@ -38,13 +39,13 @@ def scores(folder: RunFolder, ledger: Ledger, config: dict[str, Any], planted: P
     m = len(planted.there)
     precision, signal = 4 * np.eye(m), np.zeros(m)
     for release in ledger.reservations(AUGPE):
-        if release.kind == LABEL_COUNTS or ledger.result(release.name) is None:
+        if release.kind in (LABEL_COUNTS, MARGINALS) or ledger.result(release.name) is None:
             continue
         histogram = release.mechanism
         assert isinstance(histogram, Histogram)
         path = folder.state / f"candidates-{release.start}.csv"
         made = whole_csv(path, ["id", "parent_id", "text", *spec.label_columns])
-        candidates = Population.from_frame(made, spec.label_columns, spec.cells)
+        candidates = Population.from_frame(made, spec)
         vectors = encoder.embed(candidates.texts, private=not folder.protected, desc="candidates")
         if config.get("labels_from") == "votes":
             candidates = candidates.under_every_label(len(spec.cells))

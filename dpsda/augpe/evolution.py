@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from apis.api import Prompt, Shots, TextAPI
+from dpsda.attributes.marginals import FILE, MARGINALS, Marginals
+from dpsda.attributes.read_off import codes_of
+from dpsda.attributes.rows import draw
 from dpsda.augpe import planning
 from dpsda.augpe.ballot import Ballot
 from dpsda.augpe.labels import labels_of
 from dpsda.augpe.options import EXAMPLES, AugPEOptions
-from dpsda.augpe.population import Made, Population, initial, lookahead, prompt_lines, variations
+from dpsda.augpe.population import Made, Population, Varies, initial, lookahead, prompt_lines, row_codes, variations
 from dpsda.augpe.selection import RULES, select
 from dpsda.augpe.voting import Voters
 from dpsda.errors import InputError
@@ -32,6 +35,7 @@ from dpsda.noisy_histogram import noisy_histogram
 from dpsda.privacy.accounting import round_up
 from dpsda.privacy.files import write_atomic
 from dpsda.privacy.ledger import Ledger
+from dpsda.privacy.mechanism import Histogram
 from dpsda.runs import RunFolder, read_csv, write_csv
 from dpsda.shares import allocate
 from dpsda.stages import AUGPE
@@ -40,14 +44,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dpsda.data import PrivateCorpus
+    from dpsda.data.attributes import Attribute
     from dpsda.embedding import Embeds
 
 # the streams of randomness of one iteration; none of them touches privacy noise
-_PROMPTS, _ANSWERS, _SELECTION, _LOOKAHEAD = range(4)
+_PROMPTS, _ANSWERS, _SELECTION, _LOOKAHEAD, _ROWS = range(5)
 
 
 class Prompts(Protocol):
-    """What the loop needs of a prompt book; a label is {column: value}."""
+    """What the loop needs of a prompt book; a label is {column: value}, of its row, too, where texts have rows."""
 
     @property
     def max_tokens(self) -> int: ...
@@ -56,7 +61,7 @@ class Prompts(Protocol):
     def variation(
         self, kind: str, text: str, label: dict[str, str], rng: np.random.Generator, degree: float
     ) -> Prompt: ...
-    def examples(self, texts: list[str], label: dict[str, str], rng: np.random.Generator) -> Shots: ...
+    def examples(self, texts: list[str], labels: list[dict[str, str]], rng: np.random.Generator) -> Shots: ...
     def text_of(self, answer: str | None) -> tuple[str, str]: ...
 
 
@@ -83,24 +88,20 @@ class Evolution:
     book: Prompts
     encoder: Embeds
     seed: int
+    marginals: Marginals | None = None  # whose rows the texts are written to
     tuned: Tunes | None = None  # what makes candidates from iteration 2 on, where variations do not
     samples: Population | None = None  # that it begins with, where prompts alone do not make its first texts
     observe: Callable[[int, list[str]], None] = lambda t, texts: None
     say: Callable[[str], None] = print
 
     def run(self) -> pd.DataFrame:
-        """Evolve up to T = `options.epochs`; what is released: id, parent_id, text, then the label columns."""
+        """Evolve up to T = `options.epochs`; what is released: id, parent_id, text, then the label columns, and the
+        columns of the attributes."""
         # before anything is spent: does the model answer?
         if self._asks and not self.ledger.charges(AUGPE) and not self.folder.begun():
-            self.api.check(self.book.initial(self._label(0), self._rng(0, _PROMPTS)))
-        counts = label_counts(
-            self.folder,
-            self.ledger,
-            AUGPE,
-            self.corpus,
-            self.noise_multiplier,
-            public=self.public_label_counts,
-        )
+            first = np.zeros(len(self._attributes), np.int32)
+            self.api.check(self.book.initial(self._label(0, first), self._rng(0, _PROMPTS)))
+        counts = self._label_counts()
         sizes = [allocate(counts, total) for total in self.options.sizes]
         if self._last_kept() < self.options.epochs:
             self._expectation(counts, sizes)
@@ -128,7 +129,64 @@ class Evolution:
                     f"{round_up(self.ledger.epsilon())} spent, {time.monotonic() - started:.0f} s"
                 )
             self.observe(t, kept.texts)
-        return self._frame(self._saved(kept))
+        return self._written(self._saved(kept))
+
+    def _label_counts(self) -> np.ndarray:
+        """(cells,) noisy or public counts of the labels; with rows, they are one of the marginals."""
+        labelled = bool(self.corpus.spec.labels)
+        if self.marginals and not (labelled and self.public_label_counts):
+            tables = self._marginals()
+            return tables[0,] if labelled else np.ones(1)
+        return label_counts(
+            self.folder,
+            self.ledger,
+            AUGPE,
+            self.corpus,
+            self.noise_multiplier,
+            public=self.public_label_counts,
+        )
+
+    def _marginals(self) -> dict[tuple[int, ...], np.ndarray]:
+        """The noisy marginals, drawn once."""
+        assert self.marginals is not None
+        marginals, corpus = self.marginals, self.corpus
+        codes = np.empty((0, len(marginals.names)), np.int32)
+        if self.ledger.result(MARGINALS) is None:  # read before they are reserved: an encoder may fail here
+            codes = codes_of(corpus, self._attributes, self.encoder)
+            codes = np.column_stack([corpus.cells, codes]) if corpus.spec.labels else codes
+        noisy = noisy_histogram(
+            self.folder,
+            self.ledger,
+            AUGPE,
+            MARGINALS,
+            self.folder.shared / FILE,
+            self._mechanism(MARGINALS),
+            lambda: marginals.votes(codes),
+            corpus.users,
+            marginals.bins(),
+        )
+        return marginals.tables(noisy)
+
+    def _rows(self, cells: np.ndarray) -> np.ndarray:
+        """(n, K) rows for texts of the label cells, drawn from a model of the marginals; once, as it takes a while."""
+        import pandas as pd
+
+        if not self.marginals:
+            return np.empty((len(cells), 0), np.int32)
+        path = self.folder.state / "rows.csv"
+        if not self.ledger.holds(path):
+            started = time.monotonic()
+            labelled = bool(self.corpus.spec.labels)
+            given = cells if labelled else None
+            scale = self._mechanism(MARGINALS).scale
+            drawn = draw(self._marginals(), scale, given, len(cells), self._rng(0, _ROWS))
+            drawn = drawn[:, 1:] if labelled else drawn
+            columns = {a.name: [a.values[code] for code in drawn[:, i]] for i, a in enumerate(self._attributes)}
+            write_csv(path, pd.DataFrame(columns))
+            self.ledger.note(AUGPE, path, of=[MARGINALS])
+            took = f"{time.monotonic() - started:.0f} s"
+            self.say(f"rows: {len(cells):,} drawn from {len(self.marginals.sets)} noisy marginals, {took}")
+        return row_codes(read_csv(path), self._attributes)
 
     def _noisy_votes(self, t: int, candidates: Population, sizes: np.ndarray) -> tuple[Population, np.ndarray]:
         """The candidates of iteration `t` with the labels that they have after its votes, and (M,) their noisy counts;
@@ -148,7 +206,7 @@ class Evolution:
             AUGPE,
             name,
             self.folder.step(t) / "counts.csv",
-            planning.mechanism(name, self.ledger.header["unit"], self.noise_multiplier, k),
+            self._mechanism(name),
             lambda: votes,
             self.corpus.users,
             shown,
@@ -176,15 +234,17 @@ class Evolution:
 
     def _from_prompts(self, sizes: np.ndarray) -> Population:
         """What the model writes from nothing, a text for each place of each label."""
-        started = time.monotonic()
         rng = self._rng(0, _PROMPTS)
         cells = np.repeat(np.arange(len(sizes)), sizes)
+        rows = self._rows(cells)
+        started = time.monotonic()
         made = initial(
             self.api,
-            lambda cell: self.book.initial(self._label(cell), rng),
+            lambda cell, row: self.book.initial(self._label(cell, row), rng),
             self.book.text_of,
             cells,
             self._seed(0, _ANSWERS),
+            rows,
         )
         if not len(made.texts):
             raise InputError(
@@ -240,7 +300,13 @@ class Evolution:
         tuned, most = self.tuned, self.book.max_tokens
         cells = np.repeat(kept.cells, times)
         return initial(
-            tuned.writer(t, kept), lambda cell: tuned.prompt(cell, most), self.book.text_of, cells, seed, kept, str(t)
+            tuned.writer(t, kept),
+            lambda cell, row: tuned.prompt(cell, most),
+            self.book.text_of,
+            cells,
+            seed,
+            beside=kept,
+            prefix=str(t),
         )
 
     def _saved(self, kept: Population) -> Population:
@@ -274,14 +340,14 @@ class Evolution:
         total = self._embed(ahead).reshape(len(candidates), degree, -1).sum(axis=1)
         return total / degree if own is None else (total + own) / (degree + 1)
 
-    def _varying(self, t: int, stream: int, kept: Population | None = None) -> Callable[[str, int], Prompt]:
-        """What draws a prompt that varies a text of a label; or a prompt for a new one, which shows it with others that
-        were `kept`."""
+    def _varying(self, t: int, stream: int, kept: Population | None = None) -> Varies:
+        """What draws a prompt that varies a text of a label and row; or a prompt for a new one, which shows it with
+        others that were `kept`."""
         rng, kind, degree = self._rng(t, stream), self.options.variation_type, self.options.degree(t)
         shown = {} if kept is None or not self.options.in_context_share else self._examples(kept, rng)
 
-        def prompt(text: str, cell: int) -> Prompt:
-            label = self._label(cell)
+        def prompt(text: str, cell: int, row: np.ndarray) -> Prompt:
+            label = self._label(cell, row)
             if shown and rng.random() < self.options.in_context_share:
                 return replace(self.book.initial(label, rng), shots=shown[cell, text])
             return self.book.variation(kind, text, label, rng, degree)
@@ -296,7 +362,8 @@ class Evolution:
             own = rng.permutation(np.flatnonzero(kept.cells == cell))
             for group in np.array_split(own, math.ceil(len(own) / EXAMPLES)):
                 texts = [kept.texts[i] for i in group]
-                shots = self.book.examples(texts, self._label(cell), rng)
+                labels = [self._label(cell, kept.rows[i]) for i in group]
+                shots = self.book.examples(texts, labels, rng)
                 shown |= {(cell, text): shots for text in texts}
         return shown
 
@@ -331,7 +398,7 @@ class Evolution:
         unit, k = self.ledger.header["unit"], self.options.num_nearest_neighbor
         positive = np.maximum(counts, 0)
         shares = positive / positive.sum() if positive.sum() else np.full(len(counts), 1 / len(counts))
-        mechanism = planning.mechanism(planning.votes_name(1), unit, self.noise_multiplier, k)
+        mechanism = self._mechanism(planning.votes_name(1))
         before = self.options.epochs - 1
         candidates = sizes[before] * (self.options.L if before else self.options.init_L)
         scale = mechanism.scale
@@ -344,7 +411,8 @@ class Evolution:
 
     def _store(self, path: Path, population: Population, t: int, of: Sequence[str] = ()) -> None:
         """Write texts that were made of the noisy counts up to iteration `t`, or of the releases `of`, and note it."""
-        known = list(of) or [name for name in (LABEL_COUNTS, planning.votes_name(t)) if self.ledger.result(name)]
+        names = (LABEL_COUNTS, MARGINALS, planning.votes_name(t))
+        known = list(of) or [name for name in names if self.ledger.result(name)]
         write_csv(path, self._frame(population))
         self.ledger.note(AUGPE, path, of=known)
 
@@ -353,15 +421,32 @@ class Evolution:
             (t for t in range(self.options.epochs + 1) if (self.folder.step(t) / "samples.csv").exists()), default=-1
         )
 
-    def _label(self, cell: int) -> dict[str, str]:
+    @property
+    def _attributes(self) -> tuple[Attribute, ...]:
+        """Those of the rows that texts are written to; none where there are no rows."""
+        return self.corpus.spec.attributes if self.marginals else ()
+
+    def _mechanism(self, name: str) -> Histogram:
+        return planning.mechanism(name, self.ledger.header["unit"], self.noise_multiplier, self.options, self.marginals)
+
+    def _label(self, cell: int, row: np.ndarray) -> dict[str, str]:
+        """What a prompt may say of a text: its label, and the values of its row."""
         spec = self.corpus.spec
-        return dict(zip(spec.label_columns, spec.cells[cell], strict=True))
+        label = dict(zip(spec.label_columns, spec.cells[cell], strict=True))
+        return label | {a.name: a.shown(int(code)) for a, code in zip(self._attributes, row, strict=True)}
 
     def _frame(self, population: Population) -> pd.DataFrame:
-        return population.frame(self.corpus.spec.label_columns, self.corpus.spec.cells)
+        return population.frame(self.corpus.spec, self._attributes)
+
+    def _written(self, population: Population) -> pd.DataFrame:
+        """The same as it is released: numbers and dates in the places of bins."""
+        frame, rng = self._frame(population), self._rng(self.options.epochs, _ROWS)
+        for i, attribute in enumerate(self._attributes):
+            frame[attribute.name] = attribute.written(population.rows[:, i], rng)
+        return frame
 
     def _read(self, path: Path) -> Population:
-        return Population.from_frame(read_csv(path), self.corpus.spec.label_columns, self.corpus.spec.cells)
+        return Population.from_frame(read_csv(path), self.corpus.spec, self._attributes)
 
     def _rng(self, t: int, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, t, stream])

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dpsda.attributes.marginals import MARGINALS, Marginals
 from dpsda.augpe.options import CORRECTIONS, DEFAULT, AugPEOptions
 from dpsda.budget import multiplier
 from dpsda.label_counts import LABEL_COUNTS
@@ -28,15 +29,20 @@ def votes_name(t: int) -> str:
     return f"votes/{t}"
 
 
-def releases(epochs: int, *, label_counts: bool, votes: bool) -> list[str]:
-    """The names of all releases of a run: T votes, and the label counts where they are private."""
-    names = [LABEL_COUNTS] if label_counts else []
+def releases(epochs: int, *, label_counts: bool, votes: bool, rows: bool = False) -> list[str]:
+    """The names of all releases of a run: T votes, and the marginals of its attributes, of which the label counts are
+    one, or these alone, where they are private."""
+    names = [MARGINALS] if rows else [LABEL_COUNTS] if label_counts else []
     return names + [votes_name(t) for t in range(1, epochs + 1)] if votes else names
 
 
-def mechanism(name: str, unit: str, noise_multiplier: float, k: int) -> Histogram:
-    """The mechanism of a release; k is the number of votes that a record casts on candidates."""
-    return histogram(unit, noise_multiplier, 1 if name == LABEL_COUNTS else k)
+def mechanism(
+    name: str, unit: str, noise_multiplier: float, options: AugPEOptions, marginals: Marginals | None = None
+) -> Histogram:
+    """The mechanism of a release."""
+    if name == MARGINALS and marginals:
+        return histogram(unit, noise_multiplier * options.marginals_noise, len(marginals.sets))
+    return histogram(unit, noise_multiplier, 1 if name == LABEL_COUNTS else options.num_nearest_neighbor)
 
 
 def plan(
@@ -48,6 +54,7 @@ def plan(
     may_change: set[str],
     *,
     labelled: bool,
+    marginals: Marginals | None = None,
 ) -> float:
     """The noise multiplier of the releases still to come; it is kept with the configuration.
 
@@ -57,13 +64,13 @@ def plan(
     """
     before = _before(folder, ledger, config, may_change)
     label_counts = labelled and privacy.label_counts == "private"
-    names = releases(options.epochs, label_counts=label_counts, votes=options.takes_votes)
+    names = releases(options.epochs, label_counts=label_counts, votes=options.takes_votes, rows=bool(marginals))
     open_names = [name for name in names if not ledger.charged(name)]
-    unit, k = str(ledger.header["unit"]), options.num_nearest_neighbor
+    unit = str(ledger.header["unit"])
     noise = multiplier(
         ledger,
         privacy,
-        lambda noise: [mechanism(name, unit, noise, k).event for name in open_names],
+        lambda noise: [mechanism(name, unit, noise, options, marginals).event for name in open_names],
         goal={key: config[key] for key in ("epsilon", "noise", "epochs")},
         before=before,
         earlier=[release.noise_multiplier for release in ledger.reservations(AUGPE)],
@@ -90,18 +97,27 @@ def _before(folder: RunFolder, ledger: Ledger, config: dict[str, Any], may_chang
 
 
 def describe_plan(
-    ledger: Ledger, privacy: PrivacyOptions, options: AugPEOptions, noise: float, *, labelled: bool
+    ledger: Ledger,
+    privacy: PrivacyOptions,
+    options: AugPEOptions,
+    noise: float,
+    *,
+    labelled: bool,
+    marginals: Marginals | None = None,
 ) -> str:
     """The budget in one line, for the user."""
     unit, units, delta = ledger.header["unit"], ledger.header["units"], ledger.header["delta"]
     if not privacy.protected:
         return f"epsilon inf: no noise at all, nothing is protected; everything goes to {ledger.run / 'private'}"
-    if not options.takes_votes and not (labelled and privacy.label_counts == "private"):
+    if not options.takes_votes and not marginals and not (labelled and privacy.label_counts == "private"):
         return "privacy: nothing of the private data is released"
     goal = "the epsilon of" if privacy.epsilon is None else f"epsilon {privacy.epsilon:g} by"
     extra = " and for the label counts, an event that the paper does not charge" if labelled else ""
     if privacy.label_counts == "public":
         extra = " (the label counts are taken as public)" if labelled else ""
+    if marginals:
+        public = extra if privacy.label_counts == "public" else ""
+        extra = f" and for {len(marginals.sets)} marginals of the attributes{public}"
     what = f"{options.epochs} vote{'s' if options.epochs > 1 else ''}{extra}"
     if not options.takes_votes:
         what = f"no vote{extra}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +15,13 @@ from apis.api import Prompt, TextAPI
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dpsda.data import DatasetSpec
+    from dpsda.data.attributes import Attribute
+
 MAX_ASKS = 8  # how often a text is asked for before its place stays empty
 TWICE = "there already"  # why an answer is no new text
 
+Varies = Callable[[str, int, np.ndarray], Prompt]  # draws a prompt that varies a text with its label cell and row
 TextOf = Callable[[str | None], tuple[str, str]]  # the text of an answer, or "" and why there is none
 
 
@@ -27,6 +31,11 @@ class Population:
     parents: list[str]  # "" for a text from nothing
     texts: list[str]
     cells: np.ndarray  # (M,) label cells
+    rows: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.int32))  # (M, K) codes of its attributes
+
+    def __post_init__(self) -> None:
+        if not self.rows.size:
+            object.__setattr__(self, "rows", np.empty((len(self.ids), 0), np.int32))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -37,6 +46,7 @@ class Population:
             [self.parents[i] for i in numbers],
             [self.texts[i] for i in numbers],
             self.cells[np.asarray(numbers, dtype=np.int64)],
+            self.rows[np.asarray(numbers, dtype=np.int64)],
         )
 
     def plus(self, other: Population) -> Population:
@@ -45,6 +55,7 @@ class Population:
             self.parents + other.parents,
             self.texts + other.texts,
             np.concatenate([self.cells, other.cells]),
+            np.concatenate([part.rows for part in (self, other) if len(part)] or [self.rows]),
         )
 
     def distinct(self, *, by_label: bool = True) -> Population:
@@ -60,26 +71,39 @@ class Population:
     def under_every_label(self, cells: int) -> Population:
         """All of it once for each of `cells` labels, label by label."""
         every = np.repeat(np.arange(cells), len(self))
-        return Population(self.ids * cells, self.parents * cells, self.texts * cells, every)
+        return Population(
+            self.ids * cells, self.parents * cells, self.texts * cells, every, np.tile(self.rows, (cells, 1))
+        )
 
-    def frame(self, columns: Sequence[str], values: Sequence[tuple[str, ...]]) -> pd.DataFrame:
-        """id, parent_id, text, then the label columns; `values` are the label values of every cell."""
+    def frame(self, spec: DatasetSpec, attributes: Sequence[Attribute] = ()) -> pd.DataFrame:
+        """id, parent_id, text, then the label columns and the names of the values of the attributes."""
         import pandas as pd
 
         data = {"id": self.ids, "parent_id": self.parents, "text": self.texts}
-        labels = {c: [values[cell][i] for cell in self.cells] for i, c in enumerate(columns)}
-        return pd.DataFrame({**data, **labels})
+        labels = {c: [spec.cells[cell][i] for cell in self.cells] for i, c in enumerate(spec.label_columns)}
+        row = {a.name: [a.values[code] for code in self.rows[:, i]] for i, a in enumerate(attributes)}
+        return pd.DataFrame({**data, **labels, **row})
 
     @classmethod
-    def from_frame(cls, frame: pd.DataFrame, columns: Sequence[str], values: Sequence[tuple[str, ...]]) -> Population:
-        cell_of = {value: cell for cell, value in enumerate(values)}
-        rows = frame[list(columns)].itertuples(index=False, name=None)
+    def from_frame(cls, frame: pd.DataFrame, spec: DatasetSpec, attributes: Sequence[Attribute] = ()) -> Population:
+        """What `frame` gave."""
+        cell_of = {value: cell for cell, value in enumerate(spec.cells)}
+        cells = [cell_of[tuple(row)] for row in frame[spec.label_columns].itertuples(index=False, name=None)]
         return cls(
             list(frame["id"]),
             list(frame["parent_id"]),
             list(frame["text"]),
-            np.array([cell_of[tuple(row)] for row in rows] if columns else [0] * len(frame), dtype=np.int64),
+            np.array(cells if spec.labels else [0] * len(frame), dtype=np.int64),
+            row_codes(frame, attributes),
         )
+
+
+def row_codes(frame: pd.DataFrame, attributes: Sequence[Attribute]) -> np.ndarray:
+    """(M, K) codes of the names of values that the columns of a table hold."""
+    codes = np.empty((len(frame), len(attributes)), np.int32)
+    for i, attribute in enumerate(attributes):
+        codes[:, i] = [attribute.values.index(value) for value in frame[attribute.name]]
+    return codes
 
 
 @dataclass(frozen=True)
@@ -97,43 +121,48 @@ class Made:
 
 def initial(
     api: TextAPI,
-    prompt: Callable[[int], Prompt],
+    prompt: Callable[[int, np.ndarray], Prompt],
     text_of: TextOf,
     cells: np.ndarray,  # (n,) the label cell of each text wanted
     seed: int,
+    rows: np.ndarray | None = None,  # (n, K) and its row
     beside: Population | None = None,
     prefix: str = "0",
 ) -> Made:
-    """One new text for every entry of `cells`, ids `<prefix>-<number>`; `prompt(cell)` draws its prompt. None of them
-    is another one's of its label, or one of those that it is to stand `beside`."""
+    """One new text for every entry of `cells`, ids `<prefix>-<number>`; `prompt(cell, row)` draws its prompt. None of
+    them is another one's of its label, or one of those that it is to stand `beside`."""
+    wanted = Population([f"{prefix}-{i}" for i in range(len(cells))], [""] * len(cells), [""] * len(cells), cells)
+    wanted = wanted if rows is None else replace(wanted, rows=rows)
     known = beside.known() if beside else set()
-    return _ask(api, lambda i: prompt(int(cells[i])), text_of, cells, [""] * len(cells), known, prefix, seed)
+    return _ask(api, lambda i: prompt(int(cells[i]), wanted.rows[i]), text_of, wanted, known, seed)
 
 
 def variations(
     api: TextAPI,
-    prompt: Callable[[str, int], Prompt],
+    prompt: Varies,
     text_of: TextOf,
     sources: Population,
     times: int,
     prefix: str,
     seed: int,
 ) -> Made:
-    """`times` variations of each source, ids `<prefix>-<number>`; `prompt(text, cell)` draws a prompt. None of them is
-    a source's text or another one's of its label, as votes for one text would be split."""
-    numbers = np.repeat(np.arange(len(sources)), times)
-    cells = sources.cells[numbers]
-    parents = [sources.ids[i] for i in numbers]
+    """`times` variations of each source, ids `<prefix>-<number>`, with its label and row. None of them is a source's
+    text or another one's of its label, as votes for one text would be split."""
+    wanted = sources.take(np.repeat(np.arange(len(sources)), times))
+    texts = wanted.texts
+    wanted = replace(
+        wanted, ids=[f"{prefix}-{i}" for i in range(len(wanted))], parents=wanted.ids, texts=[""] * len(wanted)
+    )
 
     def varying(i: int) -> Prompt:
-        return prompt(sources.texts[numbers[i]], int(cells[i]))
+        return prompt(texts[i], int(wanted.cells[i]), wanted.rows[i])
 
-    return _ask(api, varying, text_of, cells, parents, sources.known(), prefix, seed)
+    return _ask(api, varying, text_of, wanted, sources.known(), seed)
 
 
 def lookahead(
     api: TextAPI,
-    prompt: Callable[[str, int], Prompt],
+    prompt: Varies,
     text_of: TextOf,
     sources: Population,
     times: int,
@@ -142,7 +171,8 @@ def lookahead(
     """The texts of `times` variations of each source, in order; its own text where there is none. They are embedded and
     nothing else, so that they may be alike."""
     numbers = [i for i in range(len(sources)) for _ in range(times)]
-    answers = api.generate([prompt(sources.texts[i], int(sources.cells[i])) for i in numbers], seed)
+    prompts = [prompt(sources.texts[i], int(sources.cells[i]), sources.rows[i]) for i in numbers]
+    answers = api.generate(prompts, seed)
     return [text_of(answer)[0] or sources.texts[i] for i, answer in zip(numbers, answers, strict=True)]
 
 
@@ -150,16 +180,15 @@ def _ask(
     api: TextAPI,
     prompt: Callable[[int], Prompt],
     text_of: TextOf,
-    cells: np.ndarray,
-    parents: list[str],
+    places: Population,  # without texts
     known: set[tuple[int, str]],  # labels and texts that are no news
-    prefix: str,
     seed: int,
 ) -> Made:
-    """One text for each place, with the id `<prefix>-<number>`, and none where none came: what was no text, or is there
-    already, is asked for again with another prompt, up to MAX_ASKS times; not where the model said nothing to any
-    prompt, as it would not the next time either."""
-    texts, prompts, lost = [""] * len(cells), [prompt(i) for i in range(len(cells))], Counter[str]()
+    """One text for each place, and none where none came: what was no text, or is there already, is asked for again
+    with another prompt, up to MAX_ASKS times; not where the model said nothing to any prompt, as it would not the next
+    time either."""
+    cells = places.cells
+    texts, prompts, lost = list(places.texts), [prompt(i) for i in range(len(places))], Counter[str]()
     spoke = False
     for ask in range(MAX_ASKS):
         wanted = [i for i, text in enumerate(texts) if not text]
@@ -178,8 +207,7 @@ def _ask(
                 known.add((int(cells[i]), text))
             else:
                 lost[why] += 1
-    got = [i for i, text in enumerate(texts) if text]
-    made = Population([f"{prefix}-{i}" for i in got], [parents[i] for i in got], [texts[i] for i in got], cells[got])
+    made = replace(places, texts=texts).take([i for i, text in enumerate(texts) if text])
     return Made(made, prompts, lost)
 
 

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -65,6 +65,7 @@ class PrivateCorpus:
     file: where they were read from;
     texts: n strings; cells: (n,) int32, the index of each record's joint label cell in `spec.cells`;
     users: (n,) int64, equal where two records are of one user, however it is spelled, or None without a user column;
+    columns: of each attribute that is a column, (n,) int32 positions in its values;
     dropped: columns `row` (counted from 0 after the header) and `reason`: for private/ only.
     """
 
@@ -74,6 +75,7 @@ class PrivateCorpus:
     cells: np.ndarray
     users: np.ndarray | None
     dropped: pd.DataFrame
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def num_records(self) -> int:
@@ -90,7 +92,7 @@ class PrivateCorpus:
         return len(self.dropped) / max(len(self.dropped) + len(self.texts), 1)
 
     def fingerprint(self, key: bytes) -> str:
-        """HMAC-SHA256 under `key` over the texts, cells and users, in hexadecimal."""
+        """HMAC-SHA256 under `key` over the texts, cells, users and columns, in hexadecimal."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -108,6 +110,8 @@ class PrivateCorpus:
         digest.update(b"users" if self.users is not None else b"no users")
         if self.users is not None:
             digest.update(self.users.astype("<i8").data)
+        for codes in self.columns.values():
+            digest.update(codes.astype("<i4").data)
         return digest.hexdigest()
 
 
@@ -125,6 +129,7 @@ def load(spec: DatasetSpec, split: str, *, file: str | Path | None = None, share
 
     bounds, path = _bounds(spec, split, share), _file(spec, split, file)
     texts, cells, users, rows, reasons, start = [], [], [], [], [], 0
+    columns: dict[str, list[np.ndarray]] = {a.name: [] for a in spec.attributes if a.column}
     for table, broken in _tables(path, spec.columns):
         selected, cell, reason = _judge(table, spec, bounds, broken)
         keep = selected & (reason == 0)
@@ -132,6 +137,9 @@ def load(spec: DatasetSpec, split: str, *, file: str | Path | None = None, share
         cells.append(cell[keep])
         if spec.user:
             users.append(normalised(table[spec.user]).filter(pa.array(keep)))
+        for attribute in spec.attributes:
+            if attribute.column:
+                columns[attribute.name].append(attribute.codes(table[attribute.name])[keep])
         bad = np.flatnonzero(selected & (reason > 0))
         rows.append(start + bad)
         reasons.append(reason[bad])
@@ -150,6 +158,7 @@ def load(spec: DatasetSpec, split: str, *, file: str | Path | None = None, share
         cells=np.concatenate(cells),
         users=_codes(users) if spec.user else None,
         dropped=pd.DataFrame({"row": np.concatenate(rows), "reason": _reasons(spec)[np.concatenate(reasons)]}),
+        columns={name: np.concatenate(parts) for name, parts in columns.items()},
     )
 
 

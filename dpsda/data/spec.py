@@ -5,6 +5,8 @@
     labels:                                        # public domains; leave out for unlabelled text
       - column: stars
         domain: [1, 2, 3, 4, 5]
+    attributes:                                    # optional: what else a row has (dpsda/data/attributes.py)
+      - {column: product, domain: [notes, mail, other]}
     user: author                                   # optional: who wrote the record, for --privacy_unit user
     filter: {language: [en]}                       # optional: only records with these values
     splits:
@@ -22,9 +24,10 @@ import difflib
 import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from dpsda import assets
+from dpsda.data.attributes import Attribute, read_attribute
 from dpsda.errors import InputError
 from dpsda.wording import normalise
 
@@ -57,6 +60,7 @@ class DatasetSpec:
     text: str
     splits: dict[str, Split]
     labels: tuple[Label, ...] = ()
+    attributes: tuple[Attribute, ...] = ()
     user: str | None = None
     filter: dict[str, tuple[str, ...]] = field(default_factory=dict)
     public: frozenset[str] = frozenset()
@@ -76,11 +80,17 @@ class DatasetSpec:
         """Every joint label cell as {column: value}."""
         return [dict(zip(self.label_columns, cell, strict=True)) for cell in self.cells]
 
+    def rows(self) -> list[dict[str, str]]:
+        """Labels with rows of attributes, as prompts name them: some, in which every value of each one is."""
+        most = max((len(attribute.values) for attribute in self.attributes), default=1)
+        some = [{a.name: a.shown(i % len(a.values)) for a in self.attributes} for i in range(most)]
+        return [{**label, **row} for label in self.cell_labels for row in some]
+
     @property
     def columns(self) -> list[str]:
         """The columns that are read from the file, each once."""
         wanted = [self.text, *self.label_columns, *self.filter, *([self.user] if self.user else [])]
-        return list(dict.fromkeys(wanted))
+        return list(dict.fromkeys([*wanted, *(attribute.name for attribute in self.attributes if attribute.column)]))
 
     def split(self, name: str) -> Split:
         if name not in self.splits:
@@ -117,7 +127,7 @@ class Reader:
     path: Path
 
     def spec(self, content: Any) -> DatasetSpec:
-        optional = dict.fromkeys(("describe", "labels", "user", "filter"), False)
+        optional = dict.fromkeys(("describe", "labels", "attributes", "user", "filter"), False)
         top = self.mapping(content, "", {"text": True, "splits": True, **optional})
         splits = self.mapping(top["splits"], "splits")
         public = [self.text(name, "splits.public") for name in self.list(splits.pop("public", []), "splits.public")]
@@ -127,6 +137,10 @@ class Reader:
             text=self.text(top["text"], "text"),
             labels=tuple(
                 self.label(item, f"labels[{i}]") for i, item in enumerate(self.list(top.get("labels"), "labels"))
+            ),
+            attributes=tuple(
+                read_attribute(self, item, f"attributes[{i}]")
+                for i, item in enumerate(self.list(top.get("attributes"), "attributes"))
             ),
             user=self.text(top["user"], "user") if top.get("user") is not None else None,
             filter={
@@ -142,15 +156,18 @@ class Reader:
         for name in public:
             if name not in spec.splits:
                 self.fail("splits.public", f"{name!r} is not a split; there are: {', '.join(spec.splits)}")
-        roles = [spec.text, *spec.label_columns, *([spec.user] if spec.user else [])]
+        named = {"labels": spec.label_columns, "attributes": [attribute.name for attribute in spec.attributes]}
+        roles = [spec.text, *spec.label_columns, *named["attributes"], *([spec.user] if spec.user else [])]
         for column in roles:
             if roles.count(column) > 1:
-                self.fail("labels", f"the column {column!r} has two roles (text, label, user)")
-        for column in spec.label_columns:
-            if column in OURS:
-                self.fail("labels", f"what is written has a column {column!r} of its own; {_rename(column)}")
-            if "{" in column or "}" in column:
-                self.fail("labels", f"no template can name the column {column!r}, for its brace; {_rename(column)}")
+                where = "attributes" if column in named["attributes"] else "labels"
+                self.fail(where, f"the column {column!r} has two roles (text, label, attribute, user)")
+        for where, columns in named.items():
+            for column in columns:
+                if column in OURS:
+                    self.fail(where, f"what is written has a column {column!r} of its own; {_rename(column)}")
+                if "{" in column or "}" in column:
+                    self.fail(where, f"no template can name the column {column!r}, for its brace; {_rename(column)}")
         return spec
 
     def label(self, item: Any, where: str) -> Label:
@@ -204,7 +221,7 @@ class Reader:
             self.fail(where, f"{value!r} is not a name; if it is one, put it in quotes")
         return value
 
-    def fail(self, where: str, what: str) -> None:
+    def fail(self, where: str, what: str) -> NoReturn:
         raise InputError(f"{self.path}: {f'{where}: ' if where else ''}{what}")
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # below RUN, or below RUN/private where the run has no noise
 RESULTS = (
     "label_counts.csv",
+    "marginals.csv",
     "[0-9]*/counts.csv",
     "resample/counts.csv",
     "state/checkpoints/*.safetensors",
@@ -27,6 +28,7 @@ RESULTS = (
 )
 MADE = (
     "[0-9]*/samples.csv",
+    "state/rows.csv",
     "state/candidates-*.csv",
     "state/adapter/*",
     "state/tuned/[0-9]*/*",

@@ -11,6 +11,7 @@ from apis.echo import EchoAPI
 from apis.journal import Journal
 from apis.prompting import PromptBook
 from dpsda import embedding, reference, release, start, summary
+from dpsda.attributes.marginals import Marginals
 from dpsda.augpe.evolution import Evolution, Tunes
 from dpsda.augpe.options import AugPEOptions
 from dpsda.augpe.planning import describe_plan, plan, settled
@@ -59,7 +60,8 @@ def generate(
         corpus = stand_in(corpus, privacy.privacy_unit, public_label_counts=privacy.label_counts == "public")
     if evolution.labels_by_votes and not spec.labels:
         raise InputError(f"--labels_from votes: {spec.folder / 'spec.yaml'} has no labels")
-    book.check(evolution.variation_type, spec.cell_labels)
+    marginals = _marginals(spec, evolution)
+    book.check(evolution.variation_type, spec.rows() if marginals else spec.cell_labels)
     if evolution.new_texts == "tuned" and (api is not None or not model.loads or engine.engine != "serial"):
         raise InputError("--new_texts tuned trains the model, so it takes one that is loaded here (--engine serial)")
     with start.open_run(root, corpus, privacy) as (folder, ledger):
@@ -70,7 +72,7 @@ def generate(
         elif evolution.begins_with_samples and not ledger.holds(folder.step(0) / "samples.csv"):
             samples = _samples(folder, ledger, spec)
         config, free = start.configuration(spec, data, privacy, evolution, model, remote, embedding, engine, run)
-        noise = plan(folder, ledger, privacy, evolution, config, free, labelled=bool(spec.labels))
+        noise = plan(folder, ledger, privacy, evolution, config, free, labelled=bool(spec.labels), marginals=marginals)
         about = {
             "method": "Aug-PE (Xie et al. 2024)"
             + (" on samples of a fine-tuned generator" if evolution.begins_with_samples else ""),
@@ -83,6 +85,8 @@ def generate(
             about["votes"] = f"corrected for hubs: {evolution.hub_correction}, strength {evolution.hub_strength:g}"
         if evolution.new_texts == "tuned":
             about["new texts"] = f"of the model tuned on kept texts, {evolution.tuning_epochs} passes"
+        if marginals:
+            about["attributes"] = f"{len(spec.attributes)}, of rows drawn from {len(marginals.sets)} noisy marginals"
         if evolution.labels_by_votes:
             about["labels"] = "of each text, by a classifier of the noisy votes"
         public = data.reference_split in spec.public
@@ -90,7 +94,7 @@ def generate(
         if release.is_published(folder, ledger, about) and (compared is None or measured.exists()):
             print(f"{root}: this run is complete; a larger --epochs or --epsilon extends it")
         else:
-            print(describe_plan(ledger, privacy, evolution, noise, labelled=bool(spec.labels)))
+            print(describe_plan(ledger, privacy, evolution, noise, labelled=bool(spec.labels), marginals=marginals))
             echo = EchoAPI()
             encoder: Embeds = HashEncoder()
             voters: Voters
@@ -112,6 +116,7 @@ def generate(
                     book=book,
                     encoder=encoder,
                     seed=run.seed,
+                    marginals=marginals,
                     samples=samples,
                     tuned=_tuned(folder, ledger, spec, evolution, model, run),
                     observe=observe,
@@ -128,6 +133,20 @@ run = start.in_its_folder(
 )
 
 
+def _marginals(spec: DatasetSpec, evolution: AugPEOptions) -> Marginals | None:
+    """What is released of the attributes, if rows of them are drawn. InputError where texts would have no row of their
+    own, or could move away from it."""
+    if not spec.attributes or evolution.attributes == "none":
+        return None
+    for option, value in (("first_texts", "prompts"), ("new_texts", "variations"), ("labels_from", "prompts")):
+        if getattr(evolution, option) != value:
+            raise InputError(
+                f"--{option} {getattr(evolution, option)}: texts made so have no row of the attributes that "
+                f"{spec.folder / 'spec.yaml'} has; give --attributes none"
+            )
+    return Marginals.of(spec, spec.attributes, evolution.marginals)
+
+
 def _samples(folder: RunFolder, ledger: Ledger, spec: DatasetSpec) -> Population:
     """What the generator that was trained in this folder drew; InputError where it is not there, or not all of it."""
     shards, certified = folder.state / "samples", folder.shared / certificate.FILE
@@ -137,7 +156,7 @@ def _samples(folder: RunFolder, ledger: Ledger, spec: DatasetSpec) -> Population
             f"{folder.root}: --first_texts samples or both goes on with a finished run of finetune.py, and none is "
             "here; run that first, with the same --result_folder"
         )
-    return Population.from_frame(read_table(shards), spec.label_columns, spec.cells)
+    return Population.from_frame(read_table(shards), spec)
 
 
 def _tuned(

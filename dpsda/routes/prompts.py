@@ -55,7 +55,7 @@ def run(trial: TrialOptions, model: ModelOptions, remote: RemoteOptions, embeds:
         rng = np.random.default_rng(trial.seed)
         cells = np.arange(trial.texts) % len(labels)
         started = time.monotonic()
-        first = initial(api, lambda cell: book.initial(labels[cell], rng), book.text_of, cells, trial.seed)
+        first = initial(api, lambda cell, row: book.initial(labels[cell], rng), book.text_of, cells, trial.seed)
         if not len(first.texts):
             raise InputError(f"the model answered no initial prompt with a text ({first.why()}); check {PROMPTS}")
         _tell("from nothing", first, trial.texts, time.monotonic() - started, encoder)
@@ -66,7 +66,7 @@ def run(trial: TrialOptions, model: ModelOptions, remote: RemoteOptions, embeds:
         started = time.monotonic()
         varied = variations(
             api,
-            lambda text, cell: book.variation("paraphrase", text, labels[cell], rng),
+            lambda text, cell, row: book.variation("paraphrase", text, labels[cell], rng),
             book.text_of,
             first.texts,
             1,

@@ -52,7 +52,7 @@ def test_a_variation_carries_its_source_unchanged(read):
 
 def test_examples_are_answers_to_initial_prompts(read):
     """Each to a request for a text of its length."""
-    shots = read().examples(["A {brace} text.", "Another one."], {"kind": "film"}, rng())
+    shots = read().examples(["A {brace} text.", "Another one."], [{"kind": "film"}] * 2, rng())
     assert [text for _, text in shots] == ["A {brace} text.", "Another one."]
     assert [request.split(": ")[0] for request, _ in shots] == ["A film in 3 words", "A film in 2 words"]
 

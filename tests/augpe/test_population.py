@@ -34,7 +34,7 @@ SOURCES = Population([f"0-{i}" for i in range(6)], [""] * 6, [f"text {i}" for i 
 def numbered():
     """Draws prompts `TEXT, number N`, each N once."""
     numbers = itertools.count()
-    return lambda text, cell: Prompt(f"{text}, number {next(numbers)}")
+    return lambda text, cell, row: Prompt(f"{text}, number {next(numbers)}")
 
 
 def test_what_is_no_new_text_is_asked_for_again_and_shifts_no_label():
@@ -60,7 +60,7 @@ def test_no_text_stands_twice_under_a_label():
     api = Scripted(lambda text: "text 0")
     made = variations(api, numbered(), text_of, SOURCES, 1, "1", 0).texts
     assert made.texts == ["text 0"] * 2 and made.cells.tolist() == [1, 2] and len(api.calls) == MAX_ASKS
-    made = initial(Scripted(lambda text: "a text"), lambda cell: Prompt(""), text_of, CELLS, 0).texts
+    made = initial(Scripted(lambda text: "a text"), lambda cell, row: Prompt(""), text_of, CELLS, 0).texts
     assert made.cells.tolist() == [0, 1, 2]
     drawn_twice = SOURCES.take([0, 1, 1, 2, 2, 2])
     assert drawn_twice.distinct().ids == ["0-0", "0-1", "0-2"]
@@ -71,14 +71,14 @@ def test_a_round_is_one_call():
     variations(api, numbered(), text_of, SOURCES, 3, "1", 0)
     assert [len(call) for call in api.calls] == [18]  # over all labels and variations
     draw = numbered()
-    initial(api, lambda cell: draw("", cell), text_of, CELLS, 0)
+    initial(api, lambda cell, row: draw("", cell, row), text_of, CELLS, 0)
     assert [len(call) for call in api.calls] == [18, 6]
 
 
 def test_empty_initial_answers_are_asked_for_again_with_another_prompt():
     drawn = iter(range(100))
     api = Scripted(lambda text: None if int(text.split()[1]) in (1, 4) else f"answer to {text}")
-    made = initial(api, lambda cell: Prompt(f"{cell} {next(drawn)}"), text_of, CELLS, 0)
+    made = initial(api, lambda cell, row: Prompt(f"{cell} {next(drawn)}"), text_of, CELLS, 0)
     assert [len(call) for call in api.calls] == [6, 2]
     assert made.texts.texts == [f"answer to {prompt.text}" for prompt in made.prompts]
     assert [int(text.split()[2]) for text in made.texts.texts] == CELLS.tolist()  # the label that was asked for
@@ -87,14 +87,14 @@ def test_empty_initial_answers_are_asked_for_again_with_another_prompt():
 def test_a_place_that_is_always_refused_stays_empty():
     answers = itertools.count()
     api = Scripted(lambda text: None if text == "1" else f"text {next(answers)}")
-    made = initial(api, lambda cell: Prompt(str(cell)), text_of, CELLS, 0).texts
+    made = initial(api, lambda cell, row: Prompt(str(cell)), text_of, CELLS, 0).texts
     assert len(api.calls) == MAX_ASKS and made.cells.tolist() == [0, 0, 2, 2, 2]
     assert made.ids == ["0-0", "0-1", "0-3", "0-4", "0-5"]
 
 
 def test_a_model_that_brings_nothing_is_asked_once():
     api = Scripted(lambda text: None)
-    made = initial(api, lambda cell: Prompt(""), text_of, CELLS, 0)
+    made = initial(api, lambda cell, row: Prompt(""), text_of, CELLS, 0)
     assert not len(made.texts) and len(api.calls) == 1 and made.why() == "6 refused"
     made = variations(api, numbered(), text_of, SOURCES, 2, "1", 0)
     assert not len(made.texts) and len(api.calls) == 2 and made.why() == "12 refused"

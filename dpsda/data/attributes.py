@@ -1,0 +1,232 @@
+"""What stands beside the text of a record: `attributes:` of spec.yaml. Each has few values, and all of them are public.
+
+    attributes:
+      - {column: product, domain: [notes, mail, other]}      # a value that is none of these is `other`, if there is one
+      - {column: price, edges: [0, 10, 100, 1000]}           # numbers or dates: [0, 10), [10, 100), [100, 1000)
+      - {column: opened, edges: [2024-01-01, 2024-07-01, 2025-01-01], write: middle}   # or uniform, the default
+      - {name: battery, describe: {good: the battery lasts long, bad: the battery dies}}   # read off the text
+      - {name: length, words: [10, 20]}                      # fewer than 10 words, 10 to 19, 20 and more
+      - {name: link, pattern: "https?://"}                   # whether it occurs: no, yes
+
+A column has one value more, MISSING: of a record without a value, and with one outside the domain where there is no
+`other`. What lies beyond the edges counts in the first or last bin. What is read off the text is read record by record,
+on this machine: a description goes to the texts that are nearest to it by the encoder. A column may have a `describe`,
+too, for the figure that tells whether a synthetic text says what its row says.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dpsda.wording import count, normalise
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from dpsda.data.spec import Reader
+
+MISSING = ""
+OTHER = "other"
+UNKNOWN = "not given"  # what a prompt says where a value is missing
+_EPOCH = date(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One attribute. `values` are the names of what it can be; for a column, MISSING is the last of them."""
+
+    name: str
+    values: tuple[str, ...]
+    column: bool = False  # whether the file has it; otherwise it is read off the text
+    edges: tuple[float, ...] = ()  # (B + 1,) of B bins, in days since 1970 where they are dates; of words, (B - 1,)
+    dates: bool = False
+    middle: bool = False  # what is written of a bin: its middle, or any value in it
+    says: tuple[str, ...] = ()  # what a text of each value says; MISSING has none
+    pattern: str = ""
+
+    def shown(self, code: int) -> str:
+        """The value in a prompt."""
+        return self.values[code] or UNKNOWN
+
+    def codes(self, column: pa.ChunkedArray) -> np.ndarray:
+        """(n,) int32 positions in `values` of the strings of a file's column, each by itself."""
+        known = {normalise(value): i for i, value in enumerate(self.values) if value}
+        beyond = known.get(normalise(OTHER), len(self.values) - 1)
+        out = [np.zeros(0, np.int32)]
+        for chunk in column.dictionary_encode().chunks:
+            values = [(value or "").strip() for value in chunk.dictionary.to_pylist()]
+            if self.edges:
+                found = [self._bin(value) for value in values]
+            else:
+                found = [known.get(normalise(v), beyond) if v else len(self.values) - 1 for v in values]
+            index = chunk.indices.fill_null(len(found)).to_numpy()
+            out.append(np.array([*found, len(self.values) - 1], dtype=np.int32)[index])
+        return np.concatenate(out)
+
+    def read(self, texts: Sequence[str]) -> np.ndarray:
+        """(n,) int32 what a pattern or a number of words says of each text."""
+        if self.pattern:
+            wanted = re.compile(self.pattern)
+            return np.fromiter((wanted.search(text) is not None for text in texts), np.int32, len(texts))
+        return np.searchsorted(self.edges, [count(text) for text in texts], side="right").astype(np.int32)
+
+    def nearest(self, vectors: np.ndarray, said: np.ndarray) -> np.ndarray:
+        """(n,) int32 which of the (V, D) embeddings of `says` is nearest to each of n vectors by the cosine; -1 for a
+        vector that is none."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            lengths = np.linalg.norm(vectors, axis=1)
+            scores = vectors @ (said / np.linalg.norm(said, axis=1, keepdims=True)).T
+        usable = np.isfinite(scores).all(axis=1) & np.isfinite(lengths) & (lengths > 0)
+        return np.where(usable, np.where(usable[:, None], scores, 0).argmax(axis=1), -1).astype(np.int32)
+
+    def written(self, codes: np.ndarray, rng: np.random.Generator) -> list[str | int | float | None]:
+        """What a release has in the column: the names of values, or numbers or dates in their bins. None is missing."""
+        if not (self.column and self.edges):
+            return [self.values[code] or None for code in codes.tolist()]
+        whole = self.dates or all(edge.is_integer() for edge in self.edges)
+        return [self._within(code, whole, rng) for code in codes.tolist()]
+
+    def _bin(self, value: str) -> int:
+        number = day(value) if self.dates else _number(value)
+        if number is None:
+            return len(self.values) - 1
+        bins = len(self.edges) - 1
+        return int(np.clip(np.searchsorted(self.edges, number, side="right") - 1, 0, bins - 1))
+
+    def _within(self, code: int, whole: bool, rng: np.random.Generator) -> str | int | float | None:
+        share = 0.5 if self.middle else rng.random()  # one draw a row, whatever the bin
+        if code >= len(self.edges) - 1:
+            return None
+        low, high = self.edges[code], self.edges[code + 1]
+        number = low + share * (high - low)
+        if self.dates:
+            return (_EPOCH + timedelta(days=int(number))).isoformat()
+        return int(number // 1) if whole else float(f"{number:.4g}")
+
+
+def day(value: str) -> float | None:
+    """Days since 1970 of a date as in 2024-05-01, with whatever follows it; None for what is none."""
+    try:
+        return float((date.fromisoformat(value[:10]) - _EPOCH).days)
+    except ValueError:
+        return None
+
+
+def _number(value: str) -> float | None:
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return None if number != number else number
+
+
+# what an attribute has beside its `column` or `name`: one of these, and what may stand beside that
+_WAYS: dict[str, dict[str, tuple[str, ...]]] = {
+    "column": {"domain": ("describe",), "edges": ("write",)},
+    "name": {"describe": ("domain",), "words": (), "pattern": ()},
+}
+
+
+def read_attribute(reader: Reader, item: Any, where: str) -> Attribute:
+    """An item of `attributes:`; whatever is wrong with it is an InputError that names the file and the place."""
+    keys = dict.fromkeys(("column", "name", "domain", "edges", "write", "describe", "words", "pattern"), False)
+    given = {key: value for key, value in reader.mapping(item, where, keys).items() if value is not None}
+    whose = [key for key in _WAYS if key in given]
+    if len(whose) != 1:
+        reader.fail(where, "has a `column` of the file, or a `name` for what is read off the text, and not both")
+    ways = [way for way in _WAYS[whose[0]] if way in given]
+    if len(ways) != 1:
+        reader.fail(where, f"what has a `{whose[0]}` has one of {_listed(_WAYS[whose[0]])} as well")
+    way = ways[0]
+    odd = next((key for key in given if key not in (*whose, way, *_WAYS[whose[0]][way])), None)
+    if odd:
+        reader.fail(where, f"`{odd}` does not go with `{whose[0]}` and `{way}`")
+    name = reader.text(given[whose[0]], f"{where}.{whose[0]}")
+    return _READERS[way](reader, name, given, where)
+
+
+def _of_domain(reader: Reader, name: str, given: dict[str, Any], where: str) -> Attribute:
+    domain = _several(reader, reader.domain(given["domain"], f"{where}.domain"), f"{where}.domain")
+    says = _said(reader, given["describe"], domain, f"{where}.describe") if "describe" in given else ()
+    return Attribute(name, (*domain, MISSING), column=True, says=says)
+
+
+def _of_edges(reader: Reader, name: str, given: dict[str, Any], where: str) -> Attribute:
+    where, write = f"{where}.edges", given.get("write", "uniform")
+    texts = [reader.text(edge, where).strip() for edge in reader.list(given["edges"], where)]
+    numbers = [_number(edge) for edge in texts]
+    dates = None in numbers
+    edges = [edge for edge in ([day(edge) for edge in texts] if dates else numbers) if edge is not None]
+    if len(edges) < len(texts) or not all(map(math.isfinite, edges)):
+        reader.fail(where, "are all numbers, or all dates as 2024-05-01")
+    if len(edges) < 3 or any(not low < high for low, high in itertools.pairwise(edges)):
+        reader.fail(where, "are three or more that rise: [0, 10, 100] are the bins from 0 to 10 and from 10 to 100")
+    if write not in ("uniform", "middle"):
+        reader.fail(where, "go with `write: uniform` (any value in its bin) or `write: middle`")
+    bins = [f"{low} to {high}" for low, high in itertools.pairwise(texts)]
+    return Attribute(name, (*bins, MISSING), column=True, edges=tuple(edges), dates=dates, middle=write == "middle")
+
+
+def _of_describe(reader: Reader, name: str, given: dict[str, Any], where: str) -> Attribute:
+    where = f"{where}.describe"
+    domain = given.get("domain", list(reader.mapping(given["describe"], where)))
+    domain = _several(reader, reader.domain(domain, where), where)
+    return Attribute(name, domain, says=_said(reader, given["describe"], domain, where))
+
+
+def _of_words(reader: Reader, name: str, given: dict[str, Any], where: str) -> Attribute:
+    texts = reader.list(given["words"], f"{where}.words")
+    edges = [int(edge) if isinstance(edge, str) and edge.isdecimal() else 0 for edge in texts]
+    if not edges or edges[0] < 1 or any(not low < high for low, high in itertools.pairwise(edges)):
+        reader.fail(f"{where}.words", "are whole numbers that rise: [10, 20] are three ranges, with 10 to 19 between")
+    between = [f"{low} to {high - 1} words" for low, high in itertools.pairwise(edges)]
+    values = (f"fewer than {edges[0]} words", *between, f"{edges[-1]} words or more")
+    return Attribute(name, values, edges=tuple(map(float, edges)))
+
+
+def _of_pattern(reader: Reader, name: str, given: dict[str, Any], where: str) -> Attribute:
+    pattern = reader.text(given["pattern"], f"{where}.pattern")
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        reader.fail(f"{where}.pattern", f"is no regular expression ({error})")
+    return Attribute(name, ("no", "yes"), pattern=pattern)
+
+
+_READERS = {
+    "domain": _of_domain,
+    "edges": _of_edges,
+    "describe": _of_describe,
+    "words": _of_words,
+    "pattern": _of_pattern,
+}
+
+
+def _several(reader: Reader, domain: tuple[str, ...], where: str) -> tuple[str, ...]:
+    if len(domain) < 2:
+        reader.fail(where, "has one value, which tells nothing; give two or more, or leave the attribute out")
+    return domain
+
+
+def _said(reader: Reader, given: Any, domain: tuple[str, ...], where: str) -> tuple[str, ...]:
+    """The description of each value of the domain."""
+    said = {normalise(value): text for value, text in reader.mapping(given, where).items()}
+    for value in given:
+        if normalise(value) not in {normalise(known) for known in domain}:
+            reader.fail(where, f"{value!r} is not in the domain")
+    missing = next((value for value in domain if normalise(value) not in said), None)
+    if missing is not None:
+        reader.fail(where, f"says nothing of {missing!r}")
+    return tuple(reader.text(said[normalise(value)], where) for value in domain)
+
+
+def _listed(ways: Iterable[str]) -> str:
+    return ", ".join(f"`{way}`" for way in ways)

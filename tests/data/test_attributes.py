@@ -1,0 +1,128 @@
+"""`attributes:` of spec.yaml: what is read, what each record's value is, and one line for everything that is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from dpsda.data import DatasetSpec, load
+from dpsda.data.attributes import MISSING, UNKNOWN
+from dpsda.errors import InputError
+
+ATTRIBUTES = [
+    {"column": "product", "domain": ["notes", "mail", "other"]},
+    {"column": "plan", "domain": ["free", "paid"]},
+    {"column": "price", "edges": [0, 10, 100]},
+    {"column": "opened", "edges": ["2024-01-01", "2024-07-01", "2025-01-01"], "write": "middle"},
+    {"name": "length", "words": [3, 6]},
+    {"name": "link", "pattern": "https?://"},
+    {"name": "mood", "describe": {"good": "all is well", "bad": "all is lost"}},
+]
+ROWS = [
+    ("One two", "notes", "free", "0", "2024-01-01"),
+    ("One two three", " mail ", "paid", "9.99", "2024-06-30T23:59"),
+    ("One two three four", "calendar", "trial", "10", "2024-07-01"),
+    ("See http://x for all of it", "", "", "", ""),
+    ("One two three four five six", "OTHER", "paid ", "-5", "1999-01-01"),
+    ("One", "notes", "free", "1e9", "2099-01-01"),
+    ("One", "notes", "free", "nan", "yesterday"),
+]
+
+
+def folder(tmp_path, attributes, rows=ROWS, **top):
+    (tmp_path / "desk").mkdir(exist_ok=True)
+    spec = {"text": "body", "attributes": attributes, "splits": {"train": "x.csv"}, **top}
+    (tmp_path / "desk" / "spec.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+    names = ["body", "product", "plan", "price", "opened"]
+    pd.DataFrame(rows, columns=names).to_csv(tmp_path / "desk" / "x.csv", index=False, quoting=1)
+    return tmp_path / "desk"
+
+
+def test_every_record_has_a_value_of_its_own(tmp_path):
+    spec = DatasetSpec.read(folder(tmp_path, ATTRIBUTES))
+    corpus = load(spec, "train")
+    named = {a.name: a for a in spec.attributes}
+    assert spec.columns == ["body", "product", "plan", "price", "opened"]
+    values = {
+        name: [named[name].values[code] for code in codes] for name, codes in corpus.columns.items()
+    }  # nothing is left out
+    assert values["product"] == ["notes", "mail", "other", MISSING, "other", "notes", "notes"]
+    assert values["plan"] == ["free", "paid", MISSING, MISSING, "paid", "free", "free"]
+    low, high = "0 to 10", "10 to 100"
+    assert values["price"] == [low, low, high, MISSING, low, high, MISSING]
+    early, late = "2024-01-01 to 2024-07-01", "2024-07-01 to 2025-01-01"
+    assert values["opened"] == [early, early, late, MISSING, early, late, MISSING]
+    assert [named["length"].values[c] for c in named["length"].read(corpus.texts)][:5] == [
+        "fewer than 3 words",
+        "3 to 5 words",
+        "3 to 5 words",
+        "6 words or more",
+        "6 words or more",
+    ]
+    assert named["link"].read(corpus.texts).tolist() == [0, 0, 0, 1, 0, 0, 0]
+    assert named["plan"].shown(2) == UNKNOWN and named["plan"].shown(0) == "free"
+
+
+def test_the_nearest_description_is_read_vector_by_vector(tmp_path):
+    mood = DatasetSpec.read(folder(tmp_path, ATTRIBUTES)).attributes[-1]
+    assert mood.values == ("good", "bad") and mood.says == ("all is well", "all is lost")
+    said = np.array([[2.0, 0.0], [0.0, 0.5]])  # length says nothing
+    vectors = np.array([[1, 0.9], [0.9, 1], [np.nan, 1], [0, 0], [np.inf, 1]])
+    assert mood.nearest(vectors, said).tolist() == [0, 1, -1, -1, -1]
+
+
+def test_what_is_released_lies_in_its_bin(tmp_path):
+    spec = DatasetSpec.read(folder(tmp_path, ATTRIBUTES))
+    price, opened, plan = (next(a for a in spec.attributes if a.name == n) for n in ("price", "opened", "plan"))
+    codes = np.array([0, 1, 2] * 50, np.int32)
+    written = price.written(codes, np.random.default_rng(0))
+    assert all(isinstance(v, int) and 0 <= v < 10 for v in written[0::3]) and len(set(written[0::3])) > 5
+    assert all(10 <= v < 100 for v in written[1::3]) and set(written[2::3]) == {None}
+    assert opened.written(codes[:3], np.random.default_rng(0)) == ["2024-04-01", "2024-10-01", None]
+    assert plan.written(codes[:3], np.random.default_rng(0)) == ["free", "paid", None]
+
+
+def test_the_fingerprint_knows_the_columns(tmp_path):
+    spec = DatasetSpec.read(folder(tmp_path, ATTRIBUTES))
+    before = load(spec, "train").fingerprint(b"key")
+    other = [(*ROWS[0][:2], "paid", *ROWS[0][3:]), *ROWS[1:]]
+    assert load(DatasetSpec.read(folder(tmp_path, ATTRIBUTES, other)), "train").fingerprint(b"key") != before
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ([{"column": "plan", "domain": ["free"]}], r"attributes\[0\].domain: has one value, which tells nothing"),
+        ([{"column": "plan", "domain": ["a", "a "]}], "names one value twice"),
+        ([{"column": "price", "edges": [0, 10, 5]}], r"attributes\[0\].edges: are three or more that rise"),
+        ([{"column": "price", "edges": [0, 10]}], "are three or more that rise"),
+        ([{"column": "price", "edges": [0, 10, ".inf"]}], "are all numbers, or all dates"),
+        ([{"column": "price", "edges": [0, "2024-01-01", 5]}], "are all numbers, or all dates"),
+        ([{"column": "price", "edges": [0, 5, 9], "write": "low"}], "write: uniform"),
+        ([{"column": "kind", "domain": ["a", "b"]}], r"'kind' has two roles \(text, label, attribute, user\)"),
+        ([{"column": "body", "domain": ["a", "b"]}], "'body' has two roles"),
+        ([{"name": "text", "words": [3]}], "has a column 'text' of its own"),
+        (
+            [{"name": "m", "domain": ["a", "b"], "describe": {"a": "x", "c": "y"}}],
+            r"describe: 'c' is not in the domain",
+        ),
+        ([{"name": "m", "domain": ["a", "b"], "describe": {"a": "x"}}], "says nothing of 'b'"),
+        ([{"name": "m", "describe": {"a": "x"}}], "has one value"),
+        ([{"name": "m", "words": [5, 5]}], "are whole numbers that rise"),
+        ([{"name": "m", "pattern": "("}], "is no regular expression"),
+        ([{"name": "m"}], "what has a `name` has one of `describe`, `words`, `pattern` as well"),
+        ([{"column": "m", "words": [3]}], "what has a `column` has one of `domain`, `edges` as well"),
+        ([{"column": "m", "domain": ["a", "b"], "words": [3]}], "`words` does not go with `column` and `domain`"),
+        ([{"domain": ["a", "b"]}], "has a `column` of the file, or a `name`"),
+        ([{"column": "m", "name": "m", "domain": ["a", "b"]}], "and not both"),
+        ([{"colum": "m"}], "unknown key 'colum'; the nearest known key is 'column'"),
+        ("plan", "attributes: is not a list"),
+    ],
+)
+def test_what_is_wrong_is_one_line(tmp_path, attributes, said):
+    labels = [{"column": "kind", "domain": ["bug", "praise"]}]
+    with pytest.raises(InputError, match=said) as error:
+        DatasetSpec.read(folder(tmp_path, attributes, labels=labels))
+    assert "\n" not in str(error.value) and "spec.yaml" in str(error.value)

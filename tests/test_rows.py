@@ -1,0 +1,211 @@
+"""Whole runs of Aug-PE on texts that belong to rows: what is asked, what is released, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from dpsda.attributes.marginals import Marginals
+from dpsda.augpe import evolution, planning
+from dpsda.augpe.options import AugPEOptions
+from dpsda.data import DatasetSpec
+from dpsda.errors import InputError
+from dpsda.privacy import certificate
+from dpsda.privacy.ledger import Ledger
+from dpsda.routes import augpe
+from dpsda.runs import read_csv
+from tests.conftest import PROMPTS, options, use
+from tests.kills import Killer, stored_votes
+
+ATTRIBUTES = [
+    {"column": "city", "domain": ["Rome", "Oslo"]},
+    {"column": "price", "edges": [0, 10, 100]},
+    {"name": "length", "words": [6, 8]},
+    {"name": "mood", "describe": {"good": "all is well", "bad": "all is lost"}},
+]
+SPEC = {
+    "text": "text",
+    "labels": [{"column": "kind", "domain": ["food", "film"]}],
+    "attributes": ATTRIBUTES,
+    "user": "author",
+    "splits": {"train": "train.csv"},
+}
+INIT = "A {label.kind} in {attribute.city} for {attribute.price}, {attribute.mood}, {attribute.length}: {keyword}"
+
+
+@pytest.fixture(autouse=True)
+def stand_ins(monkeypatch):
+    use(monkeypatch)
+
+
+def evenly(tables, scale, given, rows, rng) -> np.ndarray:
+    """In the place of the model of marginals, which takes seconds: any rows, the same for the same seed."""
+    sizes = [len(table) for some, table in tables.items() if len(some) == 1]
+    drawn = rng.integers(0, sizes, (rows, len(sizes)))
+    return np.column_stack([given, drawn[:, 1:]]) if given is not None else drawn
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(evolution, "draw", evenly)
+
+
+@pytest.fixture
+def table(tmp_path) -> Path:
+    return made_up(tmp_path / "data" / "table")
+
+
+def made_up(folder: Path, mark=lambda i: "") -> Path:
+    """200 records of 50 users: food is of Rome and cheap, films are of Oslo, and some values are missing."""
+    folder.mkdir(parents=True)
+    prompts = yaml.safe_load(PROMPTS) | {
+        "init": [INIT, "A {label.kind} about {keyword}"],
+        "keywords": ["soup", "a chase"],
+    }
+    prompts["paraphrase"] = ["Rewrite for {attribute.city}: {text}", "Rewrite: {text}"]
+    (folder / "prompts.yaml").write_text(yaml.safe_dump(prompts))
+    (folder / "spec.yaml").write_text(yaml.safe_dump(SPEC))
+    rows = []
+    for i in range(200):
+        food = i % 3 > 0
+        city = f"elsewhere{mark(i)}" if i % 20 == 0 else "Rome" if food else "Oslo"
+        price = f"{mark(i)}" if i % 25 == 0 else 3 if food else 20 + i % 50
+        text = f"A thing{mark(i)} number {i}" + " and more" * (i % 4)
+        rows.append((text, ("film", "food")[food], city, price, f"a{i % 50}{mark(i)}"))
+    pd.DataFrame(rows, columns=["text", "kind", "city", "price", "author"]).to_csv(folder / "train.csv", index=False)
+    return folder
+
+
+def run(root, dataset, privacy=None, **evolution):
+    evolution = {"epochs": 2, "num_seed_samples": 30, "L": 2, "init_L": 2, **evolution}
+    augpe.generate(root, *options(dataset, data={"reference_split": None}, privacy=privacy, evolution=evolution))
+    return pd.read_parquet(root / "release" / "synthetic.parquet")
+
+
+@pytest.mark.parametrize("unit", ["record", "user"])
+def test_texts_are_written_to_rows_that_the_ledger_paid_for(tmp_path, table, unit, capsys):
+    root = tmp_path / "run"
+    texts = run(root, table, {"epsilon": 8.0, "privacy_unit": unit})
+    assert list(texts.columns) == ["id", "parent_id", "text", "kind", "city", "price", "length", "mood"]
+    assert texts.price.dropna().between(0, 100).all() and set(texts.city.dropna()) <= {"Rome", "Oslo"}
+    food = texts[texts.kind == "food"]
+    assert (food.city.dropna() == "Rome").mean() > 0.8 and len(texts[texts.kind == "film"]) < len(food)
+
+    facts = certificate.verify(root)
+    assert 7.9 < facts["epsilon"] <= 8 and facts["unit"] == unit
+    assert {row["what"]: row["releases"] for row in facts["mechanisms"]} == {"marginals": 1, "votes": 2}
+    marginals = Marginals.of(DatasetSpec.read(table), DatasetSpec.read(table).attributes)
+    assert len(read_csv(root / "marginals.csv")) == len(marginals.bins()) and not (root / "label_counts.csv").exists()
+    [row] = [row for row in facts["mechanisms"] if row["what"] == "marginals"]
+    k = len(marginals.sets)
+    assert k == 15 and row["l2_sensitivity"] == pytest.approx(k**0.5 if unit == "record" else 1)
+    made = Ledger(root, read_only=True).made()
+    assert {"state/rows.csv", "0/samples.csv", "state/candidates-1.csv"} <= set(made)
+    assert "rows: 30 drawn from 15 noisy marginals" in (said := capsys.readouterr().out)
+    assert "for 2 votes and for 15 marginals of the attributes" in said
+
+    first, prompts = read_csv(root / "0" / "samples.csv"), (root / "0" / "prompts.jsonl").read_text().splitlines()
+    rows = read_csv(root / "state" / "rows.csv")
+    for sample in first.itertuples():
+        place = int(sample.id.partition("-")[2])
+        asked = json.loads(prompts[place])["text"]
+        assert (sample.city, sample.price, sample.mood) == tuple(rows.loc[place, ["city", "price", "mood"]])
+        assert asked.startswith(f"A {sample.kind} in {sample.city or 'not given'} for {sample.price or 'not given'}, ")
+    varied = [json.loads(line)["text"] for line in (root / "1" / "prompts.jsonl").read_text().splitlines()]
+    assert all(re.match("Rewrite for (Rome|Oslo|not given): ", asked) for asked in varied)
+    candidates = read_csv(root / "state" / "candidates-2.csv").set_index("id")
+    children = candidates[candidates.parent_id.isin(candidates.index) & (candidates.parent_id != "")]
+    parents = candidates.loc[children.parent_id]
+    assert len(children) and (children[["kind", "city", "price"]].to_numpy() == parents[["kind", "city", "price"]]).all(
+        None
+    )
+
+
+def test_without_rows_a_run_is_as_it_was(tmp_path, table):
+    texts = run(tmp_path / "run", table, attributes="none")
+    assert (
+        list(texts.columns) == ["id", "parent_id", "text", "kind"] and not (tmp_path / "run" / "marginals.csv").exists()
+    )
+    asked = json.loads((tmp_path / "run" / "0" / "prompts.jsonl").read_text().splitlines()[0])["text"]
+    assert re.fullmatch("A (food|film) about (soup|a chase)", asked)
+
+
+@pytest.mark.usefixtures("quick")
+def test_public_label_counts_and_marginals_one_by_one(tmp_path, table, capsys):
+    texts = run(tmp_path / "run", table, {"epsilon": 4.0, "label_counts": "public"}, marginals=1)
+    assert texts.kind.value_counts().to_dict() == {"food": 20, "film": 10}
+    assert "for 5 marginals of the attributes (the label counts are taken as public)" in capsys.readouterr().out
+    assert certificate.verify(tmp_path / "run")
+
+
+def test_the_share_of_the_marginals():
+    """With twice the noise multiplier of a vote, in the plan and in the release."""
+    marginals = Marginals(("a", "b"), (("x", "y"), ("u", "v")))
+    options = AugPEOptions(marginals_noise=2.0)
+    assert planning.mechanism("marginals", "record", 3.0, options, marginals).scale == pytest.approx(6 * 3**0.5)
+    assert planning.mechanism("votes/1", "record", 3.0, options, marginals).scale == 3
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"first_texts": "samples"}, "--first_texts samples: texts made so have no row"),
+        ({"labels_from": "votes"}, "--labels_from votes: texts made so have no row"),
+        ({"new_texts": "tuned"}, "--new_texts tuned: texts made so have no row"),
+    ],
+)
+def test_what_makes_texts_without_rows_is_refused(tmp_path, table, settings, said):
+    with pytest.raises(InputError, match=f"{said}.*give --attributes none"):
+        run(tmp_path / "run", table, **settings)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_prompts_are_checked_for_every_value(tmp_path, table):
+    prompts = (table / "prompts.yaml").read_text().replace("{attribute.mood}", "{attribute.moods}")
+    (table / "prompts.yaml").write_text(prompts.replace("- A {label.kind} about {keyword}\n", ""))
+    with pytest.raises(InputError, match=r"a template uses \{attribute.moods\}, which stands for nothing here"):
+        run(tmp_path / "run", table)
+    (table / "prompts.yaml").write_text("init: {city: {Rome: 'of Rome', Oslo: 'of Oslo'}}\nparaphrase: 'again: {text}'")
+    with pytest.raises(InputError, match="nothing is given for city = 'not given'"):
+        run(tmp_path / "run", table)
+
+
+@pytest.mark.usefixtures("quick")
+def test_no_private_value_is_shared(tmp_path):
+    draw = random.Random(0)
+    marks = [f"{draw.getrandbits(64):016x}" for _ in range(200)]
+    data = made_up(tmp_path / "data" / "marked", lambda i: marks[i])
+    run(tmp_path / "run", data)
+    pattern = re.compile("|".join(marks).encode())
+    shared = [p for p in (tmp_path / "run").rglob("*") if p.is_file() and "private" not in p.parts]
+    assert len(shared) > 10 and not any(pattern.search(path.read_bytes()) for path in shared)
+
+
+def test_a_run_that_is_killed_draws_nothing_twice(tmp_path, table, monkeypatch):
+    root = tmp_path / "run"
+    setup = (
+        "from tests.test_rows import evenly, evolution, run, pytest, use\n"
+        "patch = pytest.MonkeyPatch(); use(patch); patch.setattr(evolution, 'draw', evenly)"
+    )
+    killer = Killer(setup, f"run(root, Path({str(table)!r}), {{'noise': 3.0}})", root)
+    unkilled = certificate.verify(root)["epsilon"]
+    monkeypatch.setattr(evolution, "draw", evenly)
+    for _ in range(5):
+        shutil.rmtree(root)
+        assert killer.kill() in (0, signal.SIGKILL)
+        stored = stored_votes(root)
+        run(root, table, {"noise": 3.0})
+        assert stored.items() <= stored_votes(root).items() and len(stored_votes(root)) == 3
+        assert certificate.verify(root)["epsilon"] == unkilled
+    killer.close()
