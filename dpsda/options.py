@@ -46,6 +46,9 @@ class NewDataOptions(Options):
     label: list[str] | None = option(
         None, "columns with few values, and their values: kind=bug,question stars=1,2,3; from the form, not the file"
     )
+    attribute: list[str] | None = option(
+        None, "other such columns, whose values the texts are written to: product=notes,mail plan=free,paid"
+    )
     user: str | None = option(None, "the column of who wrote a record, if one may have written several")
     about: list[str] | None = option(None, "subjects that texts may have, from what you know: invoices,passwords")
     words: list[int] = option([10, 60], "words of a text, at least and at most", least=1)

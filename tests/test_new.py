@@ -25,6 +25,7 @@ ROWS = {
     "body": [f"SECRET text {i}" for i in range(40)],
     "kind": ["bug", "feature request"] * 20,
     "who": [f"SECRET{i % 9}" for i in range(40)],
+    "plan": ["paid", "SECRET plan"] * 20,
 }
 
 
@@ -42,6 +43,7 @@ def given(folder: Path, table: Path, *more: object) -> list[object]:
     return ["--name", folder, "--data", table, "--text", "body", "--describe", SAID, *more]
 
 
+ATTRIBUTE = ["--attribute", "plan=free", "paid"]
 LABEL, USER, ABOUT = ["--label", "kind=bug,feature request"], ["--user", "who"], ["--about", "an invoice, a refund"]
 
 
@@ -49,7 +51,9 @@ def test_what_is_written_runs(tmp_path, table, capsys, monkeypatch):
     """From the file to a dry run of the command that the last line names."""
     folder = tmp_path / "tickets"
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["dpsda", "new", *map(str, given(folder, table, *LABEL, *USER, *ABOUT)[1:])])
+    monkeypatch.setattr(
+        sys, "argv", ["dpsda", "new", *map(str, given(folder, table, *LABEL, *ATTRIBUTE, *USER, *ABOUT)[1:])]
+    )
     with pytest.raises(SystemExit) as stop:
         main()
     printed = capsys.readouterr().out
@@ -57,15 +61,21 @@ def test_what_is_written_runs(tmp_path, table, capsys, monkeypatch):
     written = {path.name: path.read_text() for path in folder.iterdir()}
     assert {*written} == {"spec.yaml", "prompts.yaml", "augpe.yaml"}
     assert "SECRET" not in printed + "".join(written.values())
-    assert "columns that are read: describe" not in printed and "read: body, kind, who; 1 others are not\n" in printed
+    assert (
+        "columns that are read: describe" not in printed
+        and "read: body, kind, who, plan; 1 others are not\n" in printed
+    )
     spec = DatasetSpec.read(folder)
     corpus = load(spec, "train")
     assert (corpus.num_records, corpus.num_users, spec.cells) == (40, 9, [("bug",), ("feature request",)])
     book = PromptBook.read(folder / "prompts.yaml")
     assert book.keywords == ["an invoice", "a refund"]
+    assert spec.attributes[0].values == ("free", "paid", "")
     asked = [line.strip() for line in printed.split("for example:\n")[1].splitlines()[:3]]
-    for line, kind in zip(asked, ("bug", "feature request", "bug"), strict=True):
-        assert "from a customer {to} the support desk of a software company, about a" in line and kind in line
+    for line in asked:
+        assert "from a customer {to} the support desk of a software company, about a" in line
+        assert re.search(r"Its kind: (bug|feature request)\. Its plan: (free|paid|not given)\.", line)
+    assert len({*asked}) == 3
     use(monkeypatch)
     tried, walked, ran = (line.split() for line in printed.splitlines() if line.startswith("    dpsda "))
     assert tried[:3] == ["dpsda", "prompts", str(folder)]
@@ -77,13 +87,13 @@ def test_what_is_written_runs(tmp_path, table, capsys, monkeypatch):
 
 
 def test_the_rest_is_asked_for(tmp_path, table, monkeypatch, capsys):
-    answers = ["", str(table), "body", SAID, "kind=bug,feature request", "", "who", "an invoice"]
+    answers = ["", str(table), "body", SAID, "kind=bug,feature request", "", "plan=free,paid", "", "who", "an invoice"]
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda question: answers.pop(0))
     new("--name", tmp_path / "asked")
     assert not answers
-    assert "its columns: id, body, kind, who\n" in capsys.readouterr().out
-    new(*given(tmp_path / "given", table, *LABEL, *USER, "--about", "an invoice"))
+    assert "its columns: id, body, kind, who, plan\n" in capsys.readouterr().out
+    new(*given(tmp_path / "given", table, *LABEL, *ATTRIBUTE, *USER, "--about", "an invoice"))
     for name in ("spec.yaml", "prompts.yaml"):
         assert (tmp_path / "asked" / name).read_text() == (tmp_path / "given" / name).read_text()
 
@@ -135,6 +145,8 @@ def test_every_form_of_a_file(tmp_path, name):
         (["--label", "kind"], "--label: 'kind' is no column with its values; write COLUMN=VALUE,VALUE"),
         (["--label", "kind=bug,Bug,bug"], "names one value twice"),
         (["--label", "kind=a,b", "kind=c,d"], "kind is given twice"),
+        (["--attribute", "plan=a"], "--attribute: plan has one value"),
+        ([*LABEL, "--attribute", "kind=a,b"], "has two roles"),
         (["--label", "body=a,b"], "has two roles"),
         (["--label", "id=a,b"], "rename the column 'id' in the file"),
         (["--words", "9", "3"], "--words has to be two numbers"),

@@ -44,23 +44,21 @@ def pasted(block, tmp_path_factory) -> tuple[Path, str]:
 
 
 def test_the_block_is_short_and_ends_in_a_verified_run(block):
-    assert len(block) < 15
-    assert sum("main.py" in line for line in block) == 1  # the dry run and the run are the same command
-    assert block[-1] == "$run && .venv/bin/python -m dpsda.privacy verify results/helpdesk"
+    assert len(block) < 5
+    assert sum("dpsda augpe" in line for line in block) == 1  # the dry run and the run are the same command
+    assert block[-1] == "$run && .venv/bin/python -m dpsda.privacy verify results/tickets"
 
 
 def test_every_ticket_is_loaded(pasted):
-    corpus = load(DatasetSpec.read(pasted[0] / "data" / "helpdesk"), "train")
+    corpus = load(DatasetSpec.read(pasted[0] / "docs" / "example"), "train")
     assert (corpus.num_records, corpus.num_users, len(corpus.dropped)) == (2000, 400, 0)
     assert set(corpus.cells) == set(range(4))
     assert any("\n" in text for text in corpus.texts) and any('"' in text for text in corpus.texts)
 
 
 def test_the_prompts_check(pasted):
-    folder = pasted[0] / "data" / "helpdesk"
-    spec = DatasetSpec.read(folder)
-    labels = [dict(zip(spec.label_columns, cell, strict=True)) for cell in spec.cells]
-    PromptBook.read(folder / "prompts.yaml").check("paraphrase", labels)
+    folder = pasted[0] / "docs" / "example"
+    PromptBook.read(folder / "prompts.yaml").check("paraphrase", DatasetSpec.read(folder).rows())
 
 
 def test_the_dry_run_prints_the_signal_line_of_the_page_and_keeps_nothing(pasted):

@@ -54,13 +54,13 @@ def chosen_pairs(tables: Tables, scale: float, cells: int = CELLS) -> list[Set]:
     alone = {some[0]: np.maximum(table, 0) for some, table in tables.items() if len(some) == 1}
     shares = {i: t / t.sum() if t.sum() else np.full(len(t), 1 / len(t)) for i, t in alone.items()}
     scores: dict[Set, float] = {}
-    for pair in (some for some in tables if len(some) == 2):
-        expected = n * np.outer(shares[pair[0]], shares[pair[1]])
+    for some in (some for some in tables if len(some) == 2):
+        expected = n * np.outer(shares[some[0]], shares[some[1]])
         variance = scale**2 + expected  # of the noise and of the sample, cell by cell
         chance = math.sqrt(2 / math.pi) * np.sqrt(variance).sum()
-        beyond = float(np.abs(tables[pair] - expected).sum() - chance)
+        beyond = float(np.abs(tables[some] - expected).sum() - chance)
         if beyond > 2 * math.sqrt((1 - 2 / math.pi) * variance.sum()):
-            scores[pair] = beyond
+            scores[some] = beyond
     order = sorted(scores, key=lambda pair: -scores[pair])
     group = {i: {i} for i in alone}
     forest: list[Set] = []

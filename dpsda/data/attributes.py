@@ -52,6 +52,11 @@ class Attribute:
     says: tuple[str, ...] = ()  # what a text of each value says; MISSING has none
     pattern: str = ""
 
+    @property
+    def readable(self) -> bool:
+        """Whether a text tells it."""
+        return not self.column or bool(self.says)
+
     def shown(self, code: int) -> str:
         """The value in a prompt."""
         return self.values[code] or UNKNOWN

@@ -38,7 +38,14 @@ def columns(path: Path) -> list[str]:
     return csv_records.header(path)
 
 
-def spec(file: str, text: str, describe: str, labels: Mapping[str, Sequence[str]], user: str | None) -> str:
+def spec(
+    file: str,
+    text: str,
+    describe: str,
+    labels: Mapping[str, Sequence[str]],
+    attributes: Mapping[str, Sequence[str]],
+    user: str | None,
+) -> str:
     """spec.yaml"""
     lines = [
         "# What the records look like. All of this is public: write it from what you know of the product, and not from",
@@ -50,15 +57,23 @@ def spec(file: str, text: str, describe: str, labels: Mapping[str, Sequence[str]
         lines += ["", "# values that anybody may know; records with others are left out", "labels:"]
         for column, domain in labels.items():
             lines += [f"  - column: {scalar(column)}", f"    domain: [{', '.join(map(scalar, domain))}]"]
+    if attributes:
+        about = "# what else stands in a row; another value is `other`, if that is one, or else counts as none"
+        lines += ["", about, "attributes:"]
+        for column, domain in attributes.items():
+            lines += [f"  - column: {scalar(column)}", f"    domain: [{', '.join(map(scalar, domain))}]"]
     if user:
         lines += ["", "# who wrote a record, for --privacy_unit user", f"user: {scalar(user)}"]
     return "\n".join([*lines, "", "splits:", f"  train: {{file: {scalar(file)}}}", ""])
 
 
-def prompts(describe: str, labels: Sequence[str], subjects: Sequence[str], words: tuple[int, int]) -> str:
+def prompts(
+    describe: str, labels: Sequence[str], attributes: Sequence[str], subjects: Sequence[str], words: tuple[int, int]
+) -> str:
     """prompts.yaml, for texts each of which is `describe`, such as `a message from a customer`."""
     what = describe.strip().rstrip(".").replace("{", "{{").replace("}", "}}")
-    named = "".join(f" Its {column}: {{label.{column}}}." for column in labels)
+    fields = {**{column: f"label.{column}" for column in labels}, **{name: f"attribute.{name}" for name in attributes}}
+    named = "".join(f" Its {column}: {{{field}}}." for column, field in fields.items())
     about = ", about {keyword}" if subjects else ""
     templates = [
         f"Write {what}{about}.{named} Write it in a {{tone}} tone, in at most {{words}} words.",

@@ -81,10 +81,11 @@ class DatasetSpec:
         return [dict(zip(self.label_columns, cell, strict=True)) for cell in self.cells]
 
     def rows(self) -> list[dict[str, str]]:
-        """Labels with rows of attributes, as prompts name them: some, in which every value of each one is."""
+        """Labels with rows of attributes, as prompts name them: some, in which every value of each one is, under every
+        label; the labels alone where there are no attributes."""
         most = max((len(attribute.values) for attribute in self.attributes), default=1)
         some = [{a.name: a.shown(i % len(a.values)) for a in self.attributes} for i in range(most)]
-        return [{**label, **row} for label in self.cell_labels for row in some]
+        return [{**label, **row} for row in some for label in self.cell_labels]
 
     @property
     def columns(self) -> list[str]:

@@ -13,12 +13,14 @@ import numpy as np
 
 from dpsda.errors import InputError
 from dpsda.evaluation import metrics, results
+from dpsda.evaluation import rows as row_metrics
 from dpsda.evaluation.options import MetricOptions, SubjectOptions
 from dpsda.evaluation.subject import Subject, TextSet, longer, real_set, take
 from dpsda.neighbors import usable
 from dpsda.privacy.files import private_folder, sha256
 
 if TYPE_CHECKING:
+    from dpsda.data import PrivateCorpus
     from dpsda.embedding import Encoder
     from dpsda.evaluation.perplexity import Perplexity
 
@@ -89,7 +91,36 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
     table.write(rows)
     if (public and subject.protected) or options.log_private:
         print(_shown(rows))
+    _measure_rows(subject, corpus, names, encoder, settings, public=public, log_private=options.log_private)
     print(f"{len(names)} sets against {against}: {time.monotonic() - started:.0f} s, {table.csv}")
+
+
+def _measure_rows(
+    subject: Subject,
+    corpus: PrivateCorpus,
+    names: Sequence[str],
+    encoder: Encoder,
+    settings: MetricOptions,
+    *,
+    public: bool,
+    log_private: bool,
+) -> None:
+    """The table of the attributes, where the data set has any."""
+    against = "file" if settings.original_file else settings.reference_split
+    found = row_metrics.compare(
+        corpus,
+        {name: subject.files[name] for name in names},
+        encoder,
+        public=public,
+        protected=subject.protected,
+        runs=settings.run,
+        seed=settings.seed,
+    )
+    if found:
+        results.Results(subject.results(f"rows_{against}", public=public)).write(found)
+    if found and ((public and subject.protected) or log_private):
+        columns = [name for name in found[0] if name not in ("set", "texts")]
+        print(_lines(found, columns))
 
 
 def _measured(
@@ -152,11 +183,15 @@ def _vectors(path: Path, rows: int, dim: int) -> np.ndarray:
 
 def _shown(rows: Sequence[results.Row]) -> str:
     """The means, a metric a line and a set a column."""
-    names = [name for name in rows[0] if f"{name}_std" in rows[0]]
+    lines = [_lines(rows, [name for name in rows[0] if f"{name}_std" in rows[0]])]
+    lines += [f"{row['set']}: {row['why']}" for row in rows if row["why"]]
+    return "\n".join(lines)
+
+
+def _lines(rows: Sequence[results.Row], names: Sequence[str]) -> str:
     width = max(map(len, [*names, "texts a side"]))
     lines = [f"{'':{width}}" + "".join(f"{row['set']:>10}" for row in rows)]
     lines.append(f"{'texts a side':{width}}" + "".join(f"{row['texts']:>10,}" for row in rows))
     for name in names:
         lines.append(f"{name:{width}}" + "".join(f"{results.shown(row[name], 4):>10}" for row in rows))
-    lines += [f"{row['set']}: {row['why']}" for row in rows if row["why"]]
     return "\n".join(lines)

@@ -31,19 +31,21 @@ def run(options: NewDataOptions) -> None:
     options = _asked(options)
     assert options.data and options.text and options.describe
     there = new.columns(Path(options.data))
-    labels = _labels(options.label or [])
-    for column in (options.text, *labels, *([options.user] if options.user else [])):
+    labels, attributes = _domains("label", options.label or []), _domains("attribute", options.attribute or [])
+    for column in (options.text, *labels, *attributes, *([options.user] if options.user else [])):
         # a JSON object may lack a key that another one has
         if column not in there and not json_lines.is_json_lines(Path(options.data)):
             raise InputError(f"{options.data}: has no column {column!r} in its header")  # which may be a record
     words = (options.words[0], options.words[1])
-    spec = new.spec(str(Path(options.data).absolute()), options.text, options.describe, labels, options.user)
+    file = str(Path(options.data).absolute())
+    spec = new.spec(file, options.text, options.describe, labels, attributes, options.user)
     Reader(folder / "spec.yaml").spec(yaml_files.parse(spec, folder / "spec.yaml"))
     near = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     dataset, unit = options.name if plain else str(folder), "user" if options.user else "record"
+    subjects = [subject.strip() for subject in options.about or []]
     files = {
         "spec.yaml": spec,
-        PROMPTS: new.prompts(options.describe, list(labels), [x.strip() for x in options.about or []], words),
+        PROMPTS: new.prompts(options.describe, list(labels), list(attributes), subjects, words),
         "augpe.yaml": new.settings(dataset, f"results/{folder.name}", unit, words, str(near)),
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -56,21 +58,21 @@ def run(options: NewDataOptions) -> None:
     _show(dataset, folder, near, there, 2 * words[1])
 
 
-def _labels(given: list[str]) -> dict[str, list[str]]:
+def _domains(option: str, given: list[str]) -> dict[str, list[str]]:
     """`kind=bug`, `question`, `stars=1`, ... -> {kind: [bug, question], stars: [1, ...]}"""
     labels: dict[str, list[str]] = {}
     for word in given:
         column, equals, value = word.partition("=")
         if equals:
             if column.strip() in labels:
-                raise InputError(f"--label: {column.strip()} is given twice; give its values once")
+                raise InputError(f"--{option}: {column.strip()} is given twice; give its values once")
             labels[column.strip()] = []
         elif not labels:
-            raise InputError(f"--label: {word!r} is no column with its values; write COLUMN=VALUE,VALUE")
+            raise InputError(f"--{option}: {word!r} is no column with its values; write COLUMN=VALUE,VALUE")
         labels[[*labels][-1]].append((value if equals else word).strip())
     for column, domain in labels.items():
         if len(domain) < 2:
-            raise InputError(f"--label: {column} has one value, which tells nothing; give all that it can have")
+            raise InputError(f"--{option}: {column} has one value, which tells nothing; give all that it can have")
     return labels
 
 
@@ -92,16 +94,26 @@ def _asked(options: NewDataOptions) -> NewDataOptions:
         options = replace(options, describe=_answer(asked, needed=True))
     if options.label is None:
         print("A label is a column with few values that anybody may know: from a form or a manual, not from the file.")
-        label: list[str] = []
-        while answer := _answer("a label and its values (as in: kind=bug,question; optional)"):
-            label += [word for word in answer.split(",") if word.strip()]
-        options = replace(options, label=label)
+        options = replace(options, label=_columns("a label and its values (as in: kind=bug,question; optional)"))
+    if options.attribute is None:
+        print(
+            "Texts can be written to other columns of their row, too, if these have few values that anybody may know."
+        )
+        asked = "such a column and its values (as in: product=notes,mail; optional)"
+        options = replace(options, attribute=_columns(asked))
     if options.user is None:
         options = replace(options, user=_answer("the column of the user, if one may have several records (optional)"))
     if options.about is None:
         about = _answer("subjects that texts may have (as in: invoices, passwords; optional)")
         options = replace(options, about=[word for word in about.split(",") if word.strip()])
     return options
+
+
+def _columns(question: str) -> list[str]:
+    found: list[str] = []
+    while answer := _answer(question):
+        found += [word for word in answer.split(",") if word.strip()]
+    return found
 
 
 def _answer(question: str, *, needed: bool = False) -> str:
@@ -117,7 +129,7 @@ def _answer(question: str, *, needed: bool = False) -> str:
 def _show(name: str, folder: Path, near: Path, there: list[str], length: int) -> None:
     spec = DatasetSpec.read(folder)
     book = PromptBook.read(folder / PROMPTS)
-    labels = spec.cell_labels
+    labels = spec.rows()
     book.check("paraphrase", labels)
     print(f"{near}: spec.yaml, {PROMPTS} and augpe.yaml are written; read them, they are short")
     unread = len({*there} - {*spec.columns})
@@ -126,8 +138,8 @@ def _show(name: str, folder: Path, near: Path, there: list[str], length: int) ->
         print(f"no subjects are given (--about), so that the texts may be much alike: add `keywords` to {PROMPTS}")
     print("prompts that will be asked, for example:")
     rng = np.random.default_rng(0)
-    for number in range(SHOWN):
-        print(f"    {book.initial(labels[number % len(labels)], rng).text}")
+    for which in np.resize(rng.permutation(len(labels)), SHOWN):
+        print(f"    {book.initial(labels[which], rng).text}")
     print("next, without a look at the records: try the prompts on a model, then walk through a run on made-up records")
     model = f"--model_type embedded:smollm2-135m-instruct --length {length} --temperature {new.TEMPERATURE}"
     print(f"    dpsda prompts {name} {model}")

@@ -41,7 +41,7 @@ def run(trial: TrialOptions, model: ModelOptions, remote: RemoteOptions, embeds:
     """Print how many answers are texts, why others are none, how long and how much alike they are, some of them, and
     lists for prompts.yaml that the model made from the description alone."""
     spec = DatasetSpec.read(trial.dataset)
-    labels = spec.cell_labels
+    labels = spec.rows()
     book = PromptBook.read(
         spec.folder / PROMPTS,
         max_tokens=model.length,
@@ -62,7 +62,7 @@ def run(trial: TrialOptions, model: ModelOptions, remote: RemoteOptions, embeds:
         lengths = book.length
         print(f"    asked for: {lengths.min_words} to {lengths.most(model.length)} words")
         for text, cell in [*zip(first.texts.texts, first.texts.cells.tolist(), strict=True)][:SHOWN]:
-            print(f"    [{', '.join(spec.cells[cell])}] {text}" if spec.labels else f"    {text}")
+            print(f"    [{', '.join(labels[cell].values())}] {text}" if labels[cell] else f"    {text}")
         started = time.monotonic()
         varied = variations(
             api,

@@ -1,0 +1,140 @@
+"""How far the rows of a synthetic set are from real ones, and whether its texts say what their rows say.
+
+`rows` compares the columns that a set has, `said` what can be read off its texts, each with the reference by the total
+variation of marginals: the mean over all single attributes (`_1`), and over all pairs (`_2`). All sets have the same
+number of rows, as few rows are farther from anything. `agreement` is the share of the values of its rows that are also
+what the texts say, of attributes that can be read off a text, `agreement_NAME` that of one of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dpsda.attributes.read_off import codes_of, read_off
+from dpsda.data import PrivateCorpus
+from dpsda.data.attributes import Attribute
+from dpsda.evaluation import results
+from dpsda.runs import read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from dpsda.embedding import Embeds
+
+FLOOR = "floor"  # real rows in the place of a synthetic set
+
+
+def compare(
+    corpus: PrivateCorpus,
+    files: dict[str, Path],
+    encoder: Embeds,
+    *,
+    public: bool,  # the corpus
+    protected: bool,  # the sets
+    runs: int,
+    seed: int,
+) -> list[results.Row]:
+    """A row of figures for the floor and for each set that is not empty; none where the data set has no attributes."""
+    attributes = corpus.spec.attributes
+    if not attributes:
+        return []
+    readable = [i for i, attribute in enumerate(attributes) if attribute.readable]
+    reference = codes_of(corpus, attributes, encoder)
+    real = _said(attributes, corpus.texts, encoder, private=not public)
+    own, said = {}, {}
+    for name, path in files.items():
+        frame = read_table(path)
+        column = "text" if "text" in frame else corpus.spec.text
+        own[name] = _codes(frame, attributes)
+        said[name] = _said(attributes, frame[column].tolist(), encoder, private=not protected)
+    size = min([len(reference) // 2, *(len(codes) for codes in said.values())])
+    draws = [np.random.default_rng([seed, run]) for run in range(runs)]
+    held = [np.split(draw.permutation(len(reference)), [size]) for draw in draws]
+    floor = {
+        **_mean([_distances("rows", reference[some], reference[rest], attributes) for some, rest in held]),
+        **_mean([_distances("said", real[some], real[rest], attributes, readable) for some, rest in held]),
+        **_agreement(reference, real, attributes, readable),
+    }
+    rows = [{"set": FLOOR, "texts": size, **floor}]
+    for name in files:
+        some = [draw.permutation(len(said[name]))[:size] for draw in draws]
+        found = _mean([_distances("said", said[name][i], real, attributes, readable) for i in some])
+        codes = own[name]
+        if codes is not None:
+            there = _mean([_distances("rows", codes[i], reference, attributes) for i in some])
+            found = {**there, **found, **_agreement(codes, said[name], attributes, readable)}
+        rows.append({"set": name, "texts": size, **{key: found.get(key) for key in floor}})
+    return rows
+
+
+def _codes(frame: pd.DataFrame, attributes: Sequence[Attribute]) -> np.ndarray | None:
+    """(N, K) the rows of a set, by the names of values or as they are released; None for a set without them."""
+    import pyarrow as pa
+
+    if not all(attribute.name in frame for attribute in attributes):
+        return None
+    found = []
+    for attribute in attributes:
+        strings: pa.ChunkedArray = pa.chunked_array([pa.array(frame[attribute.name].astype(str), pa.large_string())])
+        known = {value: code for code, value in enumerate(attribute.values)}
+        named = np.array([known.get(value, -1) for value in strings.to_pylist()])
+        found.append(np.where(named >= 0, named, attribute.codes(strings)) if attribute.column else named)
+    return np.stack(found, axis=1)
+
+
+def _said(attributes: Sequence[Attribute], texts: Sequence[str], encoder: Embeds, *, private: bool) -> np.ndarray:
+    """(N, K) what texts say of each attribute, -1 where it cannot be read off one."""
+    nothing = np.full(len(texts), -1, np.int32)
+    found = [read_off(a, texts, encoder, private=private) if a.readable else nothing for a in attributes]
+    return np.stack(found, axis=1)
+
+
+def _agreement(
+    codes: np.ndarray, said: np.ndarray, attributes: Sequence[Attribute], readable: Sequence[int]
+) -> dict[str, float]:
+    """Of values that are not missing."""
+    there = (codes >= 0) & (said >= 0)
+    for i in readable:
+        there[:, i] &= codes[:, i] < len(attributes[i].says or attributes[i].values)
+    same = (codes == said) & there
+    counted = [i for i in readable if there[:, i].any()]
+    if not counted:
+        return {}
+    each = {f"agreement_{attributes[i].name}": float(same[:, i].sum() / there[:, i].sum()) for i in counted}
+    return {"agreement": float(same[:, counted].sum() / there[:, counted].sum()), **each}
+
+
+def _distances(
+    kind: str,
+    some: np.ndarray,
+    other: np.ndarray,
+    attributes: Sequence[Attribute],
+    which: Sequence[int] | None = None,
+) -> dict[str, float]:
+    which = range(len(attributes)) if which is None else which
+    found = {}
+    for ways in (1, 2):
+        sets = list(itertools.combinations(which, ways))
+        if sets:
+            between = [_total_variation(some[:, list(s)], other[:, list(s)], [attributes[i] for i in s]) for s in sets]
+            found[f"{kind}_{ways}"] = float(np.mean(between))
+    return found
+
+
+def _total_variation(some: np.ndarray, other: np.ndarray, attributes: Sequence[Attribute]) -> float:
+    """Of two sets of codes (N, a); -1, no value, is a cell of its own."""
+    shape = [len(attribute.values) + 1 for attribute in attributes]
+    cells = [np.ravel_multi_index(tuple(codes.T + 1), shape) for codes in (some, other)]
+    p, q = (np.bincount(cell, minlength=math.prod(shape)) / len(cell) for cell in cells)
+    return float(np.abs(p - q).sum() / 2)
+
+
+def _mean(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
