@@ -96,7 +96,8 @@ def test_texts_are_written_to_rows_that_the_ledger_paid_for(tmp_path, table, uni
     root = tmp_path / "run"
     texts = run(root, table, {"epsilon": 8.0, "privacy_unit": unit})
     assert list(texts.columns) == ["id", "parent_id", "text", "kind", "city", "price", "length", "mood"]
-    assert texts.price.dropna().between(0, 100).all() and set(texts.city.dropna()) <= {"Rome", "Oslo"}
+    assert texts.price.dtype == "Int64" and "." not in "".join(read_csv(root / "release" / "synthetic.csv").price)
+    assert texts.price.dropna().between(0, 99).all() and set(texts.city.dropna()) <= {"Rome", "Oslo"}
     food = texts[texts.kind == "food"]
     assert (food.city.dropna() == "Rome").mean() > 0.8 and len(texts[texts.kind == "film"]) < len(food)
 

@@ -440,9 +440,12 @@ class Evolution:
 
     def _written(self, population: Population) -> pd.DataFrame:
         """The same as it is released: numbers and dates in the places of bins."""
+        import pandas as pd
+
         frame, rng = self._frame(population), self._rng(self.options.epochs, _ROWS)
         for i, attribute in enumerate(self._attributes):
-            frame[attribute.name] = attribute.written(population.rows[:, i], rng)
+            values = attribute.written(population.rows[:, i], rng)
+            frame[attribute.name] = pd.Series(values, dtype="Int64" if attribute.whole else None)
         return frame
 
     def _read(self, path: Path) -> Population:

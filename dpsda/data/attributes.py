@@ -53,6 +53,11 @@ class Attribute:
     pattern: str = ""
 
     @property
+    def whole(self) -> bool:
+        """Whether a release has whole numbers of it: the edges of its bins are."""
+        return self.column and bool(self.edges) and not self.dates and all(map(float.is_integer, self.edges))
+
+    @property
     def readable(self) -> bool:
         """Whether a text tells it."""
         return not self.column or bool(self.says)
@@ -96,8 +101,7 @@ class Attribute:
         """What a release has in the column: the names of values, or numbers or dates in their bins. None is missing."""
         if not (self.column and self.edges):
             return [self.values[code] or None for code in codes.tolist()]
-        whole = self.dates or all(edge.is_integer() for edge in self.edges)
-        return [self._within(code, whole, rng) for code in codes.tolist()]
+        return [self._within(code, rng) for code in codes.tolist()]
 
     def _bin(self, value: str) -> int:
         number = day(value) if self.dates else _number(value)
@@ -106,15 +110,15 @@ class Attribute:
         bins = len(self.edges) - 1
         return int(np.clip(np.searchsorted(self.edges, number, side="right") - 1, 0, bins - 1))
 
-    def _within(self, code: int, whole: bool, rng: np.random.Generator) -> str | int | float | None:
+    def _within(self, code: int, rng: np.random.Generator) -> str | int | float | None:
         share = 0.5 if self.middle else rng.random()  # one draw a row, whatever the bin
         if code >= len(self.edges) - 1:
             return None
         low, high = self.edges[code], self.edges[code + 1]
         number = low + share * (high - low)
         if self.dates:
-            return (_EPOCH + timedelta(days=int(number))).isoformat()
-        return int(number // 1) if whole else float(f"{number:.4g}")
+            return (_EPOCH + timedelta(days=math.floor(number))).isoformat()
+        return math.floor(number) if self.whole else min(float(f"{number:.6g}"), math.nextafter(high, low))
 
 
 def day(value: str) -> float | None:

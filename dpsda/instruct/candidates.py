@@ -112,7 +112,7 @@ def _about(folder: RunFolder) -> dict[str, str] | None:
 
 
 def read(path: Path, spec: DatasetSpec) -> pd.DataFrame:
-    """The candidates as strings: id, parent_id if there, text, then the label columns that are there.
+    """The candidates as strings: id, parent_id if there, text, then what is there of the columns of labels and attributes.
 
     `path` is a csv or parquet file, or a folder of parquet files, taken in the order of their names. Rows without a
     text are left out. Raises InputError if it cannot be read, has no text column, or no text.
@@ -122,7 +122,8 @@ def read(path: Path, spec: DatasetSpec) -> pd.DataFrame:
         text = next((name for name in ("text", spec.text) if name in there), None)
         if text is None:
             raise InputError(f"{path}: has no column 'text' in its first line")
-        return [name for name in dict.fromkeys(["id", "parent_id", text, *spec.label_columns]) if name in there]
+        wanted = ["id", "parent_id", text, *spec.label_columns, *(attribute.name for attribute in spec.attributes)]
+        return [name for name in dict.fromkeys(wanted) if name in there]
 
     frame = read_table(path, columns)
     if "text" not in frame:
