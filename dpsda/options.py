@@ -17,7 +17,9 @@ class DataOptions(Options):
 
     dataset: str = option(MISSING, "a folder of data/ by name, or the path of one: it holds spec.yaml and prompts.yaml")
     split: str = option("train", "the private split")
-    train_data_file: str | None = option(None, "a csv, tsv, JSON lines or parquet file instead of the split's own")
+    train_data_file: str | None = option(
+        None, "a csv, tsv, JSON lines or parquet file, a folder of text files, or hf:NAME instead of the split's own"
+    )
     private_share: float = option(
         1.0, "use this share of the private units, each in or out by a hash of its own", above=0, most=1
     )
@@ -39,7 +41,9 @@ class NewDataOptions(Options):
 
     name: str = option(MISSING, "what it is called, the first word; or the path of a folder to make")
     data: str | None = option(
-        None, "the file of the records (csv, tsv, JSON lines, parquet); of it, the names of its columns are read"
+        None,
+        "the file of the records (csv, tsv, JSON lines, parquet), a folder of text files, or hf:NAME; of it, the names "
+        "of its columns are read",
     )
     text: str | None = option(None, "the column of the texts")
     describe: str | None = option(None, "what one text is, as in: a message from a customer to a software company")

@@ -11,6 +11,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpsda import hub_datasets
 from dpsda.errors import InputError
 from dpsda.options import PrivacyOptions
 from dpsda.privacy.accounting import default_delta
@@ -37,8 +38,10 @@ def check_apart(root: Path, spec: DatasetSpec, file: str | Path | None = None) -
     """InputError where a run folder is, holds or lies in the folder of the data set, or holds a file of it, whatever
     links lead there: what lies in a run folder looks as if the run had made it."""
     run, data = root.expanduser().resolve(), spec.folder.resolve()
-    files = [spec.folder / split.file for split in spec.splits.values()] + ([Path(file)] if file else [])
+    named = [split.file for split in spec.splits.values()] + ([str(file)] if file else [])
+    files = [spec.folder / hub_datasets.local(name) for name in named]
     held = [f for f in files if f.exists() and f.resolve().is_relative_to(run) and not is_private(f)]
+    held += [f for f in files if f.is_dir() and run.is_relative_to(f.resolve())]
     if run == data or run in data.parents or data in run.parents or held:
         raise InputError(
             f"{root}: the data set's files ({held[0] if held else spec.folder}) and a run's may not lie in one folder, "

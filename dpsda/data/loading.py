@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from dpsda import csv_records, json_lines
+from dpsda import csv_records, hub_datasets, json_lines, text_folder
 from dpsda.data.spec import DatasetSpec, normalise
 from dpsda.errors import InputError
 
@@ -116,8 +116,8 @@ class PrivateCorpus:
 
 
 def load(spec: DatasetSpec, split: str, *, file: str | Path | None = None, share: float = 1.0) -> PrivateCorpus:
-    """The records of `split`, or of `file` (csv, tsv or JSON lines, compressed or not, or parquet) under that split's
-    hash range, or under the first `share` of that range.
+    """The records of `split`, or of `file` (csv, tsv or JSON lines, compressed or not, parquet, a folder of text files,
+    or `hf:NAME`) under that split's hash range, or under the first `share` of that range.
 
     Of the records that the filter and the hash range let in, those without a text, with a label outside its domain,
     without a user or with a value that is not UTF-8 are dropped one by one; a filter lets in what is not UTF-8. Raises
@@ -203,8 +203,9 @@ def _bounds(spec: DatasetSpec, split: str, share: float) -> tuple[float, float]:
 
 def _file(spec: DatasetSpec, split: str, file: str | Path | None) -> Path:
     """The file of a split, or `file` instead; InputError where there is none."""
-    path = spec.path(spec.split(split).file if file is None else str(Path(file).absolute()))
-    if not path.is_file():
+    given = None if file is None else str(file if hub_datasets.is_named(Path(file)) else Path(file).absolute())
+    path = spec.path(spec.split(split).file if given is None else given)
+    if not (path.is_file() or path.is_dir() or hub_datasets.is_named(path)):
         known = file is None and (spec.folder / "download.yaml").exists()
         how = f"fetch it by bash scripts/download_data.sh {spec.name}" if known else "put it there"
         raise InputError(f"{spec.name}, split {split!r}: there is no file {path}; {how}, or name another one")
@@ -213,7 +214,12 @@ def _file(spec: DatasetSpec, split: str, file: str | Path | None) -> Path:
 
 def _tables(path: Path, columns: list[str]) -> Iterator[tuple[pa.Table, dict[str, np.ndarray]]]:
     """The columns as strings, some rows at a time, and of each column which of the values are not UTF-8."""
-    if csv_records.is_parquet(path):
+    if hub_datasets.is_named(path):
+        yield from hub_datasets.tables(path, columns)
+    elif path.is_dir():
+        _required(path, text_folder.COLUMNS, columns)
+        yield from text_folder.tables(path, columns)
+    elif csv_records.is_parquet(path):
         yield from _parquet(path, columns)
     elif json_lines.is_json_lines(path):
         yield from json_lines.tables(path, columns)
@@ -326,7 +332,9 @@ def _required(path: Path, there: Sequence[str], wanted: list[str]) -> list[str]:
     for column in wanted:
         if there.count(column) != 1:
             many = "more than one" if column in there else "no"
-            raise InputError(f"{path} has {many} column {column!r} in its header")  # which may be a record
+            where = "" if path.is_dir() else " in its header"  # which may be a record
+            know = f"; a folder of text files has {', '.join(text_folder.COLUMNS)}" if path.is_dir() else ""
+            raise InputError(f"{path} has {many} column {column!r}{where}{know}")
     return wanted
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dpsda import csv_records, json_lines
+from dpsda import csv_records, hub_datasets, json_lines, text_folder
 from dpsda.errors import InputError
 
 TEMPERATURE = 0.8  # for a small model
@@ -22,9 +22,16 @@ _PLAIN = re.compile(r"\w[\w ./+-]*\w|\w")
 
 def columns(path: Path) -> list[str]:
     """The names of the columns of a file of records: by its header, by its schema, or of JSON lines the keys of the
-    first record. InputError where there are none."""
+    first record; of a folder of text files, those that it always has. InputError where there are none."""
+    if hub_datasets.is_named(path):
+        return hub_datasets.columns(path)
+    if path.is_dir():
+        return list(text_folder.COLUMNS)
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file; give a csv, tsv, JSON lines or parquet file")
+        raise InputError(
+            f"{path}: there is no such file; give a csv, tsv, JSON lines or parquet file, a folder of text files, or "
+            "hf:NAME"
+        )
     if csv_records.is_parquet(path):
         import pyarrow as pa
         import pyarrow.parquet as pq

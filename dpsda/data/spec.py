@@ -10,7 +10,7 @@
     user: author                                   # optional: who wrote the record, for --privacy_unit user
     filter: {language: [en]}                       # optional: only records with these values
     splits:
-      train: {file: reviews.csv, hash: [0, 0.9]}   # beside the spec, absolute, or embedded:NAME
+      train: {file: reviews.csv, hash: [0, 0.9]}   # beside the spec, absolute, embedded:NAME or hf:NAME
       test: {file: reviews.csv, hash: [0.9, 1]}    # hash: the share of the texts (of the users, if there are any)
       public: [test]                               # splits whose texts are public
 
@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dpsda import assets
+from dpsda import assets, hub_datasets
 from dpsda.data.attributes import Attribute, read_attribute
 from dpsda.errors import InputError
 from dpsda.wording import normalise
@@ -99,8 +99,9 @@ class DatasetSpec:
         return self.splits[name]
 
     def path(self, file: str) -> Path:
-        """Where a split's file is: beside the spec, at an absolute path, or an asset that is fetched."""
-        return self.folder / assets.resolve(file)
+        """Where a split's file is: beside the spec, at an absolute path, or an asset that is fetched; `hf:NAME` as it
+        is."""
+        return Path(file) if hub_datasets.is_named(Path(file)) else self.folder / assets.resolve(file)
 
     @classmethod
     def read(cls, path_or_name: str | Path) -> DatasetSpec:

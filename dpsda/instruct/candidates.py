@@ -112,7 +112,7 @@ def _about(folder: RunFolder) -> dict[str, str] | None:
 
 
 def read(path: Path, spec: DatasetSpec) -> pd.DataFrame:
-    """The candidates as strings: id, parent_id if there, text, then what is there of the columns of labels and attributes.
+    """The candidates as strings: id, parent_id if there, text, then the columns of labels and attributes, if there.
 
     `path` is a csv or parquet file, or a folder of parquet files, taken in the order of their names. Rows without a
     text are left out. Raises InputError if it cannot be read, has no text column, or no text.

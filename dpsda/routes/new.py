@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from apis.prompting import PromptBook
-from dpsda import json_lines, yaml_files
+from dpsda import hub_datasets, json_lines, yaml_files
 from dpsda.data import DatasetSpec, new
 from dpsda.data.spec import DATA, Reader
 from dpsda.errors import InputError
@@ -37,7 +37,7 @@ def run(options: NewDataOptions) -> None:
         if column not in there and not json_lines.is_json_lines(Path(options.data)):
             raise InputError(f"{options.data}: has no column {column!r} in its header")  # which may be a record
     words = (options.words[0], options.words[1])
-    file = str(Path(options.data).absolute())
+    file = options.data if hub_datasets.is_named(Path(options.data)) else str(Path(options.data).absolute())
     spec = new.spec(file, options.text, options.describe, labels, attributes, options.user)
     Reader(folder / "spec.yaml").spec(yaml_files.parse(spec, folder / "spec.yaml"))
     near = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
