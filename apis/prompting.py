@@ -13,9 +13,9 @@
 Everything is text as it is written (01 and yes, too), but for `length`. Templates use {label.COLUMN},
 {attribute.NAME}, {keyword}, {persona}, {tone}, {text}, {masked} and {words}; a brace that is meant is written twice. A
 template or list may depend on a label, or on an attribute: `{COLUMN: {value: ..., other value: ...}}`. Of a list of
-templates one is drawn for every prompt, as is one keyword, persona and tone. Of templates some of which name attributes
-and others none, the first ones are used where texts have rows, and the others where they have none. Where some
-templates of `init` name a keyword or persona and others do not, `use_subcategory` says which ones are used.
+templates one is drawn for every prompt, as is one keyword, persona and tone. Where texts have rows, the templates that
+name attributes are used, if there are any. Where they have none, those that name none are used. Where some templates of
+`init` name a keyword or persona and others do not, `use_subcategory` says which ones are used.
 
 Prompts may be in any language. Where words have no spaces between them (Chinese, Japanese, Thai, ...) a word is a
 character, for `{words}`, `min_words` and `max_words`, too. `tokens_per_word` is for English: where a word takes more
@@ -146,14 +146,19 @@ class PromptBook:
             raise InputError(f"{path}: reject is a list of phrases")
         return cls(**data, length=target, max_tokens=max_tokens, use_subcategory=use_subcategory)
 
-    def check(self, kind: str, labels: Sequence[Mapping[str, str]]) -> None:
-        """Render every template for every label, so that a mistake shows before anything is spent; InputError."""
-        rng = np.random.default_rng(0)
+    def check(self, kind: str, labels: Sequence[Mapping[str, str]], attributes: Sequence[str] = ()) -> None:
+        """Render every template for every label, so that a mistake shows before anything is spent; InputError. No other
+        `attributes` may be named than these, whether texts have rows or not."""
+        rng, named = np.random.default_rng(0), [f"attribute.{name}" for name in attributes]
         for label in labels:
             for column in label:
                 if "{" in column or "}" in column:
                     raise InputError(f"the label column {column!r} has a brace, so no template can name it; rename it")
             for name in ("init", kind):
+                for template in _all(getattr(self, name), label):
+                    odd = next((n for n in _names(template) if n.startswith("attribute.") and n not in named), None)
+                    if odd:
+                        raise InputError(f"prompts.yaml: {{{odd}}} is no attribute{did_you_mean(odd, named)}")
                 for template in _fitting(_all(getattr(self, name), label), label) or [""]:
                     self._prompt(name, label, rng, 1, template, text="", masked="")
 
@@ -235,7 +240,8 @@ class PromptBook:
                 raise InputError(f"prompts.yaml: a {kind} shot is a mapping of the template's fields and `answer`")
             fields_of = {"words": count(shot["answer"]), **shot}
             own = {c: shot.get(f"label.{c}", shot.get(f"attribute.{c}", value)) for c, value in label.items()}
-            shots.append((_fill(_one(getattr(self, kind), label, rng), fields_of, own), shot["answer"]))
+            asked = _pick(_fitting(_all(getattr(self, kind), label), own), rng)
+            shots.append((_fill(asked, fields_of, own), shot["answer"]))
         return Prompt(
             text=_fill(template, {**values, "words": target}, label),
             system=_one(self.system, label, rng),
@@ -250,7 +256,7 @@ def _of_label(value: Any, label: Mapping[str, str]) -> Any:
         column = next(iter(value), None)
         if len(value) != 1 or column is None or column not in label:
             raise InputError(
-                f"prompts.yaml: {str(column)!r} is not a label column; there are {', '.join(label) or 'none'}"
+                f"prompts.yaml: {str(column)!r} is no label or attribute; there are {', '.join(label) or 'none'}"
             )
         if not isinstance(value[column], Mapping):
             raise InputError(f"prompts.yaml: what depends on {column!r} is a mapping of its values")

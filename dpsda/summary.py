@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,14 +41,14 @@ def iteration_table(ledger: Ledger, epochs: int, distances: pd.DataFrame | None)
     return "\n".join(lines)
 
 
-def examples(frame: pd.DataFrame, label_columns: list[str], count: int = 10) -> str:
-    """`count` texts with their labels, in turn from every label."""
+def examples(frame: pd.DataFrame, label_columns: list[str], beside: Sequence[str] = (), count: int = 10) -> str:
+    """`count` texts with their labels and the columns `beside` these, in turn from every label."""
     rows = frame.copy()
     rows["turn"] = rows.groupby(label_columns).cumcount() if label_columns else range(len(rows))
     shown = rows.sort_values("turn", kind="stable").head(count).sort_values(label_columns, kind="stable")
     lines: list[str] = []
     for row in shown.to_dict("records"):
-        label = ", ".join(str(row[c]) for c in label_columns)
+        label = ", ".join(str(row[c]) for c in (*label_columns, *beside) if row[c])
         lines.append(f"  {printable(f'[{label}]') + ' ' if label else ''}{printable(row['text'])}")
     return "\n".join(lines)
 
@@ -62,7 +63,8 @@ def show(folder: RunFolder, ledger: Ledger, epochs: int, distances: Path, *, log
     print(iteration_table(ledger, epochs, read_csv(distances) if may_show else None))
     print()
     if log_private or folder.protected:
-        print(examples(texts, [c for c in texts.columns if c not in ("id", "parent_id", "text")]))
+        rows = folder.config().get("rows", {}).get("attributes", [])
+        print(examples(texts, [c for c in texts.columns if c not in ("id", "parent_id", "text", *rows)], rows))
         print()
     print(facts["statement"])
     print(f"release: {folder.release}")

@@ -14,13 +14,15 @@ import pandas as pd
 import pytest
 import yaml
 
+from dpsda.attributes import release
 from dpsda.attributes.marginals import Marginals
-from dpsda.augpe import evolution, planning
+from dpsda.augpe import planning
 from dpsda.augpe.options import AugPEOptions
 from dpsda.data import DatasetSpec
 from dpsda.errors import InputError
 from dpsda.privacy import certificate
 from dpsda.privacy.ledger import Ledger
+from dpsda.privacy.mechanism import histogram
 from dpsda.routes import augpe
 from dpsda.runs import read_csv
 from tests.conftest import PROMPTS, options, use
@@ -39,6 +41,7 @@ SPEC = {
     "user": "author",
     "splits": {"train": "train.csv"},
 }
+CITIES = ("Rome", "Oslo", "not given")
 INIT = "A {label.kind} in {attribute.city} for {attribute.price}, {attribute.mood}, {attribute.length}: {keyword}"
 
 
@@ -56,7 +59,7 @@ def evenly(tables, scale, given, rows, rng) -> np.ndarray:
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(evolution, "draw", evenly)
+    monkeypatch.setattr(release, "draw", evenly)
 
 
 @pytest.fixture
@@ -104,7 +107,7 @@ def test_texts_are_written_to_rows_that_the_ledger_paid_for(tmp_path, table, uni
     facts = certificate.verify(root)
     assert 7.9 < facts["epsilon"] <= 8 and facts["unit"] == unit
     assert {row["what"]: row["releases"] for row in facts["mechanisms"]} == {"marginals": 1, "votes": 2}
-    marginals = Marginals.of(DatasetSpec.read(table), DatasetSpec.read(table).attributes)
+    marginals = Marginals.of(DatasetSpec.read(table))
     assert len(read_csv(root / "marginals.csv")) == len(marginals.bins()) and not (root / "label_counts.csv").exists()
     [row] = [row for row in facts["mechanisms"] if row["what"] == "marginals"]
     k = len(marginals.sets)
@@ -174,11 +177,17 @@ def test_what_makes_texts_without_rows_is_refused(tmp_path, table, settings, sai
 @pytest.mark.usefixtures("quick")
 def test_prompts_are_checked_for_every_value(tmp_path, table):
     prompts = (table / "prompts.yaml").read_text().replace("{attribute.mood}", "{attribute.moods}")
-    (table / "prompts.yaml").write_text(prompts.replace("- A {label.kind} about {keyword}\n", ""))
-    with pytest.raises(InputError, match=r"a template uses \{attribute.moods\}, which stands for nothing here"):
+    (table / "prompts.yaml").write_text(prompts)
+    with pytest.raises(InputError, match=r"\{attribute.moods\} is no attribute; did you mean attribute.mood\?"):
         run(tmp_path / "run", table)
+    with pytest.raises(InputError, match="is no attribute"):
+        run(tmp_path / "run", table, attributes="none")
     (table / "prompts.yaml").write_text("init: {city: {Rome: 'of Rome', Oslo: 'of Oslo'}}\nparaphrase: 'again: {text}'")
     with pytest.raises(InputError, match="nothing is given for city = 'not given'"):
+        run(tmp_path / "run", table)
+    cities = {city: {"mood": {"good": "a"} | ({} if city == "Oslo" else {"bad": "b"})} for city in CITIES}
+    (table / "prompts.yaml").write_text(yaml.safe_dump({"init": {"city": cities}, "paraphrase": "again: {text}"}))
+    with pytest.raises(InputError, match="nothing is given for mood = 'bad'"):  # of Oslo alone
         run(tmp_path / "run", table)
 
 
@@ -196,12 +205,12 @@ def test_no_private_value_is_shared(tmp_path):
 def test_a_run_that_is_killed_draws_nothing_twice(tmp_path, table, monkeypatch):
     root = tmp_path / "run"
     setup = (
-        "from tests.test_rows import evenly, evolution, run, pytest, use\n"
-        "patch = pytest.MonkeyPatch(); use(patch); patch.setattr(evolution, 'draw', evenly)"
+        "from tests.test_rows import evenly, release, run, pytest, use\n"
+        "patch = pytest.MonkeyPatch(); use(patch); patch.setattr(release, 'draw', evenly)"
     )
     killer = Killer(setup, f"run(root, Path({str(table)!r}), {{'noise': 3.0}})", root)
     unkilled = certificate.verify(root)["epsilon"]
-    monkeypatch.setattr(evolution, "draw", evenly)
+    monkeypatch.setattr(release, "draw", evenly)
     for _ in range(5):
         shutil.rmtree(root)
         assert killer.kill() in (0, signal.SIGKILL)
@@ -210,3 +219,76 @@ def test_a_run_that_is_killed_draws_nothing_twice(tmp_path, table, monkeypatch):
         assert stored.items() <= stored_votes(root).items() and len(stored_votes(root)) == 3
         assert certificate.verify(root)["epsilon"] == unkilled
     killer.close()
+
+
+@pytest.mark.usefixtures("quick")
+def test_rows_are_drawn_with_the_noise_that_the_marginals_have(tmp_path, table, monkeypatch):
+    """A run is killed after its marginals, and goes on with another epsilon: with as much noise in the model."""
+    scales = []
+    monkeypatch.setattr(release, "draw", lambda *given: pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception, match="killed"):
+        run(tmp_path / "run", table, {"epsilon": 4.0}, marginals_noise=3.0)
+
+    def noted(tables, scale, *given):
+        scales.append(scale)
+        return evenly(tables, scale, *given)
+
+    monkeypatch.setattr(release, "draw", noted)
+    run(tmp_path / "run", table, {"epsilon": 6.0}, marginals_noise=3.0)
+    [marginals] = [x for x in Ledger(tmp_path / "run", read_only=True).reservations() if x.kind == "marginals"]
+    assert scales == [marginals.mechanism.scale] and certificate.verify(tmp_path / "run")["epsilon"] > 5.9
+
+
+def test_nothing_is_spent_without_the_library(tmp_path, table, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs the package mbi: run `pip install '.\[attributes\]'`"):
+        run(tmp_path / "run", table)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_other_columns_are_other_data(tmp_path, table, monkeypatch):
+    monkeypatch.setattr(release, "draw", lambda *given: pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception, match="killed"):
+        run(tmp_path / "run", table)
+    monkeypatch.setattr(release, "draw", evenly)
+    frame = pd.read_csv(table / "train.csv", dtype=str)
+    frame.assign(city="Oslo").to_csv(table / "train.csv", index=False)
+    with pytest.raises(InputError, match="rows"):
+        run(tmp_path / "run", table)
+
+
+@pytest.mark.usefixtures("quick")
+def test_texts_are_shown_in_turn_from_every_label(tmp_path, table, capsys):
+    run(tmp_path / "run", table)
+    shown = re.findall(r"^  \[(food|film), (.*?)\] ", capsys.readouterr().out, re.MULTILINE)
+    assert len(shown) == 10 and [kind for kind, _ in shown].count("film") == 5
+    assert not any(", ," in row or row.endswith(", ") for _, row in shown)  # what is missing is not shown
+
+
+def test_a_user_s_rows_depend_as_those_of_records_do():
+    """A user's vote is shared by all marginals, and as many votes and as much noise, by the share, mean as much."""
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 3, 4000)
+    codes = np.column_stack([np.where(rng.random(4000) < 0.3, first, rng.integers(0, 3, 4000)) for _ in range(5)])
+    marginals = Marginals(tuple("abcde"), (("x", "y", "z"),) * 5)
+    votes, bins, users = marginals.votes(codes), len(marginals.bins()), np.arange(4000)
+    found = {}
+    for unit, noise in (("record", 0.0), ("user", 0.0)):
+        mechanism = histogram(unit, noise, len(marginals.sets))
+        tables = marginals.tables(mechanism.sums(votes, users, bins) / (mechanism.grid if unit == "user" else 1))
+        made = release.Rows((), marginals, None, Reserved(mechanism), "")
+        counted, scale = made._in_units(tables)
+        found[unit] = {some: table.round(1) for some, table in counted.items()}
+        assert scale == 0
+    assert all(np.abs(found["record"][some] - found["user"][some]).max() < 1 for some in marginals.sets)
+
+
+class Reserved:
+    """A ledger with one reservation."""
+
+    def __init__(self, mechanism):
+        self.mechanism = mechanism
+
+    def reservation(self, name):
+        return self

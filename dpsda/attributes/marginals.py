@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dpsda.data import DatasetSpec
-from dpsda.data.attributes import Attribute
 from dpsda.errors import InputError
 from dpsda.privacy.mechanism import NO_VOTE, Votes
 
@@ -24,9 +23,10 @@ if TYPE_CHECKING:
 
 MARGINALS = "marginals"  # the name of the release
 FILE = "marginals.csv"
-CELLS = 1_000_000  # of one marginal, at most
+CELLS = 1_000_000  # of all marginals together, at most
 
 Set = tuple[int, ...]  # the variables of a marginal, in order
+Tables = dict[Set, np.ndarray]  # the counts of each marginal, in its shape
 
 
 @dataclass(frozen=True)
@@ -37,23 +37,24 @@ class Marginals:
     names: tuple[str, ...]
     values: tuple[tuple[str, ...], ...]  # of each variable
     ways: int = 2
+    labelled: bool = False  # whether the first variable is the label cell
 
     @classmethod
-    def of(cls, spec: DatasetSpec, attributes: tuple[Attribute, ...], ways: int = 2) -> Marginals:
-        """InputError where a marginal has more than CELLS cells."""
-        names = [attribute.name for attribute in attributes]
-        values = [tuple(value or "(missing)" for value in attribute.values) for attribute in attributes]
+    def of(cls, spec: DatasetSpec, ways: int = 2) -> Marginals:
+        """InputError where they have more than CELLS cells."""
+        names = [attribute.name for attribute in spec.attributes]
+        values = [tuple(value or "(missing)" for value in attribute.values) for attribute in spec.attributes]
         if spec.labels:
             names.insert(0, ", ".join(spec.label_columns))
             values.insert(0, tuple(", ".join(cell) for cell in spec.cells))
-        marginals = cls(tuple(names), tuple(values), min(ways, len(names)))
-        for some in marginals.sets:
-            cells = math.prod(marginals.shape(some))
-            if cells > CELLS:
-                raise InputError(
-                    f"{spec.folder / 'spec.yaml'}: the marginal of {' and '.join(names[i] for i in some)} has "
-                    f"{cells:,} cells, and {CELLS:,} are the most; merge values of these, or give --marginals 1"
-                )
+        marginals = cls(tuple(names), tuple(values), min(ways, len(names)), bool(spec.labels))
+        if int(marginals._starts[-1]) > CELLS:
+            largest = max(marginals.sets, key=lambda some: math.prod(marginals.shape(some)))
+            raise InputError(
+                f"{spec.folder / 'spec.yaml'}: the marginals have {marginals._starts[-1]:,} cells, and {CELLS:,} are "
+                f"the most; that of {' and '.join(names[i] for i in largest)} alone has "
+                f"{math.prod(marginals.shape(largest)):,}; merge values, or give --marginals 1"
+            )
         return marginals
 
     @cached_property
@@ -90,7 +91,7 @@ class Marginals:
         ]
         return pd.DataFrame(rows, columns=["attributes", "values"])
 
-    def tables(self, noisy: np.ndarray) -> dict[Set, np.ndarray]:
+    def tables(self, noisy: np.ndarray) -> Tables:
         """The noisy counts of each marginal in its shape."""
         parts = np.split(noisy, self._starts[1:-1])
         return {some: part.reshape(self.shape(some)) for some, part in zip(self.sets, parts, strict=True)}

@@ -9,6 +9,7 @@ import numpy as np
 
 from dpsda.data import PrivateCorpus
 from dpsda.data.attributes import Attribute
+from dpsda.neighbors import nearest, require_usable, usable
 
 if TYPE_CHECKING:
     from dpsda.embedding import Embeds
@@ -29,6 +30,9 @@ def read_off(attribute: Attribute, texts: Sequence[str], encoder: Embeds, *, pri
     if not attribute.says:
         return attribute.read(texts)
     said = encoder.embed(list(attribute.says), private=False, desc="descriptions")
-    return attribute.nearest(
-        encoder.embed(texts, private=private, desc="private records" if private else "texts"), said
-    )
+    require_usable(said, f"the encoder, on the descriptions of {attribute.name}")
+    vectors = encoder.embed(texts, private=private, desc="private records" if private else "texts")
+    found, there = np.full(len(texts), -1, np.int32), np.flatnonzero(usable(vectors))
+    if len(there):  # exact, so that no text's value moves with the texts beside it
+        found[there] = nearest(vectors, said, 1, "cos_sim", rows=there)[:, 0]
+    return found

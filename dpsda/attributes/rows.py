@@ -1,20 +1,22 @@
 """Rows from noisy marginals: a graphical model of them, and draws from it. All of it is post-processing.
 
 A model of all pairs at once is out of reach for more than a few attributes: its tables grow with every loop in the
-graph of pairs. So the pairs are chosen whose noisy counts are farthest from independence, beyond what noise and chance
-make of independent ones (as the score of AIM, McKenna et al. 2022), a spanning forest first, as long as the tables of
-the junction tree have at most CELLS cells. `mbi` fits the model (Private-PGM, McKenna, Sheldon, Miklau 2019).
+graph of pairs. So those pairs are chosen whose noisy counts are farthest from independence, beyond what noise and
+chance make of independent ones (as in the score of AIM, McKenna et al. 2022). A spanning forest of them is always
+taken. Other pairs follow as long as the tables of the junction tree have at most CELLS cells. `mbi` fits the model
+(Private-PGM, McKenna, Sheldon, Miklau 2019).
 """
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpsda.attributes.marginals import Set
+from dpsda.attributes.marginals import Set, Tables
 from dpsda.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,14 +25,11 @@ if TYPE_CHECKING:
 CELLS = 20_000  # of all tables of the model; ten times as many are little better and take several times as long
 STEPS = 300  # of the fit
 
-Tables = dict[Set, np.ndarray]
-
 
 def draw(tables: Tables, scale: float, given: np.ndarray | None, rows: int, rng: np.random.Generator) -> np.ndarray:
-    """(rows, V) codes of rows like those whose noisy marginals are `tables`, with noise of standard deviation `scale`.
+    """(rows, V) codes of rows like those whose noisy counts are `tables`, with noise of standard deviation `scale`.
 
-    `given`, (rows,), is the value of variable 0 in each row, which the others are drawn for. Raises InputError where
-    `mbi` is not installed.
+    `given`, (rows,), is the value of variable 0 in each row, which the others are drawn for.
     """
     count = 1 + max(variable for some in tables for variable in some)
     pairs = chosen_pairs(tables, scale)
@@ -146,18 +145,21 @@ def _extend(
         columns[variable] = codes
 
 
-def _mbi() -> Any:
-    """The library, in float64, without its advice."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            import jax
-
-            jax.config.update("jax_platforms", "cpu")
-            jax.config.update("jax_enable_x64", True)
-            import mbi
-    except ImportError:
+def check_installed() -> None:
+    """InputError where there is no `mbi`: before anything is spent on what it is to fit."""
+    if importlib.util.find_spec("mbi") is None:
         raise InputError(
             "`attributes:` of spec.yaml needs the package mbi: run `pip install '.[attributes]'` here, or give "
             "--attributes none"
-        ) from None
+        )
+
+
+def _mbi() -> Any:
+    """The library, in float64, without its advice."""
+    with warnings.catch_warnings(action="ignore"):
+        import jax
+
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_enable_x64", True)
+        import mbi
     return mbi

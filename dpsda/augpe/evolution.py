@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from apis.api import Prompt, Shots, TextAPI
-from dpsda.attributes.marginals import FILE, MARGINALS, Marginals
-from dpsda.attributes.read_off import codes_of
-from dpsda.attributes.rows import draw
+from dpsda.attributes.marginals import MARGINALS, Tables
+from dpsda.attributes.release import Rows
 from dpsda.augpe import planning
 from dpsda.augpe.ballot import Ballot
 from dpsda.augpe.labels import labels_of
 from dpsda.augpe.options import EXAMPLES, AugPEOptions
-from dpsda.augpe.population import Made, Population, Varies, initial, lookahead, prompt_lines, row_codes, variations
+from dpsda.augpe.population import Made, Population, Varies, initial, lookahead, prompt_lines, variations
 from dpsda.augpe.selection import RULES, select
 from dpsda.augpe.voting import Voters
 from dpsda.errors import InputError
@@ -88,7 +87,7 @@ class Evolution:
     book: Prompts
     encoder: Embeds
     seed: int
-    marginals: Marginals | None = None  # whose rows the texts are written to
+    rows: Rows | None = None  # that the texts are written to
     tuned: Tunes | None = None  # what makes candidates from iteration 2 on, where variations do not
     samples: Population | None = None  # that it begins with, where prompts alone do not make its first texts
     observe: Callable[[int, list[str]], None] = lambda t, texts: None
@@ -134,8 +133,8 @@ class Evolution:
     def _label_counts(self) -> np.ndarray:
         """(cells,) noisy or public counts of the labels; with rows, they are one of the marginals."""
         labelled = bool(self.corpus.spec.labels)
-        if self.marginals and not (labelled and self.public_label_counts):
-            tables = self._marginals()
+        if self.rows and not (labelled and self.public_label_counts):
+            tables = self._tables()
             return tables[0,] if labelled else np.ones(1)
         return label_counts(
             self.folder,
@@ -146,47 +145,9 @@ class Evolution:
             public=self.public_label_counts,
         )
 
-    def _marginals(self) -> dict[tuple[int, ...], np.ndarray]:
-        """The noisy marginals, drawn once."""
-        assert self.marginals is not None
-        marginals, corpus = self.marginals, self.corpus
-        codes = np.empty((0, len(marginals.names)), np.int32)
-        if self.ledger.result(MARGINALS) is None:  # read before they are reserved: an encoder may fail here
-            codes = codes_of(corpus, self._attributes, self.encoder)
-            codes = np.column_stack([corpus.cells, codes]) if corpus.spec.labels else codes
-        noisy = noisy_histogram(
-            self.folder,
-            self.ledger,
-            AUGPE,
-            MARGINALS,
-            self.folder.shared / FILE,
-            self._mechanism(MARGINALS),
-            lambda: marginals.votes(codes),
-            corpus.users,
-            marginals.bins(),
-        )
-        return marginals.tables(noisy)
-
-    def _rows(self, cells: np.ndarray) -> np.ndarray:
-        """(n, K) rows for texts of the label cells, drawn from a model of the marginals; once, as it takes a while."""
-        import pandas as pd
-
-        if not self.marginals:
-            return np.empty((len(cells), 0), np.int32)
-        path = self.folder.state / "rows.csv"
-        if not self.ledger.holds(path):
-            started = time.monotonic()
-            labelled = bool(self.corpus.spec.labels)
-            given = cells if labelled else None
-            scale = self._mechanism(MARGINALS).scale
-            drawn = draw(self._marginals(), scale, given, len(cells), self._rng(0, _ROWS))
-            drawn = drawn[:, 1:] if labelled else drawn
-            columns = {a.name: [a.values[code] for code in drawn[:, i]] for i, a in enumerate(self._attributes)}
-            write_csv(path, pd.DataFrame(columns))
-            self.ledger.note(AUGPE, path, of=[MARGINALS])
-            took = f"{time.monotonic() - started:.0f} s"
-            self.say(f"rows: {len(cells):,} drawn from {len(self.marginals.sets)} noisy marginals, {took}")
-        return row_codes(read_csv(path), self._attributes)
+    def _tables(self) -> Tables:
+        assert self.rows is not None
+        return self.rows.tables(self.corpus, self.encoder, self._mechanism(MARGINALS))
 
     def _noisy_votes(self, t: int, candidates: Population, sizes: np.ndarray) -> tuple[Population, np.ndarray]:
         """The candidates of iteration `t` with the labels that they have after its votes, and (M,) their noisy counts;
@@ -236,7 +197,7 @@ class Evolution:
         """What the model writes from nothing, a text for each place of each label."""
         rng = self._rng(0, _PROMPTS)
         cells = np.repeat(np.arange(len(sizes)), sizes)
-        rows = self._rows(cells)
+        rows = self.rows.drawn(self._tables(), cells, self._rng(0, _ROWS), self.say) if self.rows else None
         started = time.monotonic()
         made = initial(
             self.api,
@@ -424,10 +385,11 @@ class Evolution:
     @property
     def _attributes(self) -> tuple[Attribute, ...]:
         """Those of the rows that texts are written to; none where there are no rows."""
-        return self.corpus.spec.attributes if self.marginals else ()
+        return self.rows.attributes if self.rows else ()
 
     def _mechanism(self, name: str) -> Histogram:
-        return planning.mechanism(name, self.ledger.header["unit"], self.noise_multiplier, self.options, self.marginals)
+        marginals = self.rows.marginals if self.rows else None
+        return planning.mechanism(name, self.ledger.header["unit"], self.noise_multiplier, self.options, marginals)
 
     def _label(self, cell: int, row: np.ndarray) -> dict[str, str]:
         """What a prompt may say of a text: its label, and the values of its row."""

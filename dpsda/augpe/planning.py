@@ -73,7 +73,10 @@ def plan(
         lambda noise: [mechanism(name, unit, noise, options, marginals).event for name in open_names],
         goal={key: config[key] for key in ("epsilon", "noise", "epochs")},
         before=before,
-        earlier=[release.noise_multiplier for release in ledger.reservations(AUGPE)],
+        earlier=[
+            release.noise_multiplier / (options.marginals_noise if release.kind == MARGINALS else 1)
+            for release in ledger.reservations(AUGPE)
+        ],
     )
     ledger.set_budget(privacy.epsilon)  # after everything that may refuse the command
     folder.keep_config(AUGPE, {**config, "noise_multiplier": noise})
@@ -117,7 +120,8 @@ def describe_plan(
         extra = " (the label counts are taken as public)" if labelled else ""
     if marginals:
         public = extra if privacy.label_counts == "public" else ""
-        extra = f" and for {len(marginals.sets)} marginals of the attributes{public}"
+        times = f", {options.marginals_noise:g} times that," if options.marginals_noise != 1 else ""
+        extra = f" and{times} for {len(marginals.sets)} marginals of the attributes{public}"
     what = f"{options.epochs} vote{'s' if options.epochs > 1 else ''}{extra}"
     if not options.takes_votes:
         what = f"no vote{extra}"

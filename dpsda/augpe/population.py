@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from apis.api import Prompt, TextAPI
+from dpsda.data.attributes import row_codes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +35,7 @@ class Population:
     rows: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.int32))  # (M, K) codes of its attributes
 
     def __post_init__(self) -> None:
-        if not self.rows.size:
+        if len(self.rows) != len(self.ids):
             object.__setattr__(self, "rows", np.empty((len(self.ids), 0), np.int32))
 
     def __len__(self) -> int:
@@ -96,14 +97,6 @@ class Population:
             np.array(cells if spec.labels else [0] * len(frame), dtype=np.int64),
             row_codes(frame, attributes),
         )
-
-
-def row_codes(frame: pd.DataFrame, attributes: Sequence[Attribute]) -> np.ndarray:
-    """(M, K) codes of the names of values that the columns of a table hold."""
-    codes = np.empty((len(frame), len(attributes)), np.int32)
-    for i, attribute in enumerate(attributes):
-        codes[:, i] = [attribute.values.index(value) for value in frame[attribute.name]]
-    return codes
 
 
 @dataclass(frozen=True)

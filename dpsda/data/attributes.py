@@ -8,14 +8,15 @@
       - {name: length, words: [10, 20]}                      # fewer than 10 words, 10 to 19, 20 and more
       - {name: link, pattern: "https?://"}                   # whether it occurs: no, yes
 
-A column has one value more, MISSING: of a record without a value, and with one outside the domain where there is no
-`other`. What lies beyond the edges counts in the first or last bin. What is read off the text is read record by record,
-on this machine: a description goes to the texts that are nearest to it by the encoder. A column may have a `describe`,
-too, for the figure that tells whether a synthetic text says what its row says.
+A column has one more value, MISSING. A record has it if its value is empty, or is outside the domain and the domain has
+no `other`. What lies beyond the edges counts in the first or last bin. What is read off the text is read record by
+record, on this machine: a record has the value whose description is nearest to its text, by the encoder. A column may
+have a `describe`, too, for the figure that tells whether a synthetic text says what its row says.
 """
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 import re
@@ -29,6 +30,7 @@ import numpy as np
 from dpsda.wording import count, normalise
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
     from dpsda.data.spec import Reader
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 MISSING = ""
 OTHER = "other"
 UNKNOWN = "not given"  # what a prompt says where a value is missing
+MOST = 2.0**53  # of an edge: whole numbers are exact up to there
 _EPOCH = date(1970, 1, 1)
 
 
@@ -69,7 +72,7 @@ class Attribute:
     def codes(self, column: pa.ChunkedArray) -> np.ndarray:
         """(n,) int32 positions in `values` of the strings of a file's column, each by itself."""
         known = {normalise(value): i for i, value in enumerate(self.values) if value}
-        beyond = known.get(normalise(OTHER), len(self.values) - 1)
+        beyond = next((i for i, value in enumerate(self.values) if value.casefold() == OTHER), len(self.values) - 1)
         out = [np.zeros(0, np.int32)]
         for chunk in column.dictionary_encode().chunks:
             values = [(value or "").strip() for value in chunk.dictionary.to_pylist()]
@@ -88,15 +91,6 @@ class Attribute:
             return np.fromiter((wanted.search(text) is not None for text in texts), np.int32, len(texts))
         return np.searchsorted(self.edges, [count(text) for text in texts], side="right").astype(np.int32)
 
-    def nearest(self, vectors: np.ndarray, said: np.ndarray) -> np.ndarray:
-        """(n,) int32 which of the (V, D) embeddings of `says` is nearest to each of n vectors by the cosine; -1 for a
-        vector that is none."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            lengths = np.linalg.norm(vectors, axis=1)
-            scores = vectors @ (said / np.linalg.norm(said, axis=1, keepdims=True)).T
-        usable = np.isfinite(scores).all(axis=1) & np.isfinite(lengths) & (lengths > 0)
-        return np.where(usable, np.where(usable[:, None], scores, 0).argmax(axis=1), -1).astype(np.int32)
-
     def written(self, codes: np.ndarray, rng: np.random.Generator) -> list[str | int | float | None]:
         """What a release has in the column: the names of values, or numbers or dates in their bins. None is missing."""
         if not (self.column and self.edges):
@@ -107,8 +101,7 @@ class Attribute:
         number = day(value) if self.dates else _number(value)
         if number is None:
             return len(self.values) - 1
-        bins = len(self.edges) - 1
-        return int(np.clip(np.searchsorted(self.edges, number, side="right") - 1, 0, bins - 1))
+        return min(max(bisect.bisect_right(self.edges, number) - 1, 0), len(self.edges) - 2)
 
     def _within(self, code: int, rng: np.random.Generator) -> str | int | float | None:
         share = 0.5 if self.middle else rng.random()  # one draw a row, whatever the bin
@@ -118,7 +111,10 @@ class Attribute:
         number = low + share * (high - low)
         if self.dates:
             return (_EPOCH + timedelta(days=math.floor(number))).isoformat()
-        return math.floor(number) if self.whole else min(float(f"{number:.6g}"), math.nextafter(high, low))
+        if self.whole:
+            return math.floor(number)
+        short = round(number, 2 - math.floor(math.log10(high - low)))
+        return short if low <= short < high else number
 
 
 def day(value: str) -> float | None:
@@ -134,7 +130,15 @@ def _number(value: str) -> float | None:
         number = float(value)
     except ValueError:
         return None
-    return None if number != number else number
+    return None if math.isnan(number) or "_" in value else number
+
+
+def row_codes(frame: pd.DataFrame, attributes: Sequence[Attribute]) -> np.ndarray:
+    """(M, K) codes of the names of values that the columns of a table of ours hold."""
+    codes = np.empty((len(frame), len(attributes)), np.int32)
+    for i, attribute in enumerate(attributes):
+        codes[:, i] = [attribute.values.index(value) for value in frame[attribute.name]]
+    return codes
 
 
 # what an attribute has beside its `column` or `name`: one of these, and what may stand beside that
@@ -174,8 +178,8 @@ def _of_edges(reader: Reader, name: str, given: dict[str, Any], where: str) -> A
     numbers = [_number(edge) for edge in texts]
     dates = None in numbers
     edges = [edge for edge in ([day(edge) for edge in texts] if dates else numbers) if edge is not None]
-    if len(edges) < len(texts) or not all(map(math.isfinite, edges)):
-        reader.fail(where, "are all numbers, or all dates as 2024-05-01")
+    if len(edges) < len(texts) or not all(abs(edge) <= MOST for edge in edges):
+        reader.fail(where, f"are all numbers, up to {MOST:g}, or all dates as 2024-05-01")
     if len(edges) < 3 or any(not low < high for low, high in itertools.pairwise(edges)):
         reader.fail(where, "are three or more that rise: [0, 10, 100] are the bins from 0 to 10 and from 10 to 100")
     if write not in ("uniform", "middle"):
@@ -196,7 +200,9 @@ def _of_words(reader: Reader, name: str, given: dict[str, Any], where: str) -> A
     edges = [int(edge) if isinstance(edge, str) and edge.isdecimal() else 0 for edge in texts]
     if not edges or edges[0] < 1 or any(not low < high for low, high in itertools.pairwise(edges)):
         reader.fail(f"{where}.words", "are whole numbers that rise: [10, 20] are three ranges, with 10 to 19 between")
-    between = [f"{low} to {high - 1} words" for low, high in itertools.pairwise(edges)]
+    between = [
+        f"{low} to {high - 1} words" if low < high - 1 else f"{low} words" for low, high in itertools.pairwise(edges)
+    ]
     values = (f"fewer than {edges[0]} words", *between, f"{edges[-1]} words or more")
     return Attribute(name, values, edges=tuple(map(float, edges)))
 
@@ -220,6 +226,8 @@ _READERS = {
 
 
 def _several(reader: Reader, domain: tuple[str, ...], where: str) -> tuple[str, ...]:
+    if MISSING in domain:
+        reader.fail(where, "has an empty value; a column has one for missing anyway")
     if len(domain) < 2:
         reader.fail(where, "has one value, which tells nothing; give two or more, or leave the attribute out")
     return domain

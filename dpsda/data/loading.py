@@ -92,7 +92,8 @@ class PrivateCorpus:
         return len(self.dropped) / max(len(self.dropped) + len(self.texts), 1)
 
     def fingerprint(self, key: bytes) -> str:
-        """HMAC-SHA256 under `key` over the texts, cells, users and columns, in hexadecimal."""
+        """HMAC-SHA256 under `key` over the texts, cells and users, in hexadecimal; not over the columns, as not every
+        stage reads them."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -110,12 +111,24 @@ class PrivateCorpus:
         digest.update(b"users" if self.users is not None else b"no users")
         if self.users is not None:
             digest.update(self.users.astype("<i8").data)
+        return digest.hexdigest()
+
+    def fingerprint_of_columns(self, key: bytes) -> str:
+        """HMAC-SHA256 under `key` over the columns, in hexadecimal."""
+        digest = hmac.new(key, digestmod=hashlib.sha256)
         for codes in self.columns.values():
             digest.update(codes.astype("<i4").data)
         return digest.hexdigest()
 
 
-def load(spec: DatasetSpec, split: str, *, file: str | Path | None = None, share: float = 1.0) -> PrivateCorpus:
+def load(
+    spec: DatasetSpec,
+    split: str,
+    *,
+    file: str | Path | None = None,
+    share: float = 1.0,
+    attributes: bool = False,  # whether the columns of attributes are read; otherwise they need not be there
+) -> PrivateCorpus:
     """The records of `split`, or of `file` (csv, tsv or JSON lines, compressed or not, parquet, a folder of text files,
     or `hf:NAME`) under that split's hash range, or under the first `share` of that range.
 
@@ -129,17 +142,17 @@ def load(spec: DatasetSpec, split: str, *, file: str | Path | None = None, share
 
     bounds, path = _bounds(spec, split, share), _file(spec, split, file)
     texts, cells, users, rows, reasons, start = [], [], [], [], [], 0
-    columns: dict[str, list[np.ndarray]] = {a.name: [] for a in spec.attributes if a.column}
-    for table, broken in _tables(path, spec.columns):
+    own = {a.name: a for a in spec.attributes if a.column and attributes}
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in own}
+    for table, broken in _tables(path, list(dict.fromkeys([*spec.columns, *own]))):
         selected, cell, reason = _judge(table, spec, bounds, broken)
         keep = selected & (reason == 0)
         texts.append(table[spec.text].filter(pa.array(keep)))
         cells.append(cell[keep])
         if spec.user:
             users.append(normalised(table[spec.user]).filter(pa.array(keep)))
-        for attribute in spec.attributes:
-            if attribute.column:
-                columns[attribute.name].append(attribute.codes(table[attribute.name])[keep])
+        for name, attribute in own.items():
+            columns[name].append(attribute.codes(table[name])[keep])
         bad = np.flatnonzero(selected & (reason > 0))
         rows.append(start + bad)
         reasons.append(reason[bad])
@@ -270,8 +283,9 @@ def _judge(
         if needed is not None:
             blank = pc.equal(pc.utf8_trim_whitespace(pc.fill_null(needed, "")), "")
             reason[blank.to_numpy()] = code
-    for bad in broken.values():
-        reason[bad] = NOT_UTF8
+    for column, bad in broken.items():
+        if column in spec.columns:  # in an attribute, it is a value that nobody knows
+            reason[bad] = NOT_UTF8
     return selected, cell, reason
 
 

@@ -22,6 +22,8 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,6 +34,7 @@ from dpsda.errors import InputError
 from dpsda.wording import normalise
 
 DATA = Path(__file__).parents[2] / "data"
+ROWS = 10_000  # of which prompts are checked one by one
 OURS = ("id", "parent_id", "text", "candidate_id", "noisy")  # columns that stand beside those of labels in our files
 
 
@@ -81,17 +84,21 @@ class DatasetSpec:
         return [dict(zip(self.label_columns, cell, strict=True)) for cell in self.cells]
 
     def rows(self) -> list[dict[str, str]]:
-        """Labels with rows of attributes, as prompts name them: some, in which every value of each one is, under every
-        label; the labels alone where there are no attributes."""
-        most = max((len(attribute.values) for attribute in self.attributes), default=1)
-        some = [{a.name: a.shown(i % len(a.values)) for a in self.attributes} for i in range(most)]
-        return [{**label, **row} for row in some for label in self.cell_labels]
+        """Labels with rows of attributes, as prompts name them: all that there can be, or where these are too many,
+        some in which every value is; the labels alone where there are no attributes."""
+        sizes = [len(attribute.values) for attribute in self.attributes]
+        if math.prod(sizes) * len(self.cells) <= ROWS:
+            every: Iterable[tuple[int, ...]] = itertools.product(*map(range, sizes))
+        else:
+            every = (tuple(i % size for size in sizes) for i in range(max(sizes)))
+        rows = [{a.name: a.shown(c) for a, c in zip(self.attributes, codes, strict=True)} for codes in every]
+        return [{**label, **row} for row in rows for label in self.cell_labels]
 
     @property
     def columns(self) -> list[str]:
-        """The columns that are read from the file, each once."""
+        """The columns that are read from the file, each once; those of attributes are read where rows are drawn."""
         wanted = [self.text, *self.label_columns, *self.filter, *([self.user] if self.user else [])]
-        return list(dict.fromkeys([*wanted, *(attribute.name for attribute in self.attributes if attribute.column)]))
+        return list(dict.fromkeys(wanted))
 
     def split(self, name: str) -> Split:
         if name not in self.splits:

@@ -43,7 +43,7 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
     private_folder(subject.private)
     encoder = Encoder(subject.feature_extractor, device=options.device)
     other = Encoder(settings.metric_encoder, device=options.device) if settings.metric_encoder else None
-    corpus = subject.real(settings.reference_split, settings.original_file)
+    corpus = subject.real(settings.reference_split, settings.original_file, attributes=subject.has_rows)
     reference = _measured(real_set(corpus, against), encoder, subject, private=not public, given=settings)
     sets = [_measured(subject.read(name), encoder, subject, private=not subject.protected) for name in names]
     size = metrics.sample_size(len(reference.texts), [len(s.texts) for s in sets], settings.private_data_size)
@@ -91,7 +91,8 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
     table.write(rows)
     if (public and subject.protected) or options.log_private:
         print(_shown(rows))
-    _measure_rows(subject, corpus, names, encoder, settings, public=public, log_private=options.log_private)
+    if subject.has_rows:
+        _measure_rows(subject, corpus, names, encoder, settings, public=public, log_private=options.log_private)
     print(f"{len(names)} sets against {against}: {time.monotonic() - started:.0f} s, {table.csv}")
 
 
@@ -105,7 +106,7 @@ def _measure_rows(
     public: bool,
     log_private: bool,
 ) -> None:
-    """The table of the attributes, where the data set has any."""
+    """The table of the attributes of a run with rows."""
     against = "file" if settings.original_file else settings.reference_split
     found = row_metrics.compare(
         corpus,

@@ -9,14 +9,13 @@ what the texts say, of attributes that can be read off a text, `agreement_NAME` 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dpsda.attributes.read_off import codes_of, read_off
+from dpsda.attributes.read_off import read_off
 from dpsda.data import PrivateCorpus
 from dpsda.data.attributes import Attribute
 from dpsda.evaluation import results
@@ -41,13 +40,14 @@ def compare(
     runs: int,
     seed: int,
 ) -> list[results.Row]:
-    """A row of figures for the floor and for each set that is not empty; none where the data set has no attributes."""
+    """A row of figures for the floor and for each set; none where the data set has no attributes, or one side no
+    text."""
     attributes = corpus.spec.attributes
+    readable = [i for i, attribute in enumerate(attributes) if attribute.readable]
     if not attributes:
         return []
-    readable = [i for i, attribute in enumerate(attributes) if attribute.readable]
-    reference = codes_of(corpus, attributes, encoder)
     real = _said(attributes, corpus.texts, encoder, private=not public)
+    reference = np.stack([corpus.columns.get(a.name, real[:, i]) for i, a in enumerate(attributes)], axis=1)
     own, said = {}, {}
     for name, path in files.items():
         frame = read_table(path)
@@ -55,6 +55,8 @@ def compare(
         own[name] = _codes(frame, attributes)
         said[name] = _said(attributes, frame[column].tolist(), encoder, private=not protected)
     size = min([len(reference) // 2, *(len(codes) for codes in said.values())])
+    if not size:
+        return []
     draws = [np.random.default_rng([seed, run]) for run in range(runs)]
     held = [np.split(draw.permutation(len(reference)), [size]) for draw in draws]
     floor = {
@@ -132,7 +134,8 @@ def _total_variation(some: np.ndarray, other: np.ndarray, attributes: Sequence[A
     """Of two sets of codes (N, a); -1, no value, is a cell of its own."""
     shape = [len(attribute.values) + 1 for attribute in attributes]
     cells = [np.ravel_multi_index(tuple(codes.T + 1), shape) for codes in (some, other)]
-    p, q = (np.bincount(cell, minlength=math.prod(shape)) / len(cell) for cell in cells)
+    _, found = np.unique(np.concatenate(cells), return_inverse=True)  # the cells that hold anything
+    p, q = (np.bincount(part, minlength=found.max() + 1) / len(part) for part in np.split(found, [len(cells[0])]))
     return float(np.abs(p - q).sum() / 2)
 
 

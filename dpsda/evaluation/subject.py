@@ -131,11 +131,17 @@ class Subject:
             found[label.column] = values
         return TextSet(name, frame[column].tolist(), found)
 
-    def real(self, split: str, file: str | None = None) -> PrivateCorpus:
+    @property
+    def has_rows(self) -> bool:
+        """Whether the run's texts have rows of attributes."""
+        return "rows" in self.config
+
+    def real(self, split: str, file: str | None = None, *, attributes: bool = False) -> PrivateCorpus:
         """The records of a split; of the run's private split, those that the run took."""
         if file is None and split == self.config.get("split"):
-            return load(self.spec, split, file=self.config["train_data_file"], share=self.config["private_share"])
-        return load(self.spec, split, file=file)
+            own = {"file": self.config["train_data_file"], "share": self.config["private_share"]}
+            return load(self.spec, split, **own, attributes=attributes)
+        return load(self.spec, split, file=file, attributes=attributes)
 
     def is_public(self, split: str, file: str | None = None) -> bool:
         """Whether spec.yaml declares the records public that `real` reads: its own file's, and not another one's."""

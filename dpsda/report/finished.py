@@ -66,6 +66,7 @@ class FinishedRun:
             name += f", {correction}" if correction != "none" else ""
             name += ", labels from votes" if self.config["labels_from"] == "votes" else ""
             name += f", {share:.0%} by example" if share else ""
+            name += ", rows" if "rows" in self.config else ""
         return name if self.voted else f"{name} ({self.config['select_syn_mode']} selection)"
 
     @property
@@ -94,7 +95,12 @@ class FinishedRun:
 
     @property
     def label_columns(self) -> list[str]:
-        return [column for column in self.frame.columns if column not in _NO_LABEL]
+        return [column for column in self.frame.columns if column not in (*_NO_LABEL, *self.attribute_columns)]
+
+    @property
+    def attribute_columns(self) -> list[str]:
+        names: list[str] = self.config.get("rows", {}).get("attributes", [])
+        return [name for name in names if name in self.frame]
 
     @functools.cached_property
     def ledger(self) -> Ledger:

@@ -219,11 +219,9 @@ def _samples(run: FinishedRun) -> str:
         if len(some) < len(run.frame)
         else ""
     )
-    columns = ["text", *run.label_columns, "words"]
-    rows = [
-        [*map(str, row), int(n)]
-        for row, n in zip(some[["text", *run.label_columns]].itertuples(index=False), words, strict=True)
-    ]
+    shown = ["text", *run.label_columns, *run.attribute_columns]
+    columns = [*shown, "words"]
+    rows = [[*map(str, row), int(n)] for row, n in zip(some[shown].itertuples(index=False), words, strict=True)]
     heads = "".join(
         f'<th scope="col"{" class=number" if name == "words" else ""}><button type="button">{esc(name)}</button></th>'
         for name in columns

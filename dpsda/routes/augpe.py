@@ -12,6 +12,8 @@ from apis.journal import Journal
 from apis.prompting import PromptBook
 from dpsda import embedding, reference, release, start, summary
 from dpsda.attributes.marginals import Marginals
+from dpsda.attributes.release import Rows
+from dpsda.attributes.rows import check_installed
 from dpsda.augpe.evolution import Evolution, Tunes
 from dpsda.augpe.options import AugPEOptions
 from dpsda.augpe.planning import describe_plan, plan, settled
@@ -33,7 +35,7 @@ from dpsda.options import (
 from dpsda.privacy import certificate
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, read_json, read_table
-from dpsda.stages import FINETUNE, went_on
+from dpsda.stages import AUGPE, FINETUNE, went_on
 from dpsda.tracking import tracker
 
 
@@ -54,14 +56,16 @@ def generate(
     model name."""
     spec = DatasetSpec.read(data.dataset)
     book = _book(spec.folder / start.PROMPTS, evolution, model, embedding, run)
-    corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share)
+    marginals = _marginals(spec, evolution)
+    rows = marginals is not None
+    corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share, attributes=rows)
     compared = load(spec, data.reference_split) if data.reference_split and not run.dry_run else None
     if run.dry_run:
         corpus = stand_in(corpus, privacy.privacy_unit, public_label_counts=privacy.label_counts == "public")
     if evolution.labels_by_votes and not spec.labels:
         raise InputError(f"--labels_from votes: {spec.folder / 'spec.yaml'} has no labels")
-    marginals = _marginals(spec, evolution)
-    book.check(evolution.variation_type, spec.rows() if marginals else spec.cell_labels)
+    names = [attribute.name for attribute in spec.attributes]
+    book.check(evolution.variation_type, spec.rows() if rows else spec.cell_labels, names)
     if evolution.new_texts == "tuned" and (api is not None or not model.loads or engine.engine != "serial"):
         raise InputError("--new_texts tuned trains the model, so it takes one that is loaded here (--engine serial)")
     with start.open_run(root, corpus, privacy) as (folder, ledger):
@@ -72,6 +76,9 @@ def generate(
         elif evolution.begins_with_samples and not ledger.holds(folder.step(0) / "samples.csv"):
             samples = _samples(folder, ledger, spec)
         config, free = start.configuration(spec, data, privacy, evolution, model, remote, embedding, engine, run)
+        if rows:  # the ledger knows the records without the columns of attributes, which other stages do not read
+            data_of = corpus.fingerprint_of_columns(folder.secret_key())
+            config["rows"] = {"attributes": names, "data": data_of}
         noise = plan(folder, ledger, privacy, evolution, config, free, labelled=bool(spec.labels), marginals=marginals)
         about = {
             "method": "Aug-PE (Xie et al. 2024)"
@@ -116,7 +123,7 @@ def generate(
                     book=book,
                     encoder=encoder,
                     seed=run.seed,
-                    marginals=marginals,
+                    rows=Rows(spec.attributes, marginals, folder, ledger, AUGPE) if marginals else None,
                     samples=samples,
                     tuned=_tuned(folder, ledger, spec, evolution, model, run),
                     observe=observe,
@@ -144,7 +151,8 @@ def _marginals(spec: DatasetSpec, evolution: AugPEOptions) -> Marginals | None:
                 f"--{option} {getattr(evolution, option)}: texts made so have no row of the attributes that "
                 f"{spec.folder / 'spec.yaml'} has; give --attributes none"
             )
-    return Marginals.of(spec, spec.attributes, evolution.marginals)
+    check_installed()
+    return Marginals.of(spec, evolution.marginals)
 
 
 def _samples(folder: RunFolder, ledger: Ledger, spec: DatasetSpec) -> Population:

@@ -130,10 +130,11 @@ def _show(name: str, folder: Path, near: Path, there: list[str], length: int) ->
     spec = DatasetSpec.read(folder)
     book = PromptBook.read(folder / PROMPTS)
     labels = spec.rows()
-    book.check("paraphrase", labels)
+    book.check("paraphrase", labels, [attribute.name for attribute in spec.attributes])
     print(f"{near}: spec.yaml, {PROMPTS} and augpe.yaml are written; read them, they are short")
-    unread = len({*there} - {*spec.columns})
-    print(f"columns that are read: {', '.join(spec.columns)}" + (f"; {unread} others are not" if unread else ""))
+    read = [*spec.columns, *(attribute.name for attribute in spec.attributes)]
+    unread = len({*there} - {*read})
+    print(f"columns that are read: {', '.join(read)}" + (f"; {unread} others are not" if unread else ""))
     if "{keyword}" not in "".join(book.init):
         print(f"no subjects are given (--about), so that the texts may be much alike: add `keywords` to {PROMPTS}")
     print("prompts that will be asked, for example:")

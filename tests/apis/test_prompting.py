@@ -116,7 +116,7 @@ def test_bad_books_are_refused(read, tmp_path):
         read("init: '{nothing}'").initial({}, rng())
     with pytest.raises(InputError, match="nothing is given for kind = 'book'"):
         read().initial({"kind": "book"}, rng())
-    with pytest.raises(InputError, match="not a label column"):
+    with pytest.raises(InputError, match="no label or attribute"):
         read("init: {kind: {film: x}}").initial({"stars": "5"}, rng())
 
 
@@ -344,7 +344,7 @@ def test_what_is_no_prompt_is_refused(read):
     for text, said in [
         ("init:\n  - Rewrite: {text}", "what begins with 'Rewrite' is no text; put it in quotes"),
         ("init: {kind: [a, b]}", "what depends on 'kind' is a mapping of its values"),
-        ("init: {}", "'None' is not a label column"),
+        ("init: {}", "'None' is no label or attribute"),
         ("reject: [I cannot: do]", "reject is a list of phrases"),
         ("init: a\ninit: b", "the key 'init' is given twice"),
         ("[a]", "expected `key: value` lines"),
@@ -357,3 +357,11 @@ def test_an_empty_key_means_the_default(read):
     book = read("init: x\nsystem:\nkeywords:\nfew_shot:\nreject:\nlength:\ntones: ~")
     assert book == read("init: x") and book.initial({}, rng()).text == "x"
     assert read("init: x\nfew_shot: {init: {kind: {film: }}}").initial({"kind": "film"}, rng()).shots == ()
+
+
+def test_examples_fit_the_row_that_they_stand_beside():
+    """Whatever template is drawn for a shot, it names attributes only where the request has them."""
+    text = "init: ['of {attribute.p}', plain]\nfew_shot: {init: [{attribute.p: x, answer: a}]}"
+    for label, asked, shown in (({}, "plain", "plain"), ({"p": "y"}, "of y", "of x")):
+        prompts = [read(text).initial(label, rng(seed)) for seed in range(20)]
+        assert {prompt.text for prompt in prompts} == {asked} and {prompt.shots[0][0] for prompt in prompts} == {shown}

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from dpsda.data import DatasetSpec, load
-from dpsda.data.attributes import MISSING, UNKNOWN
+from dpsda.data.attributes import MISSING, UNKNOWN, Attribute
 from dpsda.errors import InputError
 
 ATTRIBUTES = [
@@ -28,6 +28,7 @@ ROWS = [
     ("One two three four five six", "OTHER", "paid ", "-5", "1999-01-01"),
     ("One", "notes", "free", "1e9", "2099-01-01"),
     ("One", "notes", "free", "nan", "yesterday"),
+    ("One", "notes", "free", "1_0", "2024-13-01"),
 ]
 
 
@@ -42,18 +43,18 @@ def folder(tmp_path, attributes, rows=ROWS, **top):
 
 def test_every_record_has_a_value_of_its_own(tmp_path):
     spec = DatasetSpec.read(folder(tmp_path, ATTRIBUTES))
-    corpus = load(spec, "train")
+    corpus = load(spec, "train", attributes=True)
     named = {a.name: a for a in spec.attributes}
-    assert spec.columns == ["body", "product", "plan", "price", "opened"]
+    assert spec.columns == ["body"] and load(spec, "train").columns == {}  # other stages read no attribute
     values = {
         name: [named[name].values[code] for code in codes] for name, codes in corpus.columns.items()
     }  # nothing is left out
-    assert values["product"] == ["notes", "mail", "other", MISSING, "other", "notes", "notes"]
-    assert values["plan"] == ["free", "paid", MISSING, MISSING, "paid", "free", "free"]
+    assert values["product"] == ["notes", "mail", "other", MISSING, "other", "notes", "notes", "notes"]
+    assert values["plan"] == ["free", "paid", MISSING, MISSING, "paid", "free", "free", "free"]
     low, high = "0 to 10", "10 to 100"
-    assert values["price"] == [low, low, high, MISSING, low, high, MISSING]
+    assert values["price"] == [low, low, high, MISSING, low, high, MISSING, MISSING]
     early, late = "2024-01-01 to 2024-07-01", "2024-07-01 to 2025-01-01"
-    assert values["opened"] == [early, early, late, MISSING, early, late, MISSING]
+    assert values["opened"] == [early, early, late, MISSING, early, late, MISSING, MISSING]
     assert [named["length"].values[c] for c in named["length"].read(corpus.texts)][:5] == [
         "fewer than 3 words",
         "3 to 5 words",
@@ -61,16 +62,8 @@ def test_every_record_has_a_value_of_its_own(tmp_path):
         "6 words or more",
         "6 words or more",
     ]
-    assert named["link"].read(corpus.texts).tolist() == [0, 0, 0, 1, 0, 0, 0]
+    assert named["link"].read(corpus.texts).tolist() == [0, 0, 0, 1, 0, 0, 0, 0]
     assert named["plan"].shown(2) == UNKNOWN and named["plan"].shown(0) == "free"
-
-
-def test_the_nearest_description_is_read_vector_by_vector(tmp_path):
-    mood = DatasetSpec.read(folder(tmp_path, ATTRIBUTES)).attributes[-1]
-    assert mood.values == ("good", "bad") and mood.says == ("all is well", "all is lost")
-    said = np.array([[2.0, 0.0], [0.0, 0.5]])  # length says nothing
-    vectors = np.array([[1, 0.9], [0.9, 1], [np.nan, 1], [0, 0], [np.inf, 1]])
-    assert mood.nearest(vectors, said).tolist() == [0, 1, -1, -1, -1]
 
 
 def test_what_is_released_lies_in_its_bin(tmp_path):
@@ -81,14 +74,25 @@ def test_what_is_released_lies_in_its_bin(tmp_path):
     assert all(isinstance(v, int) and 0 <= v < 10 for v in written[0::3]) and len(set(written[0::3])) > 5
     assert all(10 <= v < 100 for v in written[1::3]) and set(written[2::3]) == {None}
     assert opened.written(codes[:3], np.random.default_rng(0)) == ["2024-04-01", "2024-10-01", None]
+    fine = Attribute("x", ("a", "b", ""), column=True, edges=(12345.62, 12345.64, 1e6))
+    assert all(12345.62 <= v < 12345.64 for v in fine.written(np.zeros(500, np.int32), np.random.default_rng(0)))
     assert plan.written(codes[:3], np.random.default_rng(0)) == ["free", "paid", None]
 
 
-def test_the_fingerprint_knows_the_columns(tmp_path):
-    spec = DatasetSpec.read(folder(tmp_path, ATTRIBUTES))
-    before = load(spec, "train").fingerprint(b"key")
-    other = [(*ROWS[0][:2], "paid", *ROWS[0][3:]), *ROWS[1:]]
-    assert load(DatasetSpec.read(folder(tmp_path, ATTRIBUTES, other)), "train").fingerprint(b"key") != before
+def test_the_columns_have_a_fingerprint_of_their_own(tmp_path):
+    def of(rows):
+        corpus = load(DatasetSpec.read(folder(tmp_path, ATTRIBUTES, rows)), "train", attributes=True)
+        return corpus.fingerprint(b"key"), corpus.fingerprint_of_columns(b"key")
+
+    before, after = of(ROWS), of([(*ROWS[0][:2], "paid", *ROWS[0][3:]), *ROWS[1:]])
+    assert before[0] == after[0] and before[1] != after[1]
+
+
+def test_a_value_that_is_not_utf8_is_one_that_nobody_knows(tmp_path):
+    path = folder(tmp_path, ATTRIBUTES) / "x.csv"
+    path.write_bytes(path.read_bytes().replace(b'"notes","free","0"', b'"n\xe9tes","fr\xe9","0"'))
+    corpus = load(DatasetSpec.read(path.parent), "train", attributes=True)
+    assert len(corpus.texts) == len(ROWS) and corpus.columns["product"][0] == 2 and corpus.columns["plan"][0] == 2
 
 
 @pytest.mark.parametrize(
@@ -96,10 +100,12 @@ def test_the_fingerprint_knows_the_columns(tmp_path):
     [
         ([{"column": "plan", "domain": ["free"]}], r"attributes\[0\].domain: has one value, which tells nothing"),
         ([{"column": "plan", "domain": ["a", "a "]}], "names one value twice"),
+        ([{"column": "plan", "domain": ["a", ""]}], "has an empty value; a column has one for missing anyway"),
+        ([{"column": "price", "edges": [0, 5, 1e20]}], "are all numbers, up to 9.0072e"),
         ([{"column": "price", "edges": [0, 10, 5]}], r"attributes\[0\].edges: are three or more that rise"),
         ([{"column": "price", "edges": [0, 10]}], "are three or more that rise"),
-        ([{"column": "price", "edges": [0, 10, ".inf"]}], "are all numbers, or all dates"),
-        ([{"column": "price", "edges": [0, "2024-01-01", 5]}], "are all numbers, or all dates"),
+        ([{"column": "price", "edges": [0, 10, ".inf"]}], "are all numbers, up to 9.*, or all dates"),
+        ([{"column": "price", "edges": [0, "2024-01-01", 5]}], "are all numbers, up to 9.*, or all dates"),
         ([{"column": "price", "edges": [0, 5, 9], "write": "low"}], "write: uniform"),
         ([{"column": "kind", "domain": ["a", "b"]}], r"'kind' has two roles \(text, label, attribute, user\)"),
         ([{"column": "body", "domain": ["a", "b"]}], "'body' has two roles"),

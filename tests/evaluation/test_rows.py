@@ -35,7 +35,7 @@ def corpus(tmp_path):
     rows = [("bad http://x", "free", 5) if i % 4 == 0 else (f"good {i}", "paid", 15) for i in range(100)]
     pd.DataFrame(rows, columns=["body", "plan", "price"]).to_csv(tmp_path / "x.csv", index=False)
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(SPEC))
-    return load(DatasetSpec.read(tmp_path), "train")
+    return load(DatasetSpec.read(tmp_path), "train", attributes=True)
 
 
 def figures(corpus, tmp_path, rows):
@@ -66,6 +66,12 @@ def test_rows_that_do_not_fit_and_texts_that_say_something_else(corpus, tmp_path
 def test_a_set_without_rows_is_read_all_the_same(corpus, tmp_path):
     _, found = figures(corpus, tmp_path, [("good",)] * 40)
     assert found["said_1"] == pytest.approx(0.25) and found["rows_1"] is found["agreement"] is None
+
+
+def test_an_empty_set_has_no_table(corpus, tmp_path):
+    (tmp_path / "samples.csv").write_text("text,plan,price,link,mood\n")
+    files = {"1": tmp_path / "samples.csv"}
+    assert compare(corpus, files, Words(), public=True, protected=True, runs=1, seed=0) == []
 
 
 def test_no_attributes_no_table(tmp_path):
