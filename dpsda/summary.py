@@ -43,9 +43,8 @@ def iteration_table(ledger: Ledger, epochs: int, distances: pd.DataFrame | None)
 
 def examples(frame: pd.DataFrame, label_columns: list[str], beside: Sequence[str] = (), count: int = 10) -> str:
     """`count` texts with their labels and the columns `beside` these, in turn from every label."""
-    rows = frame.copy()
-    rows["turn"] = rows.groupby(label_columns).cumcount() if label_columns else range(len(rows))
-    shown = rows.sort_values("turn", kind="stable").head(count).sort_values(label_columns, kind="stable")
+    turn = frame.groupby(label_columns).cumcount() if label_columns else frame.index.to_series()
+    shown = frame.loc[turn.sort_values(kind="stable").index[:count]].sort_values(label_columns, kind="stable")
     lines: list[str] = []
     for row in shown.to_dict("records"):
         label = ", ".join(str(row[c]) for c in (*label_columns, *beside) if row[c])

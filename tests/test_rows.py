@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from dpsda import summary
 from dpsda.attributes import release
 from dpsda.attributes.marginals import Marginals
 from dpsda.augpe import planning
@@ -292,3 +293,9 @@ class Reserved:
 
     def reservation(self, name):
         return self
+
+
+def test_a_column_may_be_called_as_we_call_things():
+    frame = pd.DataFrame({"text": ["a", "b", "c"], "kind": ["x", "x", "y"], "turn": ["no", "yes", "no"]})
+    assert summary.examples(frame, ["kind"], ["turn"], count=2).splitlines() == ["  [x, no] a", "  [y, no] c"]
+    assert summary.examples(frame, [], count=2).splitlines() == ["  a", "  b"]

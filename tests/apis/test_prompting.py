@@ -359,7 +359,7 @@ def test_an_empty_key_means_the_default(read):
     assert read("init: x\nfew_shot: {init: {kind: {film: }}}").initial({"kind": "film"}, rng()).shots == ()
 
 
-def test_examples_fit_the_row_that_they_stand_beside():
+def test_examples_fit_the_row_that_they_stand_beside(read):
     """Whatever template is drawn for a shot, it names attributes only where the request has them."""
     text = "init: ['of {attribute.p}', plain]\nfew_shot: {init: [{attribute.p: x, answer: a}]}"
     for label, asked, shown in (({}, "plain", "plain"), ({"p": "y"}, "of y", "of x")):
