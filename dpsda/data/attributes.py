@@ -47,18 +47,24 @@ class Attribute:
     """One attribute. `values` are the names of what it can be; for a column, MISSING is the last of them."""
 
     name: str
+    kind: str  # the key of spec.yaml that it has: domain, edges, describe, words or pattern
     values: tuple[str, ...]
-    column: bool = False  # whether the file has it; otherwise it is read off the text
-    edges: tuple[float, ...] = ()  # (B + 1,) of B bins, in days since 1970 where they are dates; of words, (B - 1,)
+    edges: tuple[float, ...] = ()  # of the bins, one more than these, in days since 1970 where they are dates
     dates: bool = False
     middle: bool = False  # what is written of a bin: its middle, or any value in it
     says: tuple[str, ...] = ()  # what a text of each value says; MISSING has none
+    fewest: tuple[int, ...] = ()  # words of all ranges but the first
     pattern: str = ""
+
+    @property
+    def column(self) -> bool:
+        """Whether the file has it; otherwise it is read off the text."""
+        return self.kind in _WAYS["column"]
 
     @property
     def whole(self) -> bool:
         """Whether a release has whole numbers of it: the edges of its bins are."""
-        return self.column and bool(self.edges) and not self.dates and all(map(float.is_integer, self.edges))
+        return self.kind == "edges" and not self.dates and all(map(float.is_integer, self.edges))
 
     @property
     def readable(self) -> bool:
@@ -76,7 +82,7 @@ class Attribute:
         out = [np.zeros(0, np.int32)]
         for chunk in column.dictionary_encode().chunks:
             values = [(value or "").strip() for value in chunk.dictionary.to_pylist()]
-            if self.edges:
+            if self.kind == "edges":
                 found = [self._bin(value) for value in values]
             else:
                 found = [known.get(normalise(v), beyond) if v else len(self.values) - 1 for v in values]
@@ -86,14 +92,14 @@ class Attribute:
 
     def read(self, texts: Sequence[str]) -> np.ndarray:
         """(n,) int32 what a pattern or a number of words says of each text."""
-        if self.pattern:
+        if self.kind == "pattern":
             wanted = re.compile(self.pattern)
             return np.fromiter((wanted.search(text) is not None for text in texts), np.int32, len(texts))
-        return np.searchsorted(self.edges, [count(text) for text in texts], side="right").astype(np.int32)
+        return np.searchsorted(self.fewest, [count(text) for text in texts], side="right").astype(np.int32)
 
     def written(self, codes: np.ndarray, rng: np.random.Generator) -> list[str | int | float | None]:
         """What a release has in the column: the names of values, or numbers or dates in their bins. None is missing."""
-        if not (self.column and self.edges):
+        if self.kind != "edges":
             return [self.values[code] or None for code in codes.tolist()]
         return [self._within(code, rng) for code in codes.tolist()]
 
@@ -169,7 +175,7 @@ def read_attribute(reader: Reader, item: Any, where: str) -> Attribute:
 def _of_domain(reader: Reader, name: str, given: dict[str, Any], where: str) -> Attribute:
     domain = _several(reader, reader.domain(given["domain"], f"{where}.domain"), f"{where}.domain")
     says = _said(reader, given["describe"], domain, f"{where}.describe") if "describe" in given else ()
-    return Attribute(name, (*domain, MISSING), column=True, says=says)
+    return Attribute(name, "domain", (*domain, MISSING), says=says)
 
 
 def _of_edges(reader: Reader, name: str, given: dict[str, Any], where: str) -> Attribute:
@@ -185,14 +191,14 @@ def _of_edges(reader: Reader, name: str, given: dict[str, Any], where: str) -> A
     if write not in ("uniform", "middle"):
         reader.fail(where, "go with `write: uniform` (any value in its bin) or `write: middle`")
     bins = [f"{low} to {high}" for low, high in itertools.pairwise(texts)]
-    return Attribute(name, (*bins, MISSING), column=True, edges=tuple(edges), dates=dates, middle=write == "middle")
+    return Attribute(name, "edges", (*bins, MISSING), edges=tuple(edges), dates=dates, middle=write == "middle")
 
 
 def _of_describe(reader: Reader, name: str, given: dict[str, Any], where: str) -> Attribute:
     where = f"{where}.describe"
     domain = given.get("domain", list(reader.mapping(given["describe"], where)))
     domain = _several(reader, reader.domain(domain, where), where)
-    return Attribute(name, domain, says=_said(reader, given["describe"], domain, where))
+    return Attribute(name, "describe", domain, says=_said(reader, given["describe"], domain, where))
 
 
 def _of_words(reader: Reader, name: str, given: dict[str, Any], where: str) -> Attribute:
@@ -204,7 +210,7 @@ def _of_words(reader: Reader, name: str, given: dict[str, Any], where: str) -> A
         f"{low} to {high - 1} words" if low < high - 1 else f"{low} words" for low, high in itertools.pairwise(edges)
     ]
     values = (f"fewer than {edges[0]} words", *between, f"{edges[-1]} words or more")
-    return Attribute(name, values, edges=tuple(map(float, edges)))
+    return Attribute(name, "words", values, fewest=tuple(edges))
 
 
 def _of_pattern(reader: Reader, name: str, given: dict[str, Any], where: str) -> Attribute:
@@ -213,7 +219,7 @@ def _of_pattern(reader: Reader, name: str, given: dict[str, Any], where: str) ->
         re.compile(pattern)
     except re.error as error:
         reader.fail(f"{where}.pattern", f"is no regular expression ({error})")
-    return Attribute(name, ("no", "yes"), pattern=pattern)
+    return Attribute(name, "pattern", ("no", "yes"), pattern=pattern)
 
 
 _READERS = {

@@ -22,7 +22,7 @@ class Given:
 
 def described(count):
     values = tuple(f"v{i}" for i in range(count))
-    return Attribute("mood", values, says=values)
+    return Attribute("mood", "describe", values, says=values)
 
 
 def test_a_text_has_the_value_whose_description_is_nearest():

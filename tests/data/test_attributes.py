@@ -74,7 +74,7 @@ def test_what_is_released_lies_in_its_bin(tmp_path):
     assert all(isinstance(v, int) and 0 <= v < 10 for v in written[0::3]) and len(set(written[0::3])) > 5
     assert all(10 <= v < 100 for v in written[1::3]) and set(written[2::3]) == {None}
     assert opened.written(codes[:3], np.random.default_rng(0)) == ["2024-04-01", "2024-10-01", None]
-    fine = Attribute("x", ("a", "b", ""), column=True, edges=(12345.62, 12345.64, 1e6))
+    fine = Attribute("x", "edges", ("a", "b", ""), edges=(12345.62, 12345.64, 1e6))
     assert all(12345.62 <= v < 12345.64 for v in fine.written(np.zeros(500, np.int32), np.random.default_rng(0)))
     assert plan.written(codes[:3], np.random.default_rng(0)) == ["free", "paid", None]
 
