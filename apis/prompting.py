@@ -162,6 +162,18 @@ class PromptBook:
                 for template in _fitting(_all(getattr(self, name), label), label) or [""]:
                     self._prompt(name, label, rng, 1, template, text="", masked="")
 
+    def names(self, attribute: str) -> bool:
+        """Whether a template, or what a list depends on, names an attribute."""
+
+        def within(value: Any) -> bool:
+            if isinstance(value, Mapping):
+                return attribute in value or any(map(within, value.values()))
+            if isinstance(value, list | tuple):
+                return any(map(within, value))
+            return isinstance(value, str) and f"{{attribute.{attribute}}}" in value
+
+        return any(map(within, (self.system, self.init, self.keywords, self.personas, self.tones)))
+
     def _templates(self, kind: str, label: Mapping[str, str]) -> list[str]:
         """The templates in use for this label."""
         templates = _fitting(_all(getattr(self, kind), label), label)

@@ -47,7 +47,7 @@ def examples(frame: pd.DataFrame, label_columns: list[str], beside: Sequence[str
     shown = frame.loc[turn.sort_values(kind="stable").index[:count]].sort_values(label_columns, kind="stable")
     lines: list[str] = []
     for row in shown.to_dict("records"):
-        label = ", ".join(str(row[c]) for c in (*label_columns, *beside) if row[c])
+        label = ", ".join(str(row[c]) or "-" for c in (*label_columns, *beside))
         lines.append(f"  {printable(f'[{label}]') + ' ' if label else ''}{printable(row['text'])}")
     return "\n".join(lines)
 

@@ -193,6 +193,17 @@ def test_prompts_are_checked_for_every_value(tmp_path, table):
 
 
 @pytest.mark.usefixtures("quick")
+def test_an_attribute_that_no_prompt_names_is_told(tmp_path, table, capsys):
+    run(tmp_path / "run", table, epochs=1)
+    assert "warning: no first prompt" not in capsys.readouterr().out
+    lists = {"tones": {"mood": {"good": ["warm"], "bad": ["dry"]}}, "paraphrase": "again: {text}"}
+    prompts = {"init": "A {tone} {label.kind} in {attribute.city}", **lists}
+    (table / "prompts.yaml").write_text(yaml.safe_dump(prompts))
+    run(tmp_path / "other", table, epochs=1)
+    assert "warning: no first prompt names price, length, so" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("quick")
 def test_no_private_value_is_shared(tmp_path):
     draw = random.Random(0)
     marks = [f"{draw.getrandbits(64):016x}" for _ in range(200)]
@@ -264,7 +275,7 @@ def test_texts_are_shown_in_turn_from_every_label(tmp_path, table, capsys):
     run(tmp_path / "run", table)
     shown = re.findall(r"^  \[(food|film), (.*?)\] ", capsys.readouterr().out, re.MULTILINE)
     assert len(shown) == 10 and [kind for kind, _ in shown].count("film") == 5
-    assert not any(", ," in row or row.endswith(", ") for _, row in shown)  # what is missing is not shown
+    assert not any(", ," in row or row.endswith(", ") for _, row in shown) and any("-" in row for _, row in shown)
 
 
 def test_a_user_s_rows_depend_as_those_of_records_do():

@@ -66,6 +66,9 @@ def generate(
         raise InputError(f"--labels_from votes: {spec.folder / 'spec.yaml'} has no labels")
     names = [attribute.name for attribute in spec.attributes]
     book.check(evolution.variation_type, spec.rows() if rows else spec.cell_labels, names)
+    unnamed = [name for name in names if rows and not book.names(name)]
+    if unnamed:
+        print(f"warning: no first prompt names {', '.join(unnamed)}, so texts will not fit that; see {start.PROMPTS}")
     if evolution.new_texts == "tuned" and (api is not None or not model.loads or engine.engine != "serial"):
         raise InputError("--new_texts tuned trains the model, so it takes one that is loaded here (--engine serial)")
     with start.open_run(root, corpus, privacy) as (folder, ledger):
