@@ -29,6 +29,7 @@ another language belong in `reject`.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -155,11 +156,12 @@ class PromptBook:
                 if "{" in column or "}" in column:
                     raise InputError(f"the label column {column!r} has a brace, so no template can name it; rename it")
             for name in ("init", kind):
-                for template in _all(getattr(self, name), label):
-                    odd = next((n for n in _names(template) if n.startswith("attribute.") and n not in named), None)
-                    if odd:
-                        raise InputError(f"prompts.yaml: {{{odd}}} is no attribute{did_you_mean(odd, named)}")
-                for template in _fitting(_all(getattr(self, name), label), label) or [""]:
+                templates = _all(getattr(self, name), label)
+                for field_name in (n for template in templates for n in _names(template)):
+                    if field_name.startswith("attribute.") and field_name not in named:
+                        wrong = f"{{{field_name}}} is no attribute{did_you_mean(field_name, named)}"
+                        raise InputError(f"prompts.yaml: {wrong}")
+                for template in _fitting(templates, label) or [""]:
                     self._prompt(name, label, rng, 1, template, text="", masked="")
 
     def names(self, attribute: str) -> bool:
@@ -331,7 +333,8 @@ def _unquoted(text: str) -> str:
     return text
 
 
-def _names(template: str) -> list[str]:
+@functools.lru_cache(maxsize=1024)  # a run fills few templates, many times
+def _names(template: str) -> tuple[str, ...]:
     """The fields of a template; InputError for a stray brace."""
     found = list(_FIELD.finditer(template))
     stray = next((match[0] for match in found if len(match[0]) == 1), None)
@@ -340,7 +343,7 @@ def _names(template: str) -> list[str]:
             f"prompts.yaml: the template {template!r} has a stray brace (a single {stray!r}); one that is meant is "
             "written twice"
         )
-    return [match[1] for match in found if match[1] is not None]
+    return tuple(match[1] for match in found if match[1] is not None)
 
 
 def _fill(template: str, values: Mapping[str, Any], label: Mapping[str, str]) -> str:

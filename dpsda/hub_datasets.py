@@ -32,6 +32,11 @@ def is_named(path: Path) -> bool:
     return str(path).startswith(PREFIX)
 
 
+def absolute(file: str | Path) -> str:
+    """The absolute path of a file; what names a data set, as it is."""
+    return str(file if is_named(Path(file)) else Path(file).absolute())
+
+
 def local(name: str) -> str:
     """The folder that a name stands for, where it is that of a saved data set; any other name comes back as it is."""
     folder = name.removeprefix(PREFIX).partition("#")[0]

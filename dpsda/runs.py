@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +125,17 @@ class RunFolder:
 
     def keep_config(self, stage: str, config: dict[str, Any]) -> None:
         write_json(self.state / f"{stage}.json", config)
+
+
+def row_columns(config: dict[str, Any]) -> list[str]:
+    """The attributes of the rows that the texts of a run belong to, by its configuration; [] for one without rows."""
+    names: list[str] = config.get("rows", {}).get("attributes", [])
+    return names
+
+
+def label_columns(columns: Iterable[str], config: dict[str, Any]) -> list[str]:
+    """Those of a release's columns that are labels."""
+    return [column for column in columns if column not in ("id", "parent_id", "text", *row_columns(config))]
 
 
 def secret_key(path: Path) -> bytes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dpsda.privacy.accounting import epsilon, round_up
 from dpsda.privacy.ledger import Ledger
-from dpsda.runs import RunFolder, read_csv, read_json
+from dpsda.runs import RunFolder, label_columns, read_csv, read_json, row_columns
 from dpsda.stages import AUGPE
 from dpsda.wording import printable
 
@@ -41,13 +41,13 @@ def iteration_table(ledger: Ledger, epochs: int, distances: pd.DataFrame | None)
     return "\n".join(lines)
 
 
-def examples(frame: pd.DataFrame, label_columns: list[str], beside: Sequence[str] = (), count: int = 10) -> str:
+def examples(frame: pd.DataFrame, labels: list[str], beside: Sequence[str] = (), count: int = 10) -> str:
     """`count` texts with their labels and the columns `beside` these, in turn from every label."""
-    turn = frame.groupby(label_columns).cumcount() if label_columns else frame.index.to_series()
-    shown = frame.loc[turn.sort_values(kind="stable").index[:count]].sort_values(label_columns, kind="stable")
+    turn = frame.groupby(labels).cumcount() if labels else frame.index.to_series()
+    shown = frame.loc[turn.sort_values(kind="stable").index[:count]].sort_values(labels, kind="stable")
     lines: list[str] = []
     for row in shown.to_dict("records"):
-        label = ", ".join(str(row[c]) or "-" for c in (*label_columns, *beside))
+        label = ", ".join(str(row[c]) or "-" for c in (*labels, *beside))
         lines.append(f"  {printable(f'[{label}]') + ' ' if label else ''}{printable(row['text'])}")
     return "\n".join(lines)
 
@@ -62,8 +62,8 @@ def show(folder: RunFolder, ledger: Ledger, epochs: int, distances: Path, *, log
     print(iteration_table(ledger, epochs, read_csv(distances) if may_show else None))
     print()
     if log_private or folder.protected:
-        rows = folder.config().get("rows", {}).get("attributes", [])
-        print(examples(texts, [c for c in texts.columns if c not in ("id", "parent_id", "text", *rows)], rows))
+        config = folder.config()
+        print(examples(texts, label_columns(texts.columns, config), row_columns(config)))
         print()
     print(facts["statement"])
     print(f"release: {folder.release}")

@@ -6,6 +6,7 @@ which sorted text often has its label in.
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import os
 from collections.abc import Iterator, Sequence
@@ -33,20 +34,13 @@ def tables(path: Path, columns: Sequence[str]) -> Iterator[tuple[pa.Table, dict[
         inside = [file.relative_to(path) for file in some]
         values = {"text": texts, "file": list(map(_name, inside)), "folder": [_name(p.parent) for p in inside]}
         arrays = {name: pa.chunked_array([pa.array(values[name], pa.large_string())]) for name in columns}
-        bad = np.array(["�" in text and _is_broken(c) for text, c in zip(texts, contents, strict=True)])
+        # the mark of what is no UTF-8 may also be there as it is
+        bad = np.array([t.encode() != c.removeprefix(codecs.BOM_UTF8) for t, c in zip(texts, contents, strict=True)])
         yield pa.table(arrays), {"text": bad} if bad.any() else {}
 
 
 def _name(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "replace")
-
-
-def _is_broken(content: bytes) -> bool:
-    try:
-        content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return True
-    return False
 
 
 def _hidden(file: Path, root: Path) -> bool:

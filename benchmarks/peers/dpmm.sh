@@ -7,4 +7,4 @@ here=results/peers/dpmm
 [ -x "$here/.venv/bin/python" ] || python3 -m venv "$here/.venv"
 "$here/.venv/bin/python" -m pip install -q --disable-pip-version-check dpmm==0.1.9
 .venv/bin/python benchmarks/rows.py --write "$here" --attributes "${1:-12}"
-"$here/.venv/bin/python" benchmarks/peers/dpmm_aim.py "$here/${1:-12}" "${2:-1}"
+PYTHONPATH=benchmarks "$here/.venv/bin/python" benchmarks/peers/dpmm_aim.py "$here/${1:-12}" "${2:-1}"

@@ -42,7 +42,7 @@ class Marginals:
     @classmethod
     def of(cls, spec: DatasetSpec, ways: int = 2) -> Marginals:
         """InputError where they have more than CELLS cells."""
-        names = [attribute.name for attribute in spec.attributes]
+        names = spec.attribute_names
         values = [tuple(value or "(missing)" for value in attribute.values) for attribute in spec.attributes]
         if spec.labels:
             names.insert(0, ", ".join(spec.label_columns))

@@ -18,21 +18,26 @@ if TYPE_CHECKING:
 def codes_of(corpus: PrivateCorpus, attributes: Sequence[Attribute], encoder: Embeds) -> np.ndarray:
     """(n, K) int32 the position of each record in the values of each attribute; private. -1 where a description is
     asked for and the encoder has no vector of the record. A record's codes depend on that record alone."""
-    rows = [
-        corpus.columns[attribute.name] if attribute.column else read_off(attribute, corpus.texts, encoder, private=True)
-        for attribute in attributes
-    ]
-    return np.stack(rows, axis=1).astype(np.int32)
+    said = read_off([a for a in attributes if not a.column], corpus.texts, encoder, private=True)
+    off = iter(said.T)
+    return np.stack([corpus.columns[a.name] if a.column else next(off) for a in attributes], axis=1).astype(np.int32)
 
 
-def read_off(attribute: Attribute, texts: Sequence[str], encoder: Embeds, *, private: bool) -> np.ndarray:
-    """(n,) int32 what each text says of an attribute: by its rule, or by the nearest of its descriptions."""
-    if not attribute.says:
-        return attribute.read(texts)
-    said = encoder.embed(list(attribute.says), private=False, desc="descriptions")
-    require_usable(said, f"the encoder, on the descriptions of {attribute.name}")
-    vectors = encoder.embed(texts, private=private, desc="private records" if private else "texts")
-    found, there = np.full(len(texts), -1, np.int32), np.flatnonzero(usable(vectors))
-    if len(there):  # exact, so that no text's value moves with the texts beside it
-        found[there] = nearest(vectors, said, 1, "cos_sim", rows=there)[:, 0]
+def read_off(attributes: Sequence[Attribute], texts: Sequence[str], encoder: Embeds, *, private: bool) -> np.ndarray:
+    """(n, K) int32 what each text says of each attribute, by its rule or by the nearest of its descriptions; -1 where
+    no text tells it, or the encoder has no vector of this one."""
+    found = np.full((len(texts), len(attributes)), -1, np.int32)
+    described = [i for i, attribute in enumerate(attributes) if attribute.says]
+    for i, attribute in enumerate(attributes):
+        if attribute.readable and not attribute.says:
+            found[:, i] = attribute.read(texts)
+    if described:
+        said = [encoder.embed(list(attributes[i].says), private=False, desc="descriptions") for i in described]
+        for i, rows in zip(described, said, strict=True):
+            require_usable(rows, f"the encoder, on the descriptions of {attributes[i].name}")
+        vectors = encoder.embed(texts, private=private, desc="private records" if private else "texts")
+        there = np.flatnonzero(usable(vectors))
+        if len(there):  # exact, so that no text's value moves with the texts beside it
+            for i, rows in zip(described, said, strict=True):
+                found[there, i] = nearest(vectors, rows, 1, "cos_sim", rows=there)[:, 0]
     return found

@@ -69,12 +69,17 @@ def chosen_pairs(tables: Tables, scale: float, cells: int = CELLS) -> list[Set]:
             forest.append(pair)
             one |= other
             group.update(dict.fromkeys(other, one))
-    sizes = {i: len(table) for i, table in alone.items()}
+    sizes = _sizes(tables)
     found = forest
     for pair in (pair for pair in order if pair not in forest):
         if _model_cells(sizes, [*found, pair]) <= cells:
             found = [*found, pair]
     return found
+
+
+def _sizes(tables: Tables) -> dict[int, int]:
+    """How many values each variable has."""
+    return {some[0]: len(table) for some, table in tables.items() if len(some) == 1}
 
 
 def _model_cells(sizes: dict[int, int], pairs: list[Set]) -> int:
@@ -94,7 +99,7 @@ def _fit(tables: Tables, scale: float, pairs: list[Set]) -> tuple[nx.Graph, dict
     mbi = _mbi()
     import jax
 
-    sizes = {some[0]: len(table) for some, table in tables.items() if len(some) == 1}
+    sizes = _sizes(tables)
     domain = mbi.Domain(list(sizes), list(sizes.values()))
     n = total(tables)
     measured = [

@@ -134,7 +134,7 @@ class Evolution:
         """(cells,) noisy or public counts of the labels; with rows, they are one of the marginals."""
         labelled = bool(self.corpus.spec.labels)
         if self.rows and not (labelled and self.public_label_counts):
-            tables = self._tables()
+            tables = self._tables
             return tables[0,] if labelled else np.ones(1)
         return label_counts(
             self.folder,
@@ -145,6 +145,7 @@ class Evolution:
             public=self.public_label_counts,
         )
 
+    @functools.cached_property
     def _tables(self) -> Tables:
         assert self.rows is not None
         return self.rows.tables(self.corpus, self.encoder, self._mechanism(MARGINALS))
@@ -197,7 +198,7 @@ class Evolution:
         """What the model writes from nothing, a text for each place of each label."""
         rng = self._rng(0, _PROMPTS)
         cells = np.repeat(np.arange(len(sizes)), sizes)
-        rows = self.rows.drawn(self._tables(), cells, self._rng(0, _ROWS), self.say) if self.rows else None
+        rows = self.rows.drawn(self._tables, cells, self._rng(0, _ROWS), self.say) if self.rows else None
         started = time.monotonic()
         made = initial(
             self.api,

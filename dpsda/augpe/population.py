@@ -35,7 +35,7 @@ class Population:
     rows: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.int32))  # (M, K) codes of its attributes
 
     def __post_init__(self) -> None:
-        if len(self.rows) != len(self.ids):
+        if not len(self.rows) and len(self.ids):  # none are given
             object.__setattr__(self, "rows", np.empty((len(self.ids), 0), np.int32))
 
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ import bisect
 import itertools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -79,16 +79,14 @@ class Attribute:
         """(n,) int32 positions in `values` of the strings of a file's column, each by itself."""
         known = {normalise(value): i for i, value in enumerate(self.values) if value}
         beyond = next((i for i, value in enumerate(self.values) if value.casefold() == OTHER), len(self.values) - 1)
-        out = [np.zeros(0, np.int32)]
-        for chunk in column.dictionary_encode().chunks:
-            values = [(value or "").strip() for value in chunk.dictionary.to_pylist()]
-            if self.kind == "edges":
-                found = [self._bin(value) for value in values]
-            else:
-                found = [known.get(normalise(v), beyond) if v else len(self.values) - 1 for v in values]
-            index = chunk.indices.fill_null(len(found)).to_numpy()
-            out.append(np.array([*found, len(self.values) - 1], dtype=np.int32)[index])
-        return np.concatenate(out)
+        missing = len(self.values) - 1
+
+        def code(value: str) -> int:
+            if not value.strip():
+                return missing
+            return self._bin(value.strip()) if self.kind == "edges" else known.get(normalise(value), beyond)
+
+        return coded(column, code, missing)
 
     def read(self, texts: Sequence[str]) -> np.ndarray:
         """(n,) int32 what a pattern or a number of words says of each text."""
@@ -121,6 +119,16 @@ class Attribute:
             return math.floor(number)
         short = round(number, 2 - math.floor(math.log10(high - low)))
         return short if low <= short < high else number
+
+
+def coded(column: pa.ChunkedArray, code: Callable[[str], int], missing: int) -> np.ndarray:
+    """(n,) int32 the code of each string of a column, and `missing` where there is none; of each value once."""
+    out = [np.zeros(0, np.int32)]
+    for chunk in column.dictionary_encode().chunks:
+        codes = [missing if value is None else code(value) for value in chunk.dictionary.to_pylist()]
+        index = chunk.indices.fill_null(len(codes)).to_numpy()
+        out.append(np.array([*codes, missing], dtype=np.int32)[index])
+    return np.concatenate(out)
 
 
 def day(value: str) -> float | None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from dpsda import csv_records, hub_datasets, json_lines, text_folder
+from dpsda.data.attributes import coded
 from dpsda.data.spec import DatasetSpec, normalise
 from dpsda.errors import InputError
 
@@ -216,8 +217,7 @@ def _bounds(spec: DatasetSpec, split: str, share: float) -> tuple[float, float]:
 
 def _file(spec: DatasetSpec, split: str, file: str | Path | None) -> Path:
     """The file of a split, or `file` instead; InputError where there is none."""
-    given = None if file is None else str(file if hub_datasets.is_named(Path(file)) else Path(file).absolute())
-    path = spec.path(spec.split(split).file if given is None else given)
+    path = spec.path(spec.split(split).file if file is None else hub_datasets.absolute(file))
     if not (path.is_file() or path.is_dir() or hub_datasets.is_named(path)):
         known = file is None and (spec.folder / "download.yaml").exists()
         how = f"fetch it by bash scripts/download_data.sh {spec.name}" if known else "put it there"
@@ -292,12 +292,7 @@ def _judge(
 def _positions(column: pa.ChunkedArray, domain: Sequence[str]) -> np.ndarray:
     """The position of each of n values in `domain`, (n,) int32, -1 for a value outside it."""
     positions = {normalise(value): i for i, value in enumerate(domain)}
-    out = []
-    for chunk in column.dictionary_encode().chunks:
-        known = [-1 if value is None else positions.get(normalise(value), -1) for value in chunk.dictionary.to_pylist()]
-        index = chunk.indices.fill_null(len(known)).to_numpy()
-        out.append(np.array([*known, -1], dtype=np.int32)[index])
-    return np.concatenate([np.zeros(0, np.int32), *out])
+    return coded(column, lambda value: positions.get(normalise(value), -1), -1)
 
 
 def normalised(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -346,9 +341,9 @@ def _required(path: Path, there: Sequence[str], wanted: list[str]) -> list[str]:
     for column in wanted:
         if there.count(column) != 1:
             many = "more than one" if column in there else "no"
-            where = "" if path.is_dir() else " in its header"  # which may be a record
-            know = f"; a folder of text files has {', '.join(text_folder.COLUMNS)}" if path.is_dir() else ""
-            raise InputError(f"{path} has {many} column {column!r}{where}{know}")
+            known = f"; a folder of text files has {', '.join(there)}"
+            where = known if path.is_dir() else " in its header"  # which may be a record
+            raise InputError(f"{path} has {many} column {column!r}{where}")
     return wanted
 
 

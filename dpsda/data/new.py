@@ -60,18 +60,21 @@ def spec(
         f"text: {scalar(text)}",
         f"describe: {scalar(describe.strip().rstrip('.'))}",
     ]
-    if labels:
-        lines += ["", "# values that anybody may know; records with others are left out", "labels:"]
-        for column, domain in labels.items():
-            lines += [f"  - column: {scalar(column)}", f"    domain: [{', '.join(map(scalar, domain))}]"]
-    if attributes:
-        about = "# what else stands in a row; another value is `other`, if that is one, or else counts as none"
-        lines += ["", about, "attributes:"]
-        for column, domain in attributes.items():
-            lines += [f"  - column: {scalar(column)}", f"    domain: [{', '.join(map(scalar, domain))}]"]
+    about = "# values that anybody may know; records with others are left out"
+    lines += _domains("labels", about, labels)
+    about = "# what else stands in a row; a value that is none of these is `other`, if that is one, or else missing"
+    lines += _domains("attributes", about, attributes)
     if user:
         lines += ["", "# who wrote a record, for --privacy_unit user", f"user: {scalar(user)}"]
     return "\n".join([*lines, "", "splits:", f"  train: {{file: {scalar(file)}}}", ""])
+
+
+def _domains(key: str, about: str, columns: Mapping[str, Sequence[str]]) -> list[str]:
+    """The lines of columns with their domains; none where there is none."""
+    lines = ["", about, f"{key}:"] if columns else []
+    for column, domain in columns.items():
+        lines += [f"  - column: {scalar(column)}", f"    domain: [{', '.join(map(scalar, domain))}]"]
+    return lines
 
 
 def prompts(

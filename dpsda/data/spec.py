@@ -74,6 +74,10 @@ class DatasetSpec:
         return [label.column for label in self.labels]
 
     @property
+    def attribute_names(self) -> list[str]:
+        return [attribute.name for attribute in self.attributes]
+
+    @property
     def cells(self) -> list[tuple[str, ...]]:
         """Every joint label cell, in the order of the domains; one empty tuple where there are no labels."""
         return list(itertools.product(*(label.domain for label in self.labels)))
@@ -165,7 +169,7 @@ class Reader:
         for name in public:
             if name not in spec.splits:
                 self.fail("splits.public", f"{name!r} is not a split; there are: {', '.join(spec.splits)}")
-        named = {"labels": spec.label_columns, "attributes": [attribute.name for attribute in spec.attributes]}
+        named = {"labels": spec.label_columns, "attributes": spec.attribute_names}
         roles = [spec.text, *spec.label_columns, *named["attributes"], *([spec.user] if spec.user else [])]
         for column in roles:
             if roles.count(column) > 1:

@@ -2,8 +2,8 @@
 
 `rows` compares the columns that a set has, `said` what can be read off its texts, each with the reference by the total
 variation of marginals: the mean over all single attributes (`_1`), and over all pairs (`_2`). All sets have the same
-number of rows, as few rows are farther from anything. `agreement` is the share of the values of its rows that are also
-what the texts say, of attributes that can be read off a text, `agreement_NAME` that of one of them.
+number of rows, because a small sample is farther from any other. `agreement` is the share of the values of its rows
+that the texts say, too, of attributes that can be read off a text; `agreement_NAME` is that of one of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import numpy as np
 from dpsda.attributes.read_off import read_off
 from dpsda.data import PrivateCorpus
 from dpsda.data.attributes import Attribute
-from dpsda.evaluation import results
+from dpsda.evaluation import metrics, results
+from dpsda.evaluation.clusters import total_variation
 from dpsda.runs import read_table
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from dpsda.embedding import Embeds
-
-FLOOR = "floor"  # real rows in the place of a synthetic set
 
 
 def compare(
@@ -43,17 +42,17 @@ def compare(
     """A row of figures for the floor and for each set; none where the data set has no attributes, or one side no
     text."""
     attributes = corpus.spec.attributes
-    readable = [i for i, attribute in enumerate(attributes) if attribute.readable]
     if not attributes:
         return []
-    real = _said(attributes, corpus.texts, encoder, private=not public)
+    readable = [i for i, attribute in enumerate(attributes) if attribute.readable]
+    real = read_off(attributes, corpus.texts, encoder, private=not public)
     reference = np.stack([corpus.columns.get(a.name, real[:, i]) for i, a in enumerate(attributes)], axis=1)
     own, said = {}, {}
     for name, path in files.items():
         frame = read_table(path)
         column = "text" if "text" in frame else corpus.spec.text
         own[name] = _codes(frame, attributes)
-        said[name] = _said(attributes, frame[column].tolist(), encoder, private=not protected)
+        said[name] = read_off(attributes, frame[column].tolist(), encoder, private=not protected)
     size = min([len(reference) // 2, *(len(codes) for codes in said.values())])
     if not size:
         return []
@@ -64,7 +63,7 @@ def compare(
         **_mean([_distances("said", real[some], real[rest], attributes, readable) for some, rest in held]),
         **_agreement(reference, real, attributes, readable),
     }
-    rows = [{"set": FLOOR, "texts": size, **floor}]
+    rows = [{"set": metrics.FLOOR, "texts": size, **floor}]
     for name in files:
         some = [draw.permutation(len(said[name]))[:size] for draw in draws]
         found = _mean([_distances("said", said[name][i], real, attributes, readable) for i in some])
@@ -88,13 +87,6 @@ def _codes(frame: pd.DataFrame, attributes: Sequence[Attribute]) -> np.ndarray |
         known = {value: code for code, value in enumerate(attribute.values)}
         named = np.array([known.get(value, -1) for value in strings.to_pylist()])
         found.append(np.where(named >= 0, named, attribute.codes(strings)) if attribute.column else named)
-    return np.stack(found, axis=1)
-
-
-def _said(attributes: Sequence[Attribute], texts: Sequence[str], encoder: Embeds, *, private: bool) -> np.ndarray:
-    """(N, K) what texts say of each attribute, -1 where it cannot be read off one."""
-    nothing = np.full(len(texts), -1, np.int32)
-    found = [read_off(a, texts, encoder, private=private) if a.readable else nothing for a in attributes]
     return np.stack(found, axis=1)
 
 
@@ -135,8 +127,8 @@ def _total_variation(some: np.ndarray, other: np.ndarray, attributes: Sequence[A
     shape = [len(attribute.values) + 1 for attribute in attributes]
     cells = [np.ravel_multi_index(tuple(codes.T + 1), shape) for codes in (some, other)]
     _, found = np.unique(np.concatenate(cells), return_inverse=True)  # the cells that hold anything
-    p, q = (np.bincount(part, minlength=found.max() + 1) / len(part) for part in np.split(found, [len(cells[0])]))
-    return float(np.abs(p - q).sum() / 2)
+    p, q = (np.bincount(part, minlength=found.max() + 1) for part in np.split(found, [len(cells[0])]))
+    return total_variation(p, q)
 
 
 def _mean(found: Sequence[dict[str, float]]) -> dict[str, float]:

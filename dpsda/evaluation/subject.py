@@ -17,7 +17,7 @@ from dpsda.evaluation.options import SubjectOptions
 from dpsda.evaluation.results import digest
 from dpsda.options import EmbeddingOptions
 from dpsda.privacy.files import is_private
-from dpsda.runs import RunFolder, is_released, read_table, run_of
+from dpsda.runs import RunFolder, is_released, read_table, row_columns, run_of
 from dpsda.start import check_apart
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Subject:
     @property
     def has_rows(self) -> bool:
         """Whether the run's texts have rows of attributes."""
-        return "rows" in self.config
+        return bool(row_columns(self.config))
 
     def real(self, split: str, file: str | None = None, *, attributes: bool = False) -> PrivateCorpus:
         """The records of a split; of the run's private split, those that the run took."""

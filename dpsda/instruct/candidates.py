@@ -122,7 +122,7 @@ def read(path: Path, spec: DatasetSpec) -> pd.DataFrame:
         text = next((name for name in ("text", spec.text) if name in there), None)
         if text is None:
             raise InputError(f"{path}: has no column 'text' in its first line")
-        wanted = ["id", "parent_id", text, *spec.label_columns, *(attribute.name for attribute in spec.attributes)]
+        wanted = ["id", "parent_id", text, *spec.label_columns, *spec.attribute_names]
         return [name for name in dict.fromkeys(wanted) if name in there]
 
     frame = read_table(path, columns)

@@ -12,15 +12,13 @@ from dpsda.augpe.selection import RULES
 from dpsda.errors import InputError
 from dpsda.privacy import accounting, certificate
 from dpsda.privacy.ledger import Ledger
-from dpsda.runs import RunFolder, whole_csv, whole_json
+from dpsda.runs import RunFolder, label_columns, row_columns, whole_csv, whole_json
 from dpsda.stages import AUGPE, FINETUNE, PREDICT
 from dpsda.wording import count
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-
-_NO_LABEL = ("id", "parent_id", "text")
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class FinishedRun:
             name += f", {correction}" if correction != "none" else ""
             name += ", labels from votes" if self.config["labels_from"] == "votes" else ""
             name += f", {share:.0%} by example" if share else ""
-            name += ", rows" if "rows" in self.config else ""
+            name += ", rows" if row_columns(self.config) else ""
         return name if self.voted else f"{name} ({self.config['select_syn_mode']} selection)"
 
     @property
@@ -95,12 +93,11 @@ class FinishedRun:
 
     @property
     def label_columns(self) -> list[str]:
-        return [column for column in self.frame.columns if column not in (*_NO_LABEL, *self.attribute_columns)]
+        return label_columns(self.frame.columns, self.config)
 
     @property
     def attribute_columns(self) -> list[str]:
-        names: list[str] = self.config.get("rows", {}).get("attributes", [])
-        return [name for name in names if name in self.frame]
+        return [name for name in row_columns(self.config) if name in self.frame]
 
     @functools.cached_property
     def ledger(self) -> Ledger:

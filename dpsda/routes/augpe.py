@@ -64,7 +64,7 @@ def generate(
         corpus = stand_in(corpus, privacy.privacy_unit, public_label_counts=privacy.label_counts == "public")
     if evolution.labels_by_votes and not spec.labels:
         raise InputError(f"--labels_from votes: {spec.folder / 'spec.yaml'} has no labels")
-    names = [attribute.name for attribute in spec.attributes]
+    names = spec.attribute_names
     book.check(evolution.variation_type, spec.rows() if rows else spec.cell_labels, names)
     unnamed = [name for name in names if rows and not book.names(name)]
     if unnamed:

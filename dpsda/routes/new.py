@@ -37,7 +37,7 @@ def run(options: NewDataOptions) -> None:
         if column not in there and not json_lines.is_json_lines(Path(options.data)):
             raise InputError(f"{options.data}: has no column {column!r} in its header")  # which may be a record
     words = (options.words[0], options.words[1])
-    file = options.data if hub_datasets.is_named(Path(options.data)) else str(Path(options.data).absolute())
+    file = hub_datasets.absolute(options.data)
     spec = new.spec(file, options.text, options.describe, labels, attributes, options.user)
     Reader(folder / "spec.yaml").spec(yaml_files.parse(spec, folder / "spec.yaml"))
     near = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
@@ -130,9 +130,9 @@ def _show(name: str, folder: Path, near: Path, there: list[str], length: int) ->
     spec = DatasetSpec.read(folder)
     book = PromptBook.read(folder / PROMPTS)
     labels = spec.rows()
-    book.check("paraphrase", labels, [attribute.name for attribute in spec.attributes])
+    book.check("paraphrase", labels, spec.attribute_names)
     print(f"{near}: spec.yaml, {PROMPTS} and augpe.yaml are written; read them, they are short")
-    read = [*spec.columns, *(attribute.name for attribute in spec.attributes)]
+    read = [*spec.columns, *spec.attribute_names]
     unread = len({*there} - {*read})
     print(f"columns that are read: {', '.join(read)}" + (f"; {unread} others are not" if unread else ""))
     if "{keyword}" not in "".join(book.init):

@@ -48,7 +48,7 @@ def run(trial: TrialOptions, model: ModelOptions, remote: RemoteOptions, embeds:
         use_subcategory=model.use_subcategory,
         length=model.target(),
     )
-    book.check("paraphrase", labels, [attribute.name for attribute in spec.attributes])
+    book.check("paraphrase", labels, spec.attribute_names)
     encoder = embedding.Encoder(embeds.feature_extractor, device=model.device)
     with tempfile.TemporaryDirectory() as scratch:
         api = engines.engine(model, remote, Path(scratch))
