@@ -63,7 +63,7 @@ def ours(rows: list[str], dp: bool, bfloat16: bool):
     tokens = generator.encode(rows, np.zeros(len(rows), np.int64), [""], tokenizer, 512, tokenizer.pad_token_id)
     options = TrainingOptions(batch_size=len(rows), physical_batch_size=16)
     sums = GradientSums(model, generator.NextToken(model), 0.5 if dp else None)
-    plan = Plan(1, 1.0, len(rows), float(dp), 0.0, None)
+    plan = Plan(1, 1.0, len(rows), float(dp), None, None)
     trainer = Trainer(model, sums, tokens, Everybody(len(rows)), options, plan, "cpu")
     mechanism = GradientSum(float(dp), 0.5, 1.0, 1)
     return lambda: trainer.step(mechanism, 100)

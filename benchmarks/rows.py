@@ -57,7 +57,7 @@ def distance(one: dict, other: dict) -> float:
 def ours(codes: np.ndarray, sizes: np.ndarray, epsilon: float, ways: int) -> tuple[np.ndarray, float]:
     """As many rows as there are records, and the seconds that they took."""
     from dpsda.attributes.marginals import Marginals
-    from dpsda.attributes.rows import draw
+    from dpsda.attributes.rows import RowModel
     from dpsda.privacy.accounting import calibrate, default_delta
     from dpsda.privacy.mechanism import histogram
 
@@ -70,7 +70,8 @@ def ours(codes: np.ndarray, sizes: np.ndarray, epsilon: float, ways: int) -> tup
     started = time.monotonic()
     mechanism = histogram("record", noise, count)
     noisy = mechanism.release(marginals.votes(codes), None, len(marginals.bins()))
-    rows = draw(marginals.tables(noisy), mechanism.scale, None, len(codes), np.random.default_rng(0))
+    model = RowModel.of(marginals.tables(noisy), mechanism.scale)
+    rows = model.draw(None, len(codes), np.random.default_rng(0))
     return rows, time.monotonic() - started
 
 

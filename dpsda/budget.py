@@ -58,8 +58,9 @@ def multiplier(
     return accounting.calibrate(events, privacy.epsilon, delta, spent, most)
 
 
-def open_histogram(ledger: Ledger, name: str, noise: float | None) -> list[Event]:
-    """What a histogram that is still to be drawn will cost, [] if it is charged already, or none is planned."""
+def open_histogram(ledger: Ledger, name: str, noise: float | None, votes: int = 1) -> list[Event]:
+    """What a histogram of so many votes a record that is still to be drawn will cost, [] if it is charged already, or
+    none is planned."""
     if noise is None or ledger.charged(name):
         return []
-    return [histogram(str(ledger.header["unit"]), noise).event]
+    return [histogram(str(ledger.header["unit"]), noise, votes).event]

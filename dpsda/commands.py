@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from dpsda.alignment import options as alignment
 from dpsda.arg_utils import parse, parse_step, run
+from dpsda.attributes.options import RowOptions
 from dpsda.audit import options as audit
 from dpsda.augpe.options import AugPEOptions
 from dpsda.errors import InputError, did_you_mean
@@ -93,7 +94,7 @@ COMMANDS = {
         "texts of a language model, evolved towards private ones by noisy votes (Aug-PE)",
         "dpsda.routes.augpe",
         groups=(
-            *(ComparedDataOptions, PrivacyOptions, AugPEOptions, ModelOptions, RemoteOptions),
+            *(ComparedDataOptions, PrivacyOptions, AugPEOptions, RowOptions, ModelOptions, RemoteOptions),
             *(EmbeddingOptions, EngineOptions, TrackedRunOptions),
         ),
     ),
@@ -101,7 +102,8 @@ COMMANDS = {
         "a generator or classifier fine-tuned by DP-SGD or DP-Adam, and texts from it",
         "dpsda.routes.finetune",
         groups=(
-            *(DataOptions, PrivacyOptions, TuningOptions, TrainingOptions, SamplingOptions, EngineOptions, RunOptions),
+            *(DataOptions, PrivacyOptions, TuningOptions, TrainingOptions, SamplingOptions, RowOptions),
+            *(EmbeddingOptions, EngineOptions, RunOptions),
         ),
     ),
     "resample": Command(

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from dpsda.data.layout import cast
 from dpsda.privacy import certificate
 from dpsda.privacy.accounting import round_up, shown
 from dpsda.privacy.files import appearing, drop_unfinished, write_atomic
@@ -17,13 +18,20 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from dpsda.data.layout import Layout
+
 
 def publish(
-    folder: RunFolder, ledger: Ledger, frames: pd.DataFrame | Iterable[pd.DataFrame] | None, about: dict[str, str]
+    folder: RunFolder,
+    ledger: Ledger,
+    frames: pd.DataFrame | Iterable[pd.DataFrame] | None,
+    about: dict[str, str],
+    types: Layout,
 ) -> dict[str, Any]:
     """Write the texts and what may be claimed of them into `release/`; returns the certificate.
 
     The texts are one table, or parts of one, of which no two are held at a time; None where a model is what there is.
+    Columns have the order and the `types` of the private file.
 
     `about` are lines for the data card (method, data set, model, ...), all public. The certificate is removed first and
     written last, so that a release which has one is complete.
@@ -35,7 +43,7 @@ def publish(
     (folder.release / certificate.PAGE).unlink(missing_ok=True)  # what dpsda.report made tells of an earlier spend
     if frames is not None:
         texts, parquet = (folder.release / name for name in certificate.TEXTS)
-        columns, count = _write_tables(texts, parquet, frames)
+        columns, count = _write_tables(texts, parquet, frames, types)
         described = {**about, "texts": f"{count:,}", "columns": ", ".join(columns)}
     else:
         described = about
@@ -45,7 +53,9 @@ def publish(
     return certificate.publish(ledger, facts, about)
 
 
-def _write_tables(texts: Path, parquet: Path, frames: pd.DataFrame | Iterable[pd.DataFrame]) -> tuple[list[str], int]:
+def _write_tables(
+    texts: Path, parquet: Path, frames: pd.DataFrame | Iterable[pd.DataFrame], types: Layout
+) -> tuple[list[str], int]:
     """Write the csv and the parquet file part by part; the columns, and how many texts there are."""
     import pandas as pd
     import pyarrow as pa
@@ -58,11 +68,11 @@ def _write_tables(texts: Path, parquet: Path, frames: pd.DataFrame | Iterable[pd
         out = stack.enter_context(open(csv_path, "wb"))
         writer: pq.ParquetWriter | None = None
         for frame in parts:
-            table = pa.Table.from_pandas(frame, preserve_index=False)
+            table = cast(pa.Table.from_pandas(frame, preserve_index=False), types)
             if writer is None:
-                columns = list(frame.columns)
+                columns = table.column_names
                 writer = stack.enter_context(pq.ParquetWriter(parquet_path, table.schema))
-            out.write(csv_bytes(frame, header=out.tell() == 0))
+            out.write(csv_bytes(frame[columns], header=out.tell() == 0))
             writer.write_table(table.cast(writer.schema))
             count += len(frame)
     return columns, count

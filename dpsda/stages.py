@@ -34,7 +34,13 @@ AS_BEFORE = {
         "attributes": "rows",
         "marginals": 2,
         "marginals_noise": 1.0,
-    }
+    },
+    FINETUNE: {
+        "attributes": "rows",
+        "marginals": 2,
+        "marginals_noise": 5.0,
+        "feature_extractor": "embedded:all-minilm-l6-v2",
+    },
 }
 
 # configurations of a stage that name the data; of a folder with more than one, what an earlier one here says holds

@@ -137,6 +137,13 @@ def configuration(spec: DatasetSpec, *options: Any) -> tuple[dict[str, Any], set
     return config, {f.name for group in options for f in fields(group) if f.metadata["free"]}
 
 
+def row_config(folder: RunFolder, corpus: PrivateCorpus) -> dict[str, Any]:
+    """What a configuration holds of the rows that texts belong to: the ledger knows the records without the columns of
+    attributes, which not every stage reads."""
+    data = corpus.fingerprint_of_columns(folder.secret_key())
+    return {"attributes": corpus.spec.attribute_names, "data": data}
+
+
 def _check_model(option: str, model: Path, root: Path) -> None:
     """InputError for a model that was trained on private data at a price that the ledger of `root` does not hold."""
     if is_private(model):

@@ -12,6 +12,7 @@ import pytest
 from apis import engines
 from apis.echo import EchoAPI
 from dpsda import embedding
+from dpsda.attributes.options import RowOptions
 from dpsda.augpe.options import AugPEOptions
 from dpsda.dry_run import HashEncoder
 from dpsda.options import (
@@ -119,12 +120,13 @@ def use(monkeypatch, api=EchoAPI, encoder=HashEncoder) -> None:
     monkeypatch.setattr(embedding, "Encoder", lambda *options, **more: encoder())
 
 
-def options(dataset: Path, *, data=None, privacy=None, evolution=None, engine=None, **run):
+def options(dataset: Path, *, data=None, privacy=None, evolution=None, rows=None, engine=None, **run):
     """Options for `augpe.generate(root, *options(dataset))`."""
     return (
         ComparedDataOptions(str(dataset), **{"reference_split": "test", **(data or {})}),
         PrivacyOptions(**(privacy or {"epsilon": 4.0})),
         AugPEOptions(**{"epochs": 3, "num_seed_samples": 24, "L": 3, **(evolution or {})}),
+        RowOptions(**(rows or {})),
         ModelOptions(),
         RemoteOptions(),
         EmbeddingOptions(),

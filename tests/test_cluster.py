@@ -96,7 +96,7 @@ def test_a_run_is_the_one_of_a_single_process(tmp_path, dataset, llama, capsys, 
     done = {}
     for name, engine in (("serial", {}), ("ray", {"engine": "ray", "ray_workers": 2})):
         made = list(options(dataset, privacy={"epsilon": float("inf")}, evolution={"epochs": 2}, engine=engine))
-        made[3] = dataclasses.replace(made[3], model_type=llama, device="cpu", dtype="float32", length=12)
+        made[4] = dataclasses.replace(made[4], model_type=llama, device="cpu", dtype="float32", length=12)
         augpe.generate(tmp_path / name, *made)
         done[name] = {
             p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*.csv") if p.is_file()

@@ -223,7 +223,7 @@ def test_models_are_told_by_what_made_them(tmp_path, dataset, llama):
         (root / "alignment" / "policy" / "adapter", "the run did not make it as far as its ledger knows"),
     ]:
         settings = list(options(dataset))
-        settings[3] = type(settings[3])(model_type=str(model))
+        settings[4] = type(settings[4])(model_type=str(model))
         settings[-1] = type(settings[-1])(result_folder=str(root))
         refused(match, routes.augpe.generate, root, *settings)
     from dpsda.start import _check_model

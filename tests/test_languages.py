@@ -139,7 +139,7 @@ def test_texts_keep_their_length_and_their_sentences(tmp_path, monkeypatch, name
     use(monkeypatch, lambda: Echo(language))
     folder = data_set(tmp_path / "data", language)
     chosen = list(options(folder, privacy={"noise": 5.0}, evolution={"epochs": 3, "num_seed_samples": 16}))
-    chosen[0], chosen[3] = ComparedDataOptions(str(folder)), ModelOptions(length=2_000)
+    chosen[0], chosen[4] = ComparedDataOptions(str(folder)), ModelOptions(length=2_000)
     root = tmp_path / "run"
     augpe.generate(root, *chosen)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -51,16 +52,26 @@ def stand_ins(monkeypatch):
     use(monkeypatch)
 
 
-def evenly(tables, scale, given, rows, rng) -> np.ndarray:
+class AnyRows:
     """In the place of the model of marginals, which takes seconds: any rows, the same for the same seed."""
-    sizes = [len(table) for some, table in tables.items() if len(some) == 1]
-    drawn = rng.integers(0, sizes, (rows, len(sizes)))
-    return np.column_stack([given, drawn[:, 1:]]) if given is not None else drawn
+
+    def __init__(self, tables, scale):
+        self.sizes = [len(table) for some, table in tables.items() if len(some) == 1]
+
+    of = classmethod(lambda cls, tables, scale: cls(tables, scale))
+
+    def draw(self, given, rows, rng) -> np.ndarray:
+        drawn = rng.integers(0, self.sizes, (rows, len(self.sizes)))
+        return np.column_stack([given, drawn[:, 1:]]) if given is not None else drawn
+
+
+class Killed(AnyRows):
+    of = classmethod(lambda cls, tables, scale: pytest.fail("killed"))
 
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(release, "draw", evenly)
+    monkeypatch.setattr(release, "RowModel", AnyRows)
 
 
 @pytest.fixture
@@ -90,8 +101,10 @@ def made_up(folder: Path, mark=lambda i: "") -> Path:
 
 
 def run(root, dataset, privacy=None, **evolution):
+    rows = {name: evolution.pop(name) for name in ("attributes", "marginals") if name in evolution}
     evolution = {"epochs": 2, "num_seed_samples": 30, "L": 2, "init_L": 2, **evolution}
-    augpe.generate(root, *options(dataset, data={"reference_split": None}, privacy=privacy, evolution=evolution))
+    chosen = options(dataset, data={"reference_split": None}, privacy=privacy, evolution=evolution, rows=rows)
+    augpe.generate(root, *chosen)
     return pd.read_parquet(root / "release" / "synthetic.parquet")
 
 
@@ -100,7 +113,8 @@ def test_texts_are_written_to_rows_that_the_ledger_paid_for(tmp_path, table, uni
     root = tmp_path / "run"
     texts = run(root, table, {"epsilon": 8.0, "privacy_unit": unit})
     assert list(texts.columns) == ["id", "parent_id", "text", "kind", "city", "price", "length", "mood"]
-    assert texts.price.dtype == "Int64" and "." not in "".join(read_csv(root / "release" / "synthetic.csv").price)
+    assert pq.read_schema(root / "release" / "synthetic.parquet").field("price").type == "int64"
+    assert "." not in "".join(read_csv(root / "release" / "synthetic.csv").price)
     assert texts.price.dropna().between(0, 99).all() and set(texts.city.dropna()) <= {"Rome", "Oslo"}
     food = texts[texts.kind == "food"]
     assert (food.city.dropna() == "Rome").mean() > 0.8 and len(texts[texts.kind == "film"]) < len(food)
@@ -115,7 +129,7 @@ def test_texts_are_written_to_rows_that_the_ledger_paid_for(tmp_path, table, uni
     assert k == 15 and row["l2_sensitivity"] == pytest.approx(k**0.5 if unit == "record" else 1)
     made = Ledger(root, read_only=True).made()
     assert {"state/rows.csv", "0/samples.csv", "state/candidates-1.csv"} <= set(made)
-    assert "rows: 30 drawn from 15 noisy marginals" in (said := capsys.readouterr().out)
+    assert "rows: a model of 15 noisy marginals" in (said := capsys.readouterr().out)
     assert "for 2 votes and for 15 marginals of the attributes" in said
 
     first, prompts = read_csv(root / "0" / "samples.csv"), (root / "0" / "prompts.jsonl").read_text().splitlines()
@@ -164,7 +178,6 @@ def test_the_share_of_the_marginals():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"first_texts": "samples"}, "--first_texts samples: texts made so have no row"),
         ({"labels_from": "votes"}, "--labels_from votes: texts made so have no row"),
         ({"new_texts": "tuned"}, "--new_texts tuned: texts made so have no row"),
     ],
@@ -217,12 +230,12 @@ def test_no_private_value_is_shared(tmp_path):
 def test_a_run_that_is_killed_draws_nothing_twice(tmp_path, table, monkeypatch):
     root = tmp_path / "run"
     setup = (
-        "from tests.test_rows import evenly, release, run, pytest, use\n"
-        "patch = pytest.MonkeyPatch(); use(patch); patch.setattr(release, 'draw', evenly)"
+        "from tests.test_rows import AnyRows, release, run, pytest, use\n"
+        "patch = pytest.MonkeyPatch(); use(patch); patch.setattr(release, 'RowModel', AnyRows)"
     )
     killer = Killer(setup, f"run(root, Path({str(table)!r}), {{'noise': 3.0}})", root)
     unkilled = certificate.verify(root)["epsilon"]
-    monkeypatch.setattr(release, "draw", evenly)
+    monkeypatch.setattr(release, "RowModel", AnyRows)
     for _ in range(5):
         shutil.rmtree(root)
         assert killer.kill() in (0, signal.SIGKILL)
@@ -237,15 +250,16 @@ def test_a_run_that_is_killed_draws_nothing_twice(tmp_path, table, monkeypatch):
 def test_rows_are_drawn_with_the_noise_that_the_marginals_have(tmp_path, table, monkeypatch):
     """A run is killed after its marginals, and goes on with another epsilon: with as much noise in the model."""
     scales = []
-    monkeypatch.setattr(release, "draw", lambda *given: pytest.fail("killed"))
+    monkeypatch.setattr(release, "RowModel", Killed)
     with pytest.raises(pytest.fail.Exception, match="killed"):
         run(tmp_path / "run", table, {"epsilon": 4.0}, marginals_noise=3.0)
 
-    def noted(tables, scale, *given):
-        scales.append(scale)
-        return evenly(tables, scale, *given)
+    class Noted(AnyRows):
+        def __init__(self, tables, scale):
+            super().__init__(tables, scale)
+            scales.append(scale)
 
-    monkeypatch.setattr(release, "draw", noted)
+    monkeypatch.setattr(release, "RowModel", Noted)
     run(tmp_path / "run", table, {"epsilon": 6.0}, marginals_noise=3.0)
     [marginals] = [x for x in Ledger(tmp_path / "run", read_only=True).reservations() if x.kind == "marginals"]
     assert scales == [marginals.mechanism.scale] and certificate.verify(tmp_path / "run")["epsilon"] > 5.9
@@ -260,10 +274,10 @@ def test_nothing_is_spent_without_the_library(tmp_path, table, monkeypatch):
 
 @pytest.mark.usefixtures("quick")
 def test_other_columns_are_other_data(tmp_path, table, monkeypatch):
-    monkeypatch.setattr(release, "draw", lambda *given: pytest.fail("killed"))
+    monkeypatch.setattr(release, "RowModel", Killed)
     with pytest.raises(pytest.fail.Exception, match="killed"):
         run(tmp_path / "run", table)
-    monkeypatch.setattr(release, "draw", evenly)
+    monkeypatch.setattr(release, "RowModel", AnyRows)
     frame = pd.read_csv(table / "train.csv", dtype=str)
     frame.assign(city="Oslo").to_csv(table / "train.csv", index=False)
     with pytest.raises(InputError, match="rows"):

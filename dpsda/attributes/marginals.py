@@ -57,6 +57,12 @@ class Marginals:
             )
         return marginals
 
+    @property
+    def told(self) -> str:
+        """What a data card says of them."""
+        count = len(self.names) - self.labelled
+        return f"{count}, of rows drawn from {len(self.sets)} noisy marginals"
+
     @cached_property
     def sets(self) -> list[Set]:
         """All marginals; the label cell, alone, is the first where there are labels."""

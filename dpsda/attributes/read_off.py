@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from dpsda.embedding import Embeds
 
 
-def codes_of(corpus: PrivateCorpus, attributes: Sequence[Attribute], encoder: Embeds) -> np.ndarray:
+def needs_encoder(attributes: Sequence[Attribute]) -> bool:
+    """Whether `codes_of` embeds the records."""
+    return any(attribute.says and not attribute.column for attribute in attributes)
+
+
+def codes_of(corpus: PrivateCorpus, attributes: Sequence[Attribute], encoder: Embeds | None) -> np.ndarray:
     """(n, K) int32 the position of each record in the values of each attribute; private. -1 where a description is
     asked for and the encoder has no vector of the record. A record's codes depend on that record alone."""
     said = read_off([a for a in attributes if not a.column], corpus.texts, encoder, private=True)
@@ -23,7 +28,9 @@ def codes_of(corpus: PrivateCorpus, attributes: Sequence[Attribute], encoder: Em
     return np.stack([corpus.columns[a.name] if a.column else next(off) for a in attributes], axis=1).astype(np.int32)
 
 
-def read_off(attributes: Sequence[Attribute], texts: Sequence[str], encoder: Embeds, *, private: bool) -> np.ndarray:
+def read_off(
+    attributes: Sequence[Attribute], texts: Sequence[str], encoder: Embeds | None, *, private: bool
+) -> np.ndarray:
     """(n, K) int32 what each text says of each attribute, by its rule or by the nearest of its descriptions; -1 where
     no text tells it, or the encoder has no vector of this one."""
     found = np.full((len(texts), len(attributes)), -1, np.int32)
@@ -32,6 +39,7 @@ def read_off(attributes: Sequence[Attribute], texts: Sequence[str], encoder: Emb
         if attribute.readable and not attribute.says:
             found[:, i] = attribute.read(texts)
     if described:
+        assert encoder is not None
         said = [encoder.embed(list(attributes[i].says), private=False, desc="descriptions") for i in described]
         for i, rows in zip(described, said, strict=True):
             require_usable(rows, f"the encoder, on the descriptions of {attributes[i].name}")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,19 +27,26 @@ CELLS = 20_000  # of all tables of the model; ten times as many are little bette
 STEPS = 300  # of the fit
 
 
-def draw(tables: Tables, scale: float, given: np.ndarray | None, rows: int, rng: np.random.Generator) -> np.ndarray:
-    """(rows, V) codes of rows like those whose noisy counts are `tables`, with noise of standard deviation `scale`.
+@dataclass(frozen=True)
+class RowModel:
+    """A model of V variables: its cliques, each after a neighbour, beginning with variable 0, and their marginals."""
 
-    `given`, (rows,), is the value of variable 0 in each row, which the others are drawn for.
-    """
-    count = 1 + max(variable for some in tables for variable in some)
-    pairs = chosen_pairs(tables, scale)
-    tree, fitted = _fit(tables, scale, pairs)
-    columns = {} if given is None else {0: given}
-    for part in _parts(tree, 0):
-        for clique in part:
-            _extend(columns, clique, fitted[clique], rows, rng)
-    return np.stack([columns[variable] for variable in range(count)], axis=1).astype(np.int32)
+    cliques: list[Set]
+    marginals: dict[Set, np.ndarray]
+
+    @classmethod
+    def of(cls, tables: Tables, scale: float) -> RowModel:
+        """Fitted to the noisy counts `tables`, with noise of standard deviation `scale`."""
+        tree, fitted = _fit(tables, scale, chosen_pairs(tables, scale))
+        return cls([clique for part in _parts(tree, 0) for clique in part], fitted)
+
+    def draw(self, given: np.ndarray | None, rows: int, rng: np.random.Generator) -> np.ndarray:
+        """(rows, V) codes of rows; `given`, (rows,), is the value of variable 0 in each, which the others are drawn
+        for."""
+        columns = {} if given is None else {0: given}
+        for clique in self.cliques:
+            _extend(columns, clique, self.marginals[clique], rows, rng)
+        return np.stack([columns[variable] for variable in sorted(columns)], axis=1).astype(np.int32)
 
 
 def total(tables: Tables) -> float:

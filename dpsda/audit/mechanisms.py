@@ -113,7 +113,7 @@ def gradient_scores(mechanism: GradientSum, canaries: int) -> tuple[Array, Array
         tokens,
         Records(canaries),
         TrainingOptions(optimizer="sgd", learning_rate=1.0, warmup_steps=0, physical_batch_size=16),
-        Plan(mechanism.steps, mechanism.sampling_rate, 1, mechanism.noise_multiplier, 0.0, None),
+        Plan(mechanism.steps, mechanism.sampling_rate, 1, mechanism.noise_multiplier, None, None),
         "cpu",
     )
     for number in range(mechanism.steps):

@@ -19,6 +19,7 @@ import numpy as np
 
 from apis.api import Prompt, Shots, TextAPI
 from dpsda.attributes.marginals import MARGINALS, Tables
+from dpsda.attributes.read_off import codes_of
 from dpsda.attributes.release import Rows
 from dpsda.augpe import planning
 from dpsda.augpe.ballot import Ballot
@@ -27,6 +28,7 @@ from dpsda.augpe.options import EXAMPLES, AugPEOptions
 from dpsda.augpe.population import Made, Population, Varies, initial, lookahead, prompt_lines, variations
 from dpsda.augpe.selection import RULES, select
 from dpsda.augpe.voting import Voters
+from dpsda.data.attributes import write_columns
 from dpsda.errors import InputError
 from dpsda.label_counts import LABEL_COUNTS, label_counts
 from dpsda.neighbors import require_usable
@@ -148,7 +150,11 @@ class Evolution:
     @functools.cached_property
     def _tables(self) -> Tables:
         assert self.rows is not None
-        return self.rows.tables(self.corpus, self.encoder, self._mechanism(MARGINALS))
+
+        def codes() -> np.ndarray:
+            return codes_of(self.corpus, self._attributes, self.encoder)
+
+        return self.rows.tables(self.corpus, codes, self._mechanism(MARGINALS))
 
     def _noisy_votes(self, t: int, candidates: Population, sizes: np.ndarray) -> tuple[Population, np.ndarray]:
         """The candidates of iteration `t` with the labels that they have after its votes, and (M,) their noisy counts;
@@ -403,13 +409,8 @@ class Evolution:
 
     def _written(self, population: Population) -> pd.DataFrame:
         """The same as it is released: numbers and dates in the places of bins."""
-        import pandas as pd
-
-        frame, rng = self._frame(population), self._rng(self.options.epochs, _ROWS)
-        for i, attribute in enumerate(self._attributes):
-            values = attribute.written(population.rows[:, i], rng)
-            frame[attribute.name] = pd.Series(values, dtype="Int64" if attribute.whole else None)
-        return frame
+        rng = self._rng(self.options.epochs, _ROWS)
+        return write_columns(self._frame(population), population.rows, self._attributes, rng)
 
     def _read(self, path: Path) -> Population:
         return Population.from_frame(read_csv(path), self.corpus.spec, self._attributes)

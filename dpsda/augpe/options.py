@@ -65,15 +65,6 @@ class AugPEOptions(Options):
         "classifier learns from the noisy votes decides (for few labels, and texts whose own say little)",
         choices=("prompts", "votes"),
     )
-    attributes: str = option(
-        "rows",
-        "rows: texts are written to rows of `attributes:` in spec.yaml, drawn from their noisy marginals; none: that "
-        "is not read",
-        choices=("rows", "none"),
-    )
-    marginals: int = option(
-        2, "with attributes: 1- and 2-way marginals are released, or (1) each alone", least=1, most=2
-    )
     marginals_noise: float = option(
         1.0, "with attributes: the noise multiplier of the marginals, in multiples of that of a vote", above=0
     )

@@ -72,8 +72,8 @@ class Attribute:
         return not self.column or bool(self.says)
 
     def shown(self, code: int) -> str:
-        """The value in a prompt."""
-        return self.values[code] or UNKNOWN
+        """The value in a prompt; -1 is none."""
+        return (self.values[code] if code >= 0 else MISSING) or UNKNOWN
 
     def codes(self, column: pa.ChunkedArray) -> np.ndarray:
         """(n,) int32 positions in `values` of the strings of a file's column, each by itself."""
@@ -148,11 +148,32 @@ def _number(value: str) -> float | None:
 
 
 def row_codes(frame: pd.DataFrame, attributes: Sequence[Attribute]) -> np.ndarray:
-    """(M, K) codes of the names of values that the columns of a table of ours hold."""
+    """(M, K) int32 codes of the rows of a table of strings, by the names of values or as a release has them; -1 for
+    what is neither."""
+    import pyarrow as pa
+
     codes = np.empty((len(frame), len(attributes)), np.int32)
     for i, attribute in enumerate(attributes):
-        codes[:, i] = [attribute.values.index(value) for value in frame[attribute.name]]
+        strings: pa.ChunkedArray = pa.chunked_array([pa.array(frame[attribute.name].astype(str), pa.large_string())])
+        known = {value: code for code, value in enumerate(attribute.values)}
+        named = np.array([known.get(value, -1) for value in strings.to_pylist()], np.int32)
+        codes[:, i] = np.where(named >= 0, named, attribute.codes(strings)) if attribute.column else named
     return codes
+
+
+def write_columns(
+    frame: pd.DataFrame, codes: np.ndarray, attributes: Sequence[Attribute], rng: np.random.Generator
+) -> pd.DataFrame:
+    """`frame` (N rows) with the columns that a release has for the rows `codes` (N, K), of one type whatever they
+    hold."""
+    import pandas as pd
+
+    for i, attribute in enumerate(attributes):
+        number = "Int64" if attribute.whole else "Float64"
+        kind = number if attribute.kind == "edges" and not attribute.dates else "string"
+        values = pd.Series(attribute.written(codes[:, i], rng), dtype=kind, index=frame.index)
+        frame = frame.assign(**{attribute.name: values})
+    return frame
 
 
 # what an attribute has beside its `column` or `name`: one of these, and what may stand beside that

@@ -17,15 +17,12 @@ import numpy as np
 
 from dpsda.attributes.read_off import read_off
 from dpsda.data import PrivateCorpus
-from dpsda.data.attributes import Attribute
+from dpsda.data.attributes import Attribute, row_codes
 from dpsda.evaluation import metrics, results
 from dpsda.evaluation.clusters import total_variation
 from dpsda.runs import read_table
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
-
     from dpsda.embedding import Embeds
 
 
@@ -51,7 +48,8 @@ def compare(
     for name, path in files.items():
         frame = read_table(path)
         column = "text" if "text" in frame else corpus.spec.text
-        own[name] = _codes(frame, attributes)
+        has_rows = all(attribute.name in frame for attribute in attributes)
+        own[name] = row_codes(frame, attributes) if has_rows else None
         said[name] = read_off(attributes, frame[column].tolist(), encoder, private=not protected)
     size = min([len(reference) // 2, *(len(codes) for codes in said.values())])
     if not size:
@@ -73,21 +71,6 @@ def compare(
             found = {**there, **found, **_agreement(codes, said[name], attributes, readable)}
         rows.append({"set": name, "texts": size, **{key: found.get(key) for key in floor}})
     return rows
-
-
-def _codes(frame: pd.DataFrame, attributes: Sequence[Attribute]) -> np.ndarray | None:
-    """(N, K) the rows of a set, by the names of values or as they are released; None for a set without them."""
-    import pyarrow as pa
-
-    if not all(attribute.name in frame for attribute in attributes):
-        return None
-    found = []
-    for attribute in attributes:
-        strings: pa.ChunkedArray = pa.chunked_array([pa.array(frame[attribute.name].astype(str), pa.large_string())])
-        known = {value: code for code, value in enumerate(attribute.values)}
-        named = np.array([known.get(value, -1) for value in strings.to_pylist()])
-        found.append(np.where(named >= 0, named, attribute.codes(strings)) if attribute.column else named)
-    return np.stack(found, axis=1)
 
 
 def _agreement(

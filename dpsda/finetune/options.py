@@ -60,6 +60,9 @@ class TrainingOptions(Options):
     physical_tokens: int = option(2048, "and tokens computed at once, padding included", free=True, least=1)
     examples_per_user: int = option(1, "with --privacy_unit user: records of a user in a step, at most", least=1)
     label_noise: float = option(10.0, "noise multiplier of the label counts, which decide the labels of the samples")
+    marginals_noise: float = option(
+        5.0, "of the marginals of the attributes, which decide the rows of the samples, and their labels"
+    )
     histogram_noise: float | None = option(
         None, "leave budget for one later histogram (resample.py) at this noise multiplier", free=True
     )
@@ -68,7 +71,7 @@ class TrainingOptions(Options):
         from dpsda.privacy.accounting import check_noise
 
         super().__post_init__()
-        for name in ("label_noise", "histogram_noise"):
+        for name in ("label_noise", "marginals_noise", "histogram_noise"):
             if getattr(self, name) is not None:
                 check_noise(getattr(self, name), f"--{name}")
 

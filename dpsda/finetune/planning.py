@@ -9,7 +9,6 @@ from typing import Any
 from dpsda.budget import multiplier, open_histogram
 from dpsda.errors import InputError
 from dpsda.finetune.options import TrainingOptions
-from dpsda.label_counts import LABEL_COUNTS
 from dpsda.options import PrivacyOptions
 from dpsda.privacy import accounting
 from dpsda.privacy.accounting import Event, round_up, shown
@@ -23,6 +22,16 @@ STEPS = "steps"  # the kind of its releases
 
 
 @dataclass(frozen=True)
+class Counts:
+    """The histogram that decides the labels of the samples, and their rows."""
+
+    name: str  # of the release
+    about: str
+    noise_multiplier: float
+    votes: int = 1  # of a record
+
+
+@dataclass(frozen=True)
 class Plan:
     """`steps` in all, each on a Poisson sample at `sampling_rate`; `expected` units are in it. No noise is 0."""
 
@@ -30,7 +39,7 @@ class Plan:
     sampling_rate: float
     expected: int
     noise_multiplier: float
-    label_noise: float
+    counts: Counts | None
     histogram_noise: float | None
 
     def gradient_sum(self, training: TrainingOptions, steps: int, noise_multiplier: float | None = None) -> GradientSum:
@@ -46,13 +55,12 @@ def plan(
     training: TrainingOptions,
     config: dict[str, Any],
     may_change: set[str],
-    *,
-    label_counts: bool,
+    counts: Counts | None,
 ) -> Plan:
     """The plan of a run, of which nothing is kept before `keep`.
 
     Where epochs, steps or epsilon changed, what is spent stays as it is and the rest is calibrated so that all of it,
-    with the label counts and the histogram that is reserved, composes to epsilon. Raises BudgetError where no noise is
+    with `counts` and the histogram that is reserved, composes to epsilon. Raises BudgetError where no noise is
     enough, InputError for a folder of another configuration, a batch above the corpus, or steps after a later stage.
     """
     units, unit = int(ledger.header["units"]), str(ledger.header["unit"])
@@ -64,8 +72,7 @@ def plan(
     before = folder.earlier_config(FINETUNE, config, may_change) if ledger.reservations(FINETUNE) else {}
     rate = training.batch_size / units
     steps = training.steps or max(1, int(training.epochs / rate + 1e-9))
-    label_noise = training.label_noise if privacy.protected else 0.0
-    made = Plan(steps, rate, training.batch_size, 0.0, label_noise, training.histogram_noise)
+    made = Plan(steps, rate, training.batch_size, 0.0, counts, training.histogram_noise)
     if went_on(ledger, FINETUNE) and steps > done_steps(ledger):
         raise InputError(
             f"{folder.root}: a later stage went on with its texts, and more steps would replace them; train further in "
@@ -79,7 +86,7 @@ def plan(
         goal={key: config[key] for key in ("epsilon", "noise", "epochs", "steps", "histogram_noise")},
         before=before,
         earlier=[interval.noise_multiplier for interval in intervals(ledger)],
-        beside=others(ledger, made, label_counts=label_counts),
+        beside=others(ledger, made),
     )
     return replace(made, noise_multiplier=noise)
 
@@ -92,9 +99,10 @@ def keep(folder: RunFolder, ledger: Ledger, privacy: PrivacyOptions, config: dic
         folder.keep_config(FINETUNE, {**config, "noise_multiplier": made.noise_multiplier})
 
 
-def others(ledger: Ledger, made: Plan, *, label_counts: bool) -> list[Event]:
-    """What is still to be charged beside the steps: the label counts, and a histogram that is reserved for later."""
-    counts = open_histogram(ledger, LABEL_COUNTS, made.label_noise if label_counts else None)
+def others(ledger: Ledger, made: Plan) -> list[Event]:
+    """What is still to be charged beside the steps: the counts, and a histogram that is reserved for later."""
+    of = made.counts
+    counts = open_histogram(ledger, of.name, of.noise_multiplier, of.votes) if of else []
     later = None if went_on(ledger, FINETUNE) else made.histogram_noise
     return counts + open_histogram(ledger, CLUSTERS, later)
 
@@ -126,9 +134,7 @@ def open_intervals(ledger: Ledger, made: Plan, training: TrainingOptions) -> Ite
         start = stop
 
 
-def describe_plan(
-    ledger: Ledger, privacy: PrivacyOptions, made: Plan, training: TrainingOptions, *, label_counts: bool
-) -> str:
+def describe_plan(ledger: Ledger, privacy: PrivacyOptions, made: Plan, training: TrainingOptions) -> str:
     """Sampling rate, steps, noise and epsilon, for the user."""
     header = ledger.header
     unit, units, delta = header["unit"], int(header["units"]), float(header["delta"])
@@ -142,10 +148,10 @@ def describe_plan(
         return "\n".join(lines)
     left = made.steps - charged_steps(ledger)
     rest = [made.gradient_sum(training, left).event] if left > 0 else []
-    total = accounting.epsilon([*ledger.events(), *rest, *others(ledger, made, label_counts=label_counts)], delta)
+    total = accounting.epsilon([*ledger.events(), *rest, *others(ledger, made)], delta)
     parts = [f"noise multiplier {made.noise_multiplier:.4f} on gradients clipped to {training.clip_norm:g}"]
-    if label_counts:
-        parts.append(f"{made.label_noise:g} on the label counts")
+    if made.counts:
+        parts.append(f"{made.counts.noise_multiplier:g} on {made.counts.about}")
     if made.histogram_noise is not None:
         parts.append(f"{made.histogram_noise:g} on a later histogram, for which budget is left")
     lines.append(f"privacy: {', '.join(parts)}: epsilon {round_up(total)} at delta {shown(delta)}, {units:,} {unit}s")

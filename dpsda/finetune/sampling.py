@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from apis.api import Prompt, TextAPI
+from dpsda.data import DatasetSpec
+from dpsda.data.attributes import write_columns
 from dpsda.finetune.options import SamplingOptions
 from dpsda.privacy.files import appearing, drop_unfinished
 from dpsda.shares import sequence
 from dpsda.stages import FINETUNE
+from dpsda.tuning.generator import cell_prefixes, row_prefixes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,18 +31,18 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, eq=False)
 class Shards:
     """`options.num_samples` texts below `folder`, in shards that are drawn once. Labels go by `shares`, (cells,) noisy
-    counts; `columns` and `cells` are the label columns and their values, empty without labels. The ledger notes each
-    shard, as made of the releases `of`."""
+    counts, and are written as columns if `labelled`; `rows` draws the codes of rows for label cells. The ledger notes
+    each shard, as made of the releases `of`."""
 
     folder: Path
     options: SamplingOptions
     seed: int
-    prefixes: list[str]  # what stands before a text of each cell
+    spec: DatasetSpec
     shares: np.ndarray
-    columns: list[str]
-    cells: list[tuple[str, ...]]
     ledger: Ledger
     of: list[str]
+    labelled: bool = True
+    rows: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
 
     @property
     def paths(self) -> list[Path]:
@@ -71,22 +74,34 @@ class Shards:
                 continue
             api = api or writer()
             start, stop = _span(path)
-            cells = wanted[start:stop]
-            prompts = [Prompt(self.prefixes[cell], max_new_tokens=self.options.length) for cell in cells]
+            cells, rng = np.asarray(wanted[start:stop]), np.random.default_rng([self.seed, start])
+            attributes = self.spec.attributes if self.rows else ()
+            codes = self.rows(cells, rng) if self.rows else np.empty((len(cells), 0), np.int32)
+            leads, which = self._prefixes(cells, codes)
+            prompts = [Prompt(leads[i], max_new_tokens=self.options.length) for i in which]
             answers = api.generate(prompts, int(np.random.SeedSequence([self.seed, start]).generate_state(1)[0]))
-            rows = []
-            for place, (cell, answer) in enumerate(zip(cells, answers, strict=True), start):
+            found, kept = [], []
+            for i, (cell, answer) in enumerate(zip(cells, answers, strict=True)):
                 text = (answer or "").strip()
                 if text and (digest := _digest(text)) not in seen:
                     seen.add(digest)
-                    rows.append((f"s-{place}", "", text, *(self.cells[cell] if self.columns else ())))
-            frame = pd.DataFrame(rows, columns=["id", "parent_id", "text", *self.columns], dtype=str)
+                    kept.append(i)
+                    found.append((f"s-{start + i}", "", text, *(self.spec.cells[cell] if self.labelled else ())))
+            columns = self.spec.label_columns if self.labelled else []
+            frame = pd.DataFrame(found, columns=["id", "parent_id", "text", *columns], dtype=str)
+            frame = write_columns(frame, codes[kept], attributes, rng)
             with appearing(path) as scratch:
                 frame.to_parquet(scratch, index=False)
             self.ledger.note(FINETUNE, path, of=self.of)
 
+    def _prefixes(self, cells: np.ndarray, codes: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """What stands before texts of these label cells and rows, and which of them each text has."""
+        if self.rows:
+            return row_prefixes(self.spec, cells, codes)
+        return cell_prefixes(self.spec, conditional=self.labelled), cells
+
     def frames(self) -> Iterator[pd.DataFrame]:
-        """id, parent_id (empty), text, then the label columns, shard by shard."""
+        """id, parent_id (empty), text, then the label columns and those of the attributes, shard by shard."""
         import pandas as pd
 
         for path in self.paths:

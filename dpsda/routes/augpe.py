@@ -11,15 +11,15 @@ from apis.echo import EchoAPI
 from apis.journal import Journal
 from apis.prompting import PromptBook
 from dpsda import embedding, reference, release, start, summary
-from dpsda.attributes.marginals import Marginals
-from dpsda.attributes.release import Rows
-from dpsda.attributes.rows import check_installed
+from dpsda.attributes.options import RowOptions
+from dpsda.attributes.release import Rows, marginals_of
 from dpsda.augpe.evolution import Evolution, Tunes
 from dpsda.augpe.options import AugPEOptions
 from dpsda.augpe.planning import describe_plan, plan, settled
 from dpsda.augpe.population import Population
 from dpsda.augpe.voting import Records, Voters
 from dpsda.data import DatasetSpec, PrivateCorpus, load
+from dpsda.data.layout import layout
 from dpsda.dry_run import HashEncoder, stand_in
 from dpsda.embedding import Embeds
 from dpsda.errors import InputError
@@ -44,6 +44,7 @@ def generate(
     data: ComparedDataOptions,
     privacy: PrivacyOptions,
     evolution: AugPEOptions,
+    attributes: RowOptions,
     model: ModelOptions,
     remote: RemoteOptions,
     embedding: EmbeddingOptions,
@@ -56,12 +57,14 @@ def generate(
     model name."""
     spec = DatasetSpec.read(data.dataset)
     book = _book(spec.folder / start.PROMPTS, evolution, model, embedding, run)
-    marginals = _marginals(spec, evolution)
+    marginals = marginals_of(spec, attributes)
     rows = marginals is not None
     corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share, attributes=rows)
     compared = load(spec, data.reference_split) if data.reference_split and not run.dry_run else None
     if run.dry_run:
         corpus = stand_in(corpus, privacy.privacy_unit, public_label_counts=privacy.label_counts == "public")
+    if marginals:
+        _keeps_rows(spec, evolution)
     if evolution.labels_by_votes and not spec.labels:
         raise InputError(f"--labels_from votes: {spec.folder / 'spec.yaml'} has no labels")
     names = spec.attribute_names
@@ -77,11 +80,11 @@ def generate(
         if evolution.begins_with_samples and run.dry_run:
             print("a dry run has no samples to begin with: it asks for texts, and does not count what training spends")
         elif evolution.begins_with_samples and not ledger.holds(folder.step(0) / "samples.csv"):
-            samples = _samples(folder, ledger, spec)
-        config, free = start.configuration(spec, data, privacy, evolution, model, remote, embedding, engine, run)
-        if rows:  # the ledger knows the records without the columns of attributes, which other stages do not read
-            data_of = corpus.fingerprint_of_columns(folder.secret_key())
-            config["rows"] = {"attributes": names, "data": data_of}
+            samples = _samples(folder, ledger, spec, rows=rows)
+        chosen = data, privacy, evolution, attributes, model, remote, embedding, engine, run
+        config, free = start.configuration(spec, *chosen)
+        if rows:
+            config["rows"] = start.row_config(folder, corpus)
         noise = plan(folder, ledger, privacy, evolution, config, free, labelled=bool(spec.labels), marginals=marginals)
         about = {
             "method": "Aug-PE (Xie et al. 2024)"
@@ -96,7 +99,7 @@ def generate(
         if evolution.new_texts == "tuned":
             about["new texts"] = f"of the model tuned on kept texts, {evolution.tuning_epochs} passes"
         if marginals:
-            about["attributes"] = f"{len(spec.attributes)}, of rows drawn from {len(marginals.sets)} noisy marginals"
+            about["attributes"] = marginals.told
         if evolution.labels_by_votes:
             about["labels"] = "of each text, by a classifier of the noisy votes"
         public = data.reference_split in spec.public
@@ -131,7 +134,7 @@ def generate(
                     tuned=_tuned(folder, ledger, spec, evolution, model, run),
                     observe=observe,
                 ).run()
-            release.publish(folder, ledger, texts, about)
+            release.publish(folder, ledger, texts, about, layout(spec, corpus.file))
         if run.dry_run:
             print(f"a real run would ask for {echo.prompts:,} texts of {echo.tokens:,} tokens together, at most")
         else:
@@ -143,23 +146,19 @@ run = start.in_its_folder(
 )
 
 
-def _marginals(spec: DatasetSpec, evolution: AugPEOptions) -> Marginals | None:
-    """What is released of the attributes, if rows of them are drawn. InputError where texts would have no row of their
-    own, or could move away from it."""
-    if not spec.attributes or evolution.attributes == "none":
-        return None
-    for option, value in (("first_texts", "prompts"), ("new_texts", "variations"), ("labels_from", "prompts")):
+def _keeps_rows(spec: DatasetSpec, evolution: AugPEOptions) -> None:
+    """InputError where texts would have no row of their own, or could move away from it."""
+    for option, value in (("new_texts", "variations"), ("labels_from", "prompts")):
         if getattr(evolution, option) != value:
             raise InputError(
                 f"--{option} {getattr(evolution, option)}: texts made so have no row of the attributes that "
                 f"{spec.folder / 'spec.yaml'} has; give --attributes none"
             )
-    check_installed()
-    return Marginals.of(spec, evolution.marginals)
 
 
-def _samples(folder: RunFolder, ledger: Ledger, spec: DatasetSpec) -> Population:
-    """What the generator that was trained in this folder drew; InputError where it is not there, or not all of it."""
+def _samples(folder: RunFolder, ledger: Ledger, spec: DatasetSpec, *, rows: bool) -> Population:
+    """What the generator that was trained in this folder drew; InputError where it is not there, or not all of it, or
+    has no rows where `rows` are wanted."""
     shards, certified = folder.state / "samples", folder.shared / certificate.FILE
     done = certified.is_file() and certificate.is_current(read_json(certified), ledger)
     if not ledger.reservations(FINETUNE) or not (done or went_on(ledger, FINETUNE)) or not ledger.holds(shards):
@@ -167,7 +166,10 @@ def _samples(folder: RunFolder, ledger: Ledger, spec: DatasetSpec) -> Population
             f"{folder.root}: --first_texts samples or both goes on with a finished run of finetune.py, and none is "
             "here; run that first, with the same --result_folder"
         )
-    return Population.from_frame(read_table(shards), spec)
+    frame = read_table(shards)
+    if rows and not set(spec.attribute_names) <= set(frame):
+        raise InputError(f"{folder.root}: the generator here was trained without attributes; give --attributes none")
+    return Population.from_frame(frame, spec, spec.attributes if rows else ())
 
 
 def _tuned(

@@ -5,6 +5,7 @@ Whatever is there already is not made again.
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,19 +14,28 @@ from typing import TYPE_CHECKING, Any
 
 from apis import engines
 from dpsda import release, start
+from dpsda.attributes.marginals import MARGINALS
+from dpsda.attributes.options import RowOptions
+from dpsda.attributes.read_off import codes_of, needs_encoder
+from dpsda.attributes.release import Rows, marginals_of
 from dpsda.data import DatasetSpec, load
+from dpsda.data.layout import layout
 from dpsda.devices import check_room, is_bfloat16, pick_device
 from dpsda.errors import InputError
 from dpsda.finetune import planning
 from dpsda.finetune.options import SamplingOptions, TrainingOptions, TuningOptions
-from dpsda.finetune.planning import Plan, charged_steps, describe_plan, keep, plan
+from dpsda.finetune.planning import Counts, Plan, charged_steps, describe_plan, keep, plan
+from dpsda.label_counts import LABEL_COUNTS
 from dpsda.label_scores import label_scores
-from dpsda.options import DataOptions, EngineOptions, PrivacyOptions, RunOptions
+from dpsda.options import DataOptions, EmbeddingOptions, EngineOptions, PrivacyOptions, RunOptions
 from dpsda.privacy.ledger import Ledger
+from dpsda.privacy.mechanism import histogram
 from dpsda.runs import RunFolder, write_csv
 from dpsda.stages import FINETUNE, SAMPLES, went_on
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from apis.api import TextAPI
     from dpsda.data import PrivateCorpus
     from dpsda.finetune.sampling import Shards
@@ -45,33 +55,46 @@ def generate(
     tuning: TuningOptions,
     training: TrainingOptions,
     sampling: SamplingOptions,
+    rows: RowOptions,
+    embedding: EmbeddingOptions,
     engine: EngineOptions,
     run: RunOptions,
 ) -> None:
     """One run of fine-tuning in folder `root`, to its release or its test."""
     spec = DatasetSpec.read(data.dataset)
-    corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share)
     classify = tuning.task == "classifier"
+    marginals = marginals_of(spec, rows) if tuning.conditional and not classify else None
+    columns = marginals is not None
+    corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share, attributes=columns)
     test = load(spec, tuning.test_split) if classify and not run.dry_run else None
     labelled = not classify and tuning.conditional and bool(spec.labels)
     labels = None if labelled or not spec.labels else NO_COUNTS[tuning.task]
-    counted = labelled and privacy.label_counts == "private"
+    counts = None
+    if marginals:
+        noise = training.marginals_noise if privacy.protected else 0.0
+        about = f"{len(marginals.sets)} marginals of the attributes"
+        counts = Counts(MARGINALS, about, noise, len(marginals.sets))
+    elif labelled and privacy.label_counts == "private":
+        counts = Counts(LABEL_COUNTS, "the label counts", training.label_noise if privacy.protected else 0.0)
     with start.open_run(root, corpus, privacy, labels) as (folder, ledger):
-        config, free = start.configuration(spec, data, privacy, tuning, training, run)
+        config, free = start.configuration(spec, data, privacy, tuning, training, rows, embedding, run)
         del config[start.PROMPTS]
-        made = plan(folder, ledger, privacy, training, config, free, label_counts=counted)
-        print(describe_plan(ledger, privacy, made, training, label_counts=counted))
+        if marginals:
+            config["rows"] = start.row_config(folder, corpus)
+        made = plan(folder, ledger, privacy, training, config, free, counts)
+        print(describe_plan(ledger, privacy, made, training))
         if run.dry_run:
             return
         if not (classify or sampling.skip_sampling or ledger.charges()):  # before anything is spent
             engines.check_decodable(tuning.model_type)
-        route = Tuning(folder, ledger, corpus, tuning, training, made, run.seed)
+        own = Rows(spec.attributes, marginals, folder, ledger, FINETUNE) if marginals else None
+        route = Tuning(folder, ledger, corpus, tuning, training, made, run.seed, own, embedding)
         route.train(lambda: keep(folder, ledger, privacy, config, made))
         print(f"trained: {route.trained}, epsilon {release.spent(ledger)} spent")
         if went_on(ledger, FINETUNE):
             print(f"{root}: this run is complete, and a later stage went on with its texts; that one's command goes on")
             return
-        about = {
+        card = {
             "method": ("DP fine-tuning" if privacy.protected else "fine-tuning without noise")
             + (" of a classifier" if classify else ""),
             "data set": spec.name,
@@ -79,6 +102,8 @@ def generate(
             "trained": "all weights" if tuning.full else f"LoRA of rank {tuning.lora_r}",
             "training": f"{charged_steps(ledger):,} steps of {training.optimizer}, batch {training.batch_size:,}",
         }
+        if marginals:
+            card["attributes"] = marginals.told
         if test is not None:
             public = tuning.test_split in spec.public
             path, row = route.test(test, public=public)
@@ -88,15 +113,15 @@ def generate(
         texts = None
         if not classify and not sampling.skip_sampling:
             shards = route.shards(sampling, public_counts=privacy.label_counts == "public")
-            about["samples"] = f"{sampling.num_samples:,} drawn, temperature {sampling.temperature:g}"
-            if not release.is_published(folder, ledger, about):
+            card["samples"] = f"{sampling.num_samples:,} drawn, temperature {sampling.temperature:g}"
+            if not release.is_published(folder, ledger, card):
                 route.sample(shards, lambda model: _writer(model, tuning, sampling, engine))
             texts = shards.frames()
-        if release.is_published(folder, ledger, about):
+        if release.is_published(folder, ledger, card):
             more = "" if texts is None else ", a larger --num_samples its texts"
             print(f"{root}: this run is complete; a larger --epochs or --epsilon extends it{more}")
             return
-        facts = release.publish(folder, ledger, texts, about)
+        facts = release.publish(folder, ledger, texts, card, layout(spec, corpus.file))
         print(f"{facts['statement']}\nrelease: {folder.release}")
 
 
@@ -127,6 +152,8 @@ class Tuning:
     training: TrainingOptions
     plan: Plan
     seed: int
+    rows: Rows | None = None  # that the texts belong to
+    embedding: EmbeddingOptions = EmbeddingOptions()
 
     @property
     def trained(self) -> Path:
@@ -162,19 +189,25 @@ class Tuning:
         self.ledger.note(FINETUNE, self.trained, of=self._released)
 
     def shards(self, sampling: SamplingOptions, *, public_counts: bool) -> Shards:
-        """The samples, drawn or not; it releases the label counts. InputError for samples of other settings."""
+        """The samples, drawn or not; it releases the label counts, or the marginals. InputError for samples of other
+        settings."""
         from dataclasses import asdict, fields
 
         import numpy as np
 
         from dpsda.finetune.sampling import Shards
         from dpsda.label_counts import label_counts
-        from dpsda.tuning.generator import cell_prefixes
 
-        spec, counts = self.corpus.spec, np.ones(1)
-        if self.labelled:
-            noise = self.plan.label_noise
-            counts = label_counts(self.folder, self.ledger, FINETUNE, self.corpus, noise, public=public_counts)
+        shares, draws, planned = np.ones(1), None, self.plan.counts
+        if self.rows:
+            assert planned is not None
+            mechanism = histogram(str(self.ledger.header["unit"]), planned.noise_multiplier, planned.votes)
+            tables = self.rows.tables(self.corpus, lambda: self._codes, mechanism)
+            draws = self.rows.model(tables, print)
+            shares = tables[0,] if self.labelled else shares
+        if self.labelled and (public_counts or not self.rows):
+            noise = planned.noise_multiplier if planned else 0.0
+            shares = label_counts(self.folder, self.ledger, FINETUNE, self.corpus, noise, public=public_counts)
         free = {f.name for f in fields(sampling) if f.metadata["free"]}
         config = {**asdict(sampling), "seed": self.seed}
         if any(self._samples.glob("*.parquet")):
@@ -182,10 +215,10 @@ class Tuning:
             if sampling.num_samples < drawn:
                 raise InputError(f"--num_samples {sampling.num_samples}: {drawn} are drawn here; ask for no fewer")
         self.folder.keep_config(SAMPLES, config)
-        cells: list[tuple[str, ...]] = spec.cells if self.labelled else [()]
-        columns = spec.label_columns if self.labelled else []
-        prefixes = cell_prefixes(spec, conditional=True) if self.labelled else [""]
-        return Shards(self._samples, sampling, self.seed, prefixes, counts, columns, cells, self.ledger, self._released)
+        made_of = self._released
+        return Shards(
+            self._samples, sampling, self.seed, self.corpus.spec, shares, self.ledger, made_of, self.labelled, draws
+        )
 
     def sample(self, shards: Shards, writer: Callable[[Path], TextAPI]) -> None:
         """Draw the shards that are not there; `writer` gives an API from the folder of a model."""
@@ -262,8 +295,12 @@ class Tuning:
         model = (model if tuning.full else add_lora(model, tuning, task_type=task)).to(device)
         loss: generator.NextToken | classifier.Classification
         if tuning.task == "generator":
-            prefixes = generator.cell_prefixes(corpus.spec, conditional=self.labelled)
-            tokens = generator.encode(corpus.texts, corpus.cells, prefixes, tokenizer, most, tokenizer.pad_token_id)
+            prefixes, which = generator.cell_prefixes(corpus.spec, conditional=self.labelled), corpus.cells
+            longest = [generator.longest_prefix(corpus.spec, tokenizer)] if self.rows else prefixes
+            generator.check_room(longest, tokenizer, most)
+            if self.rows:
+                prefixes, which = generator.row_prefixes(corpus.spec, corpus.cells, self._codes)
+            tokens = generator.encode(corpus.texts, which, prefixes, tokenizer, most, tokenizer.pad_token_id)
             loss, count = generator.NextToken(model), 1
         else:
             truth = classifier.classes(corpus, column)
@@ -281,6 +318,16 @@ class Tuning:
         if members.units != self.ledger.header["units"]:
             raise InputError(f"{self.folder.root}: the run was planned for another number of units")
         return Trainer(model, sums, tokens, members, self.training, self.plan, device), tokenizer
+
+    @functools.cached_property
+    def _codes(self) -> np.ndarray:
+        """(n, K) what the attributes of each record are; private."""
+        from dpsda.embedding import Encoder
+
+        attributes = self.corpus.spec.attributes
+        embeds = needs_encoder(attributes)
+        encoder = Encoder(self.embedding.feature_extractor, device=self.tuning.device) if embeds else None
+        return codes_of(self.corpus, attributes, encoder)
 
     def _load_model(self, kind: str, **config: Any) -> tuple[Any, Any]:
         """The pretrained model and its tokenizer; frozen weights may be in bfloat16."""

@@ -16,6 +16,7 @@ import pandas as pd
 from dpsda import release, start
 from dpsda.budget import open_histogram
 from dpsda.data import DatasetSpec, PrivateCorpus, load
+from dpsda.data.layout import layout
 from dpsda.errors import InputError
 from dpsda.label_counts import LABEL_COUNTS, label_counts
 from dpsda.models import identity
@@ -186,7 +187,7 @@ def generate(
             print(f"{root}: this run is complete; a larger --queries extends it as far as its budget allows")
             return
         frame = _frame(writer, cells, spec, labelled=labelled, continued=prompts is not None)
-        facts = release.publish(folder, ledger, frame, about)
+        facts = release.publish(folder, ledger, frame, about, layout(spec, corpus.file))
         print(f"{facts['statement']}\nrelease: {folder.release}")
 
 

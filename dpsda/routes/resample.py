@@ -19,6 +19,7 @@ import numpy as np
 from dpsda import embedding, release, start
 from dpsda.budget import multiplier, open_histogram
 from dpsda.data import DatasetSpec, load
+from dpsda.data.layout import layout
 from dpsda.errors import InputError
 from dpsda.instruct import candidates, clustering, resampling
 from dpsda.instruct.candidates import RESAMPLED, Source
@@ -129,7 +130,7 @@ class Resampling:
         self._measure(sizes, given)
         about = self._about(len(frame), kept, clusters)
         if not release.is_published(self.folder, self.ledger, about):
-            release.publish(self.folder, self.ledger, first, about)
+            release.publish(self.folder, self.ledger, first, about, layout(self.corpus.spec, self.corpus.file))
         self._tell(table, mechanism)
         if self._shows:
             self.say(f"total variation to the noisy histogram: {before:.4f} before, {after:.4f} after")

@@ -27,6 +27,30 @@ def cell_prefixes(spec: DatasetSpec, *, conditional: bool) -> list[str]:
     return [prefix(label if conditional else {}) for label in spec.cell_labels]
 
 
+def row_prefixes(spec: DatasetSpec, cells: np.ndarray, codes: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """The different prefixes of texts with the label cells (n,) and the rows (n, K), and which each has, (n,)."""
+    different, which = np.unique(np.column_stack([cells, codes]), axis=0, return_inverse=True)
+    labels = spec.cell_labels
+    rows = [{a.name: a.shown(code) for a, code in zip(spec.attributes, row, strict=True)} for row in different[:, 1:]]
+    return [prefix(labels[cell] | row) for cell, row in zip(different[:, 0], rows, strict=True)], which.ravel()
+
+
+def longest_prefix(spec: DatasetSpec, tokenizer: Any) -> str:
+    """A prefix with the longest value of each label and attribute: of public values alone."""
+    values = {label.column: list(label.domain) for label in spec.labels}
+    values |= {a.name: [a.shown(code) for code in range(len(a.values))] for a in spec.attributes}
+    return prefix({name: max(of, key=lambda value: len(tokenizer(value)["input_ids"])) for name, of in values.items()})
+
+
+def check_room(prefixes: list[str], tokenizer: Any, max_length: int) -> None:
+    """InputError for public prefixes that leave no room for a text."""
+    longest = max(map(len, openings(prefixes, tokenizer)))
+    if longest >= max_length:
+        raise InputError(
+            f"the labels and attributes alone have {longest} tokens; --max_length has to be more than that"
+        )
+
+
 def end_token(tokenizer: Any) -> int:
     """The end-of-text token; InputError for a tokenizer without one."""
     end: int | None = tokenizer.eos_token_id
@@ -46,12 +70,9 @@ def encode(
 ) -> Tokens:
     """Prefix, text and the end-of-text token of every text, cut to `max_length`; the prefix is given, not learned.
 
-    A prefix is tokenised alone, as a prompt is. InputError for a tokenizer without an end token, and for prefixes that
-    leave no room.
+    A prefix is tokenised alone, as a prompt is. InputError for a tokenizer without an end token.
     """
     end, first = end_token(tokenizer), openings(prefixes, tokenizer)
-    if max(map(len, first)) >= max_length:
-        raise InputError(f"the labels alone have {max(map(len, first))} tokens; --max_length has to be more than that")
 
     def rows(some: Sequence[str], of: np.ndarray) -> tuple[list[list[int]], list[int]]:
         learned = tokenizer(list(some), add_special_tokens=False, truncation=True, max_length=max_length)["input_ids"]

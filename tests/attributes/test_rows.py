@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from dpsda.attributes.rows import chosen_pairs, draw, total
+from dpsda.attributes.rows import RowModel, chosen_pairs, total
 
 
 def tables(codes, noise=0.0, seed=0):
@@ -40,16 +40,16 @@ def codes():
 
 def test_rows_are_like_the_records(codes):
     noisy = tables(codes, noise=12)
-    rows = draw(noisy, 12.0, None, 3000, np.random.default_rng(2))
+    rows = RowModel.of(noisy, 12.0).draw(None, 3000, np.random.default_rng(2))
     independent = np.stack([np.random.default_rng(i).permutation(codes[:, i]) for i in range(4)], axis=1)
     true = tables(codes)
     assert rows.shape == (3000, 4) and distance(tables(rows), true) < 0.02 < 0.1 < distance(tables(independent), true)
-    assert np.array_equal(rows, draw(noisy, 12.0, None, 3000, np.random.default_rng(2)))  # the same again
+    assert np.array_equal(rows, RowModel.of(noisy, 12.0).draw(None, 3000, np.random.default_rng(2)))  # the same again
 
 
 def test_rows_of_given_labels(codes):
     given = np.repeat([0, 1, 2], [10, 20, 30])
-    rows = draw(tables(codes, noise=5), 5.0, given, 60, np.random.default_rng(0))
+    rows = RowModel.of(tables(codes, noise=5), 5.0).draw(given, 60, np.random.default_rng(0))
     assert np.array_equal(rows[:, 0], given)
     wanted = tables(codes)[0, 1][2] / (codes[:, 0] == 2).sum()
     assert np.abs(np.bincount(rows[30:, 1], minlength=3) / 30 - wanted).max() < 0.05  # few rows, too, are in proportion
@@ -65,7 +65,6 @@ def test_pairs_that_noise_could_have_made_are_not_taken(codes):
 
 def test_counts_without_any_mass_give_rows_all_the_same():
     empty = {some: np.zeros(table.shape) for some, table in tables(np.array([[0, 0], [1, 2]])).items()}
-    rows = draw(
-        {some: table - 5 for some, table in empty.items()}, 3.0, np.array([0, 1, 1]), 3, np.random.default_rng(0)
-    )
+    model = RowModel.of({some: table - 5 for some, table in empty.items()}, 3.0)
+    rows = model.draw(np.array([0, 1, 1]), 3, np.random.default_rng(0))
     assert rows.shape == (3, 2) and rows[:, 0].tolist() == [0, 1, 1] and total(empty) == 1

@@ -15,13 +15,14 @@ import pytest
 
 from dpsda import release
 from dpsda.arg_utils import parse
+from dpsda.attributes.options import RowOptions
 from dpsda.audit import canaries, mechanisms
 from dpsda.commands import COMMANDS
 from dpsda.data import DatasetSpec, load
 from dpsda.dry_run import HashEncoder
 from dpsda.errors import InputError
 from dpsda.finetune.options import SamplingOptions, TrainingOptions, TuningOptions
-from dpsda.options import DataOptions, EngineOptions, PrivacyOptions, RunOptions
+from dpsda.options import DataOptions, EmbeddingOptions, EngineOptions, PrivacyOptions, RunOptions
 from dpsda.privacy import certificate
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.ledger import Ledger
@@ -253,6 +254,8 @@ def test_a_trained_generator_tells_what_it_learned(dataset, tmp_path, llama, eps
         TuningOptions(model_type=llama, full=True, max_length=32, lora_dropout=0.0),
         TrainingOptions(learning_rate=1e-2, batch_size=40, steps=150, warmup_steps=10),
         SamplingOptions(skip_sampling=True),
+        RowOptions(),
+        EmbeddingOptions(),
         EngineOptions(),
         RunOptions(str(tmp_path / "run")),
     )
@@ -268,7 +271,7 @@ def test_a_trained_generator_tells_what_it_learned(dataset, tmp_path, llama, eps
 def test_membership_and_what_the_generator_knew(planted, dataset, tmp_path, llama, capsys):
     root = tmp_path / "run"
     made = augpe_options(dataset)
-    augpe.generate(root, *made[:3], replace(made[3], model_type=llama), *made[4:])
+    augpe.generate(root, *made[:4], replace(made[4], model_type=llama), *made[5:])
     argv = ["--result_folder", str(root), "--texts", "40"]
     assert not go("membership", *argv)
     result = json.loads((root / "private" / "membership.json").read_text())

@@ -49,8 +49,8 @@ def stand_ins(monkeypatch):
 def go(root: Path, dataset: Path, model: str, *, privacy=None, engine=None, **evolution):
     evolution = {"epochs": T, "num_seed_samples": 24, "L": 2, "new_texts": "tuned", "tuning_epochs": 1, **evolution}
     given = list(options(dataset, privacy=privacy or {"noise": 3.0}, evolution=evolution))
-    given[3] = replace(ModelOptions(), model_type=model, length=8, device="cpu")
-    given[6] = engine or given[6]
+    given[4] = replace(ModelOptions(), model_type=model, length=8, device="cpu")
+    given[7] = engine or given[7]
     augpe.generate(root, *given)
     return read_csv(
         (root if math.isfinite((privacy or {}).get("epsilon", 1)) else root / "private") / "release" / "synthetic.csv"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dpsda.attributes.options import RowOptions
 from dpsda.finetune.options import SamplingOptions, TrainingOptions, TuningOptions
-from dpsda.options import DataOptions, EngineOptions, PrivacyOptions, RunOptions
+from dpsda.options import DataOptions, EmbeddingOptions, EngineOptions, PrivacyOptions, RunOptions
 
 
 def options(
@@ -17,6 +18,7 @@ def options(
     tuning=None,
     training=None,
     sampling=None,
+    rows=None,
     engine=None,
     **run,
 ):
@@ -30,6 +32,8 @@ def options(
         TuningOptions(model_type=str(model), device="cpu", **(tuning or {})),
         TrainingOptions(**{**small, **(training or {})}),
         SamplingOptions(**{**drawn, **(sampling or {})}),
+        RowOptions(**(rows or {})),
+        EmbeddingOptions(),
         EngineOptions(**(engine or {})),
         RunOptions(**{"result_folder": "unused", **run}),
     )

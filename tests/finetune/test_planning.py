@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dpsda.finetune.options import TrainingOptions
-from dpsda.finetune.planning import keep, open_intervals, plan
+from dpsda.finetune.planning import Counts, keep, open_intervals, plan
 from dpsda.options import PrivacyOptions
 from dpsda.privacy.accounting import DiscreteGaussian, SubsampledGaussian, cross_check, epsilon
 from dpsda.privacy.errors import BudgetError
@@ -16,7 +16,7 @@ from dpsda.runs import RunFolder
 Q, DELTA = 4096 / 180_000, 5e-7
 
 
-def planned(root, privacy, training, *, units=180_000, unit="record", label_counts=False):
+def planned(root, privacy, training, *, units=180_000, unit="record", counts=None):
     options = PrivacyOptions(**privacy)
     folder, ledger = RunFolder(root, protected=options.protected), Ledger(root, protected=options.protected)
     ledger.open(unit=unit, units=units, delta=options.delta or 1e-5, facts={})
@@ -24,7 +24,7 @@ def planned(root, privacy, training, *, units=180_000, unit="record", label_coun
     config = {"epsilon": options.epsilon, "noise": options.noise, "epochs": settings.epochs, "steps": settings.steps}
     config |= {"histogram_noise": settings.histogram_noise}
     try:
-        made = plan(folder, ledger, options, settings, config, set(config), label_counts=label_counts)
+        made = plan(folder, ledger, options, settings, config, set(config), counts)
         keep(folder, ledger, options, config, made)
     except BudgetError:
         ledger.close()
@@ -54,8 +54,9 @@ def test_the_paper_s_run(tmp_path):
 
 
 def test_what_is_reserved_can_be_spent_and_no_more(tmp_path):
-    training = {"batch_size": 20, "steps": 4, "histogram_noise": 5.0, "label_noise": 8.0, "checkpoint_steps": 2}
-    made, ledger, settings = planned(tmp_path, {"epsilon": 2.0}, training, units=100, label_counts=True)
+    training = {"batch_size": 20, "steps": 4, "histogram_noise": 5.0, "checkpoint_steps": 2}
+    counts = Counts("label_counts", "the label counts", 8.0)
+    made, ledger, settings = planned(tmp_path, {"epsilon": 2.0}, training, units=100, counts=counts)
 
     def spend(stage, name, mechanism):
         ledger.release(
@@ -110,11 +111,12 @@ def test_an_interval_that_was_reserved_is_taken_as_it_was(tmp_path):
 
 def test_users_reserve_in_rdp(tmp_path):
     training = {"batch_size": 20, "steps": 4, "histogram_noise": 5.0}
-    made, ledger, _ = planned(tmp_path, {"epsilon": 2.0}, training, units=100, unit="user", label_counts=True)
+    counts = Counts("marginals", "3 marginals", 10.0, 3)
+    made, ledger, _ = planned(tmp_path, {"epsilon": 2.0}, training, units=100, unit="user", counts=counts)
     events = [
         SubsampledGaussian(made.noise_multiplier, 0.2, 4),
         histogram("user", 5.0).event,
-        histogram("user", 10.0).event,
+        histogram("user", 10.0, 3).event,
     ]
     assert 1.98 < epsilon(events, 1e-5) <= 2.0
     ledger.close()

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from apis.api import TextAPI
+from dpsda.data import DatasetSpec, Label
 from dpsda.finetune.options import SamplingOptions
 from dpsda.finetune.sampling import Shards
 from dpsda.privacy.errors import LedgerError
@@ -53,9 +54,8 @@ def book(run: Path) -> Ledger:
 
 def shards(run, count=100, size=30, shares=(3.0, 1.0), **options) -> Shards:
     settings = SamplingOptions(num_samples=count, shard_size=size, length=5, **options)
-    cells = [("low",), ("high",)]
-    prefixes, folder = ["low: ", "high: "], run / "state" / "samples"
-    return Shards(folder, settings, 0, prefixes, np.array(shares), ["stars"], cells, book(run), [])
+    spec = DatasetSpec("made up", run, "text", {}, (Label("stars", ("low", "high")),))
+    return Shards(run / "state" / "samples", settings, 0, spec, np.array(shares), book(run), [])
 
 
 def whole(made: Shards) -> pd.DataFrame:
@@ -66,11 +66,11 @@ def test_labels_go_by_their_shares_and_stand_before_the_text(tmp_path):
     api, made = Counting(), shards(tmp_path)
     made.draw(lambda: api)
     assert made.complete() and api.calls == 4
-    assert sum(p.text == "low: " for p in api.asked) == 75 and {p.max_new_tokens for p in api.asked} == {5}
+    assert sum(p.text == "stars: low\n\n" for p in api.asked) == 75 and {p.max_new_tokens for p in api.asked} == {5}
     frame = whole(made)
     assert list(frame.columns) == ["id", "parent_id", "text", "stars"] and frame.id.is_unique
     assert len(frame) == 90 and (frame.text == frame.text.str.strip()).all()  # 3 + 3 + 3 + 1 answers were empty
-    assert (frame.text.str.split(":").str[0] == frame.stars).all()
+    assert (frame.text.str.extract(r"stars: (\w+)")[0] == frame.stars).all()
 
 
 def test_exact_repeats_drop_out_across_shards_and_restarts(tmp_path):
@@ -115,7 +115,7 @@ def test_a_larger_number_goes_on_from_a_smaller(tmp_path):
     assert len(api.asked) == 60 and api.calls == 3  # the ten draws that fill the second shard, and two shards
     frame = whole(more)
     assert frame[: len(before)].reset_index(drop=True).equals(before.reset_index(drop=True)) and frame.id.is_unique
-    assert sum(p.text == "low: " for p in first.asked + api.asked) == 75
+    assert sum(p.text == "stars: low\n\n" for p in first.asked + api.asked) == 75
     more.paths[1].unlink()  # ten draws in the middle: they are drawn anew, and nothing else
     again = Counting()
     more.draw(lambda: again)

@@ -33,7 +33,7 @@ def trainer(members, model=None, expected=8, **options) -> Trainer:
     model = model or model_of("llama", True, False)
     tokens = texts(12)
     given = {"learning_rate": 0.1, "warmup_steps": 0, "clip_norm": 0.5, "batch_size": expected, **options}
-    plan = Plan(10, expected / 12, expected, 1.0, 1.0, None)
+    plan = Plan(10, expected / 12, expected, 1.0, None, None)
     sums = GradientSums(model, NextToken(model), given["clip_norm"])
     return Trainer(model, sums, tokens, members, TrainingOptions(**given), plan, "cpu")
 
@@ -128,7 +128,7 @@ def test_it_learns_without_noise():
     )
     options = TrainingOptions(learning_rate=0.02, warmup_steps=5, batch_size=30)
     made = Trainer(
-        model, GradientSums(model, loss, None), tokens, Records(60), options, Plan(60, 0.5, 30, 0.0, 0.0, None), "cpu"
+        model, GradientSums(model, loss, None), tokens, Records(60), options, Plan(60, 0.5, 30, 0.0, None, None), "cpu"
     )
     for number in range(60):
         made.step(GradientSum(0.0, 0.5, 0.5, 1), number)
