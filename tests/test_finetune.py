@@ -254,7 +254,7 @@ def test_pages_and_figures_of_what_was_trained(tmp_path, dataset, llama, bert, m
     from dpsda.report.__main__ import report
 
     monkeypatch.setattr("dpsda.embedding.Encoder", StandInEncoder)
-    monkeypatch.setattr(owner, "_encoder", lambda name: HashEncoder())
+    monkeypatch.setattr(owner, "_load", lambda name: HashEncoder())
     roots = [tmp_path / "generator", tmp_path / "classifier"]
     run(roots[0], dataset, llama)
     run(roots[1], dataset, bert, tuning={"task": "classifier", "target": "kind"})

@@ -100,12 +100,12 @@ def _distances(
     for ways in (1, 2):
         sets = list(itertools.combinations(which, ways))
         if sets:
-            between = [_total_variation(some[:, list(s)], other[:, list(s)], [attributes[i] for i in s]) for s in sets]
-            found[f"{kind}_{ways}"] = float(np.mean(between))
+            far = [total_variation_of(some[:, list(s)], other[:, list(s)], [attributes[i] for i in s]) for s in sets]
+            found[f"{kind}_{ways}"] = float(np.mean(far))
     return found
 
 
-def _total_variation(some: np.ndarray, other: np.ndarray, attributes: Sequence[Attribute]) -> float:
+def total_variation_of(some: np.ndarray, other: np.ndarray, attributes: Sequence[Attribute]) -> float:
     """Of two sets of codes (N, a); -1, no value, is a cell of its own."""
     shape = [len(attribute.values) + 1 for attribute in attributes]
     cells = [np.ravel_multi_index(tuple(codes.T + 1), shape) for codes in (some, other)]

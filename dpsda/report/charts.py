@@ -16,6 +16,7 @@ from dpsda.report.page import esc, percent, short
 
 WIDTH, HEIGHT = 320, 200
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 16, 38
+VALUES, LETTERS = 12, 44  # of an attribute that has bars, and of the name of one
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,34 @@ def histogram(title: str, groups: Sequence[tuple[str, np.ndarray, str]], *, x_na
             parts.append(f'<rect class="bar {look}" {place} {size}><title>{esc(caption)}</title></rect>')
     caption = "; ".join(f"{name}: median {np.median(values):.0f} {x_name}" for name, values, _ in groups)
     return _svg(title, caption, parts)
+
+
+def bars(title: str, names: Sequence[str], groups: Sequence[tuple[str, np.ndarray, str]]) -> str:
+    """The share of each value, a bar a group. A group is its name, its shares (V,), and a class in page.css; what is
+    beyond the first `VALUES` of the first group, by its shares, is one bar."""
+    order = np.argsort(-groups[0][1], kind="stable") if len(names) > VALUES else np.arange(len(names))
+    shown, rest = sorted(order[:VALUES].tolist()), order[VALUES:]
+    titles = [names[i] for i in shown] + ([f"{len(rest):,} other values"] if len(rest) else [])
+    shares = [np.append(s[shown], [s[rest].sum()] if len(rest) else []) for _, s, _ in groups]
+    high, thick = max(float(share.max()) for share in shares) or 1.0, 7
+    step = 18 + thick * len(groups) + 8
+    parts = []
+    for place, value in enumerate(titles):
+        y = place * step + 13
+        cut = value if len(value) <= LETTERS else f"{value[: LETTERS - 3]}..."
+        parts.append(f'<text x="2" y="{y}">{esc(cut)}</text>')
+        for n, ((name, _, look), share) in enumerate(zip(groups, shares, strict=True)):
+            top, width = y + 5 + n * thick, (WIDTH - 60) * float(share[place]) / high
+            caption = f"<title>{esc(f'{value}, {name}: {percent(float(share[place]))}')}</title>"
+            size = f'width="{max(width, 0.5):.1f}" height="{thick - 1}"'
+            parts.append(f'<rect class="bar {look}" x="2" y="{top}" {size}>{caption}</rect>')
+            said = percent(float(share[place]))
+            parts.append(f'<text class="small" x="{width + 6:.1f}" y="{top + thick - 0.5}">{said}</text>')
+    caption = "; ".join(
+        f"{name}: " + ", ".join(f"{value} {percent(float(s))}" for value, s in zip(titles, share, strict=True))
+        for (name, _, _), share in zip(groups, shares, strict=True)
+    )
+    return _svg(title, caption, parts, height=len(titles) * step)
 
 
 def points(title: str, groups: Sequence[tuple[str, np.ndarray, str]]) -> str:

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dpsda.attributes.read_off import read_off
+from dpsda.data.attributes import row_codes
 from dpsda.errors import InputError
 from dpsda.neighbors import usable
 from dpsda.options import EmbeddingOptions
-from dpsda.report import charts, measurements, page
+from dpsda.report import charts, measurements, page, rows
 from dpsda.report.finished import FinishedRun, words
 from dpsda.report.page import esc, power
 
 if TYPE_CHECKING:
+    from dpsda.data import DatasetSpec
     from dpsda.embedding import Embeds
 
 REAL = 5000  # records that are embedded and counted
@@ -33,6 +36,8 @@ class _Real:
     texts: Sequence[str]
     total: int
     why_not: str = ""
+    spec: DatasetSpec | None = None
+    columns: dict[str, np.ndarray] = field(default_factory=dict)  # of each attribute of these, (N,) codes
 
 
 def build(run: FinishedRun) -> str:
@@ -52,7 +57,7 @@ def build(run: FinishedRun) -> str:
         _distances(run, found),
         _copies(found),
         _downstream(run, list(scores.values())),
-        *([_lengths(run, real), _map(run, real)] if not run.frame.empty else []),
+        *([_lengths(run, real), _rows(run, real), _map(run, real)] if not run.frame.empty else []),
         _tables(found),
     ]
     return page.document(f"Private: {run.data_set}, real against synthetic", body)
@@ -106,7 +111,8 @@ def _real(run: FinishedRun) -> _Real:
     config = run.config
     try:
         spec = DatasetSpec.read(config["dataset"])
-        corpus = load(spec, config["split"], file=config["train_data_file"], share=config["private_share"])
+        own = {"file": config["train_data_file"], "share": config["private_share"]}
+        corpus = load(spec, config["split"], **own, attributes=bool(run.attribute_columns))
     except KeyError as key:
         return _Real([], 0, f"the run's configuration does not say {key}")
     except InputError as error:
@@ -114,8 +120,9 @@ def _real(run: FinishedRun) -> _Real:
     if corpus.fingerprint(run.folder.secret_key()) != run.ledger.header["facts"].get("data"):
         return _Real([], 0, "the private records are not those that the run was made from")
     total = len(corpus.texts)
-    drawn = range(total) if total <= REAL else np.sort(np.random.default_rng(0).permutation(total)[:REAL])
-    return _Real([corpus.texts[int(i)] for i in drawn], total)
+    drawn = np.sort(np.random.default_rng(0).permutation(total)[:REAL])
+    columns = {name: codes[drawn] for name, codes in corpus.columns.items()}
+    return _Real([corpus.texts[int(i)] for i in drawn], total, "", spec, columns)
 
 
 def _lengths(run: FinishedRun, real: _Real) -> str:
@@ -151,14 +158,35 @@ def _drawn(real: _Real) -> str:
     )
 
 
+def _rows(run: FinishedRun, real: _Real) -> str:
+    if not run.attribute_columns:
+        return ""
+    if real.spec is None:
+        return page.section("Rows", page.paragraph(_left_out(real)))
+    attributes = real.spec.attributes
+    try:
+        encoder = _encoder(run)
+    except InputError as error:
+        return page.section("Rows", page.paragraph(_without(error)))
+    read = read_off(attributes, real.texts, encoder, private=True)
+    records = np.stack([real.columns.get(a.name, read[:, i]) for i, a in enumerate(attributes)], axis=1)
+    said = read_off(attributes, list(run.frame["text"]), encoder, private=not run.folder.protected)
+    sets = [
+        rows.Set("the records", records, "line1"),
+        rows.Set("the released rows", row_codes(run.frame, attributes), "line0"),
+        rows.Set("what the texts say", said, "line2"),
+    ]
+    return rows.section(attributes, sets)
+
+
 def _map(run: FinishedRun, real: _Real) -> str:
     title = "Where the synthetic texts lie"
     if not real.texts:
         return page.section(title, page.paragraph(_left_out(real)))
     try:
-        encoder = _encoder(str(run.config.get("feature_extractor", EmbeddingOptions().feature_extractor)))
+        encoder = _encoder(run)
     except InputError as error:
-        return page.section(title, page.paragraph(f"This part is left out, for want of the encoder: {esc(error)}."))
+        return page.section(title, page.paragraph(_without(error)))
     vectors = encoder.embed(real.texts, private=True, desc="real")
     vectors = vectors[usable(vectors)]
     centre = vectors.mean(axis=0)
@@ -199,8 +227,17 @@ def _map(run: FinishedRun, real: _Real) -> str:
     )
 
 
+def _encoder(run: FinishedRun) -> Embeds:
+    """That of the run; InputError where it cannot be loaded."""
+    return _load(str(run.config.get("feature_extractor", EmbeddingOptions().feature_extractor)))
+
+
+def _without(error: InputError) -> str:
+    return f"This part is left out, for want of the encoder: {esc(error)}."
+
+
 @functools.cache
-def _encoder(name: str) -> Embeds:
+def _load(name: str) -> Embeds:
     from dpsda.embedding import Encoder
 
     return Encoder(name)

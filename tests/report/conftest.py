@@ -46,7 +46,7 @@ class HostileAPI(EchoAPI):
 def make_run(tmp_path: Path, dataset: Path, monkeypatch) -> Callable[..., Path]:
     """`make_run(name, **options)` is the folder of a finished run."""
     use(monkeypatch, HostileAPI)
-    monkeypatch.setattr(owner, "_encoder", lambda name: HashEncoder())
+    monkeypatch.setattr(owner, "_load", lambda name: HashEncoder())
 
     def make(name: str = "run", **settings) -> Path:
         settings = {"privacy": {"noise": 3.0}, **settings}  # which takes no calibration

@@ -20,14 +20,18 @@ import pandas as pd
 import pytest
 
 from dpsda import wording
+from dpsda.attributes import release
+from dpsda.dry_run import HashEncoder
 from dpsda.errors import InputError
 from dpsda.privacy import certificate
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.ledger import Ledger
-from dpsda.report import charts, released
+from dpsda.report import charts, owner, released
 from dpsda.report.page import esc, number, power
-from tests.conftest import write_rows
+from dpsda.routes import augpe
+from tests.conftest import options, use, write_rows
 from tests.report.conftest import HOSTILE, write_downstream, write_metrics
+from tests.test_rows import AnyRows, made_up
 
 ROOT = Path(__file__).parents[2]
 MARKER = re.compile(r"[0-9a-f]{32}")
@@ -383,3 +387,27 @@ def test_charts_of_little():
     assert [name for _, name in charts.number_ticks([0.512, 0.523])] == ["0.510", "0.515", "0.520", "0.525"]
     assert charts.number_ticks([0.5])[0][0] < 0.5 < charts.number_ticks([0.5])[-1][0]
     assert charts.iteration_ticks([0]) == [(0.0, "0")] and charts.iteration_ticks(range(51))[-1] == (50.0, "50")
+
+
+def test_the_owner_s_page_shows_rows(tmp_path, pages, monkeypatch):
+    """Of every attribute how often each value is there, and the pairs that differ; the released page has no such."""
+    use(monkeypatch)
+    monkeypatch.setattr(release, "RowModel", AnyRows)
+    monkeypatch.setattr(owner, "_load", lambda name: HashEncoder())
+    table, root = made_up(tmp_path / "data" / "table"), tmp_path / "run"
+    small = {"epochs": 1, "num_seed_samples": 30, "L": 2}
+    settings = {"data": {"reference_split": None}, "privacy": {"noise": 3.0}, "evolution": small}
+    augpe.generate(root, *options(table, **settings))
+    released, private = (path.read_text() for path in pages(root))
+    assert "<h2>Rows</h2>" in private and "<h2>Rows</h2>" not in released
+    for told in ("city", "price", "length", "mood", "10 to 100", "(missing)", "city, price"):
+        assert told in private
+    # of the 200 records 63 are of Oslo, 127 of Rome, and 10 are in neither
+    assert "Oslo, the records: 31.5 %" in private and "Rome, what the texts say" not in private
+
+
+def test_bars_of_many_values():
+    shares = np.linspace(1, 2, 30) / np.linspace(1, 2, 30).sum()
+    chart = charts.bars("a", [f"value {i}" for i in range(30)], [("real", shares, "line1"), ("rows", shares, "line0")])
+    assert chart.count("<rect") == 2 * 13 and "18 other values" in chart and "value 29" in chart
+    assert "value 17," not in chart and f"{charts.percent(float(shares[:18].sum()))}" in chart
