@@ -1,10 +1,10 @@
 """The records of a csv file, and the texts of any table, as they stand there.
 
-RFC 4180: commas (tabs in a file that is called .tsv), quotation marks, line ends of LF or CRLF, the header in the first
-record. A file is cut at the ends of records, where the number of quotation marks before is even, and each piece goes
-through the CSV parser of Arrow as one block. (Over block boundaries that parser loses a byte of a quoted "\\r\\n",
-Arrow issue 51368, which would make a text depend on the lengths of those before it.) Nothing runs Python per row, but
-for a piece that is not UTF-8.
+RFC 4180: commas (tabs in a file that is called .tsv, semicolons where the header has some and no comma), quotation
+marks, line ends of LF or CRLF, the header in the first record. A file is cut at the ends of records, where the number
+of quotation marks before is even, and each piece goes through the CSV parser of Arrow as one block. (Over block
+boundaries that parser loses a byte of a quoted "\\r\\n", Arrow issue 51368, which would make a text depend on the
+lengths of those before it.) Nothing runs Python per row, but for a piece that is not UTF-8.
 
 What leaves it open where a record begins is refused, and the whole file with it: a quotation mark inside a field that
 is not quoted, a carriage return outside quotes, a row with more or fewer fields than the header. Whatever else is wrong
@@ -14,6 +14,7 @@ with a field is its record's own affair, so fields come as bytes, and `texts` sa
 from __future__ import annotations
 
 import codecs
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,8 +43,19 @@ def suffix(path: Path) -> str:
 
 
 def delimiter(path: Path) -> str:
-    """What parts the fields of a csv file, by its name."""
-    return "\t" if suffix(path) in (".tsv", ".tab") else ","
+    """What parts the fields of a csv file: a tab by its name, or a semicolon, if its header has some and no comma."""
+    if suffix(path) in (".tsv", ".tab"):
+        return "\t"
+    state = path.stat()
+    return _by_header(path, state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache
+def _by_header(path: Path, changed: int, size: int) -> str:
+    """`changed` and `size` are of the file that is there now."""
+    data = next(blocks(path), b"").removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
+    first = data[: _first_end(data)]
+    return ";" if b";" in first and b"," not in first else ","
 
 
 def blocks(path: Path) -> Iterator[bytes]:

@@ -28,6 +28,7 @@ def stand_in(corpus: PrivateCorpus, unit: str, *, public_label_counts: bool) -> 
         cells=np.sort(corpus.cells) if known else (np.arange(units) % len(corpus.spec.cells)).astype(np.int32),
         users=np.arange(units) if unit == "user" else None,
         dropped=corpus.dropped[:0],
+        missing=corpus.missing[:0],
         columns={a.name: np.arange(units) % len(a.values) for a in corpus.spec.attributes if a.name in corpus.columns},
     )
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def is_json_lines(path: Path) -> bool:
     """Whether a file holds JSON lines, by its name."""
-    return csv_records.suffix(path) in (".jsonl", ".ndjson")
+    return csv_records.suffix(path) in (".jsonl", ".ndjson", ".json")
 
 
 def header(path: Path) -> list[str]:
@@ -93,6 +93,8 @@ def _blocks(path: Path) -> Iterator[bytes]:
     for number, new in enumerate(csv_records.blocks(path)):
         if not number:
             new = new.removeprefix(codecs.BOM_UTF8)
+            if csv_records.suffix(path) == ".json" and new.lstrip().startswith(b"["):
+                raise InputError(f"{path}: is one JSON list; write an object a line, as by: jq -c '.[]' {path.name}")
         end = new.rfind(b"\n") + 1
         if end:
             yield b"".join([*rest, new[:end]])

@@ -105,9 +105,9 @@ class RunFolder:
             return {}
         before: dict[str, Any] = {**AS_BEFORE.get(stage, {}), **read_json(path)}
         now = json.loads(json.dumps(config))
-        changed = [key for key in now if before.get(key) != now[key] and key not in may_change]
+        changed = [key for key in now if _differ(before.get(key), now[key]) and key not in may_change]
         if changed:
-            what = ", ".join(f"{key} was {before.get(key)!r}, now {now[key]!r}" for key in changed)
+            what = ", ".join(_change(key, before.get(key), now[key]) for key in changed)
             raise InputError(
                 f"{self.root}: holds a run of another configuration ({what}); use its settings, or another "
                 "--result_folder"
@@ -125,6 +125,25 @@ class RunFolder:
 
     def keep_config(self, stage: str, config: dict[str, Any]) -> None:
         write_json(self.state / f"{stage}.json", config)
+
+
+def _differ(before: Any, now: Any) -> bool:
+    """Whether a value of a configuration changed; of a file, whether it says something else. An earlier version kept
+    the digest of a file and nothing else."""
+    if isinstance(now, dict) and "says" in now:
+        if isinstance(before, dict):
+            return bool(before.get("says") != now["says"])
+        return bool(before != now["sha256"])
+    return bool(before != now)
+
+
+def _change(key: str, before: Any, now: Any) -> str:
+    if not (isinstance(now, dict) and "says" in now):
+        return f"{key} was {before!r}, now {now!r}"
+    old, new = (one.get("says") if isinstance(one, dict) else None for one in (before, now))
+    if isinstance(old, dict) and isinstance(new, dict):
+        return f"{key} has another {' and '.join(f'`{k}`' for k in {**old, **new} if old.get(k) != new.get(k))}"
+    return f"{key} was changed"
 
 
 def row_columns(config: dict[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpsda import hub_datasets
+from dpsda import hub_datasets, yaml_files
 from dpsda.errors import InputError
 from dpsda.options import PrivacyOptions
 from dpsda.privacy.accounting import default_delta
@@ -58,6 +58,9 @@ def in_its_folder(generate: Callable[..., None], nothing_kept: str) -> Callable[
         if not options[-1].dry_run:
             generate(Path(options[-1].result_folder), *options, **more)
             return
+        root = Path(options[-1].result_folder)
+        if RunFolder.is_run(root):
+            print(f"{root}: a run is there; this dry run is of a new one, and `dpsda show {root}` has what is spent")
         with tempfile.TemporaryDirectory() as scratch:
             generate(Path(scratch), *options, **more)
         print(nothing_kept)
@@ -104,10 +107,29 @@ def _open(
     facts = {"data": corpus.fingerprint(folder.secret_key()), "labels": labels}
     ledger.open(unit=privacy.privacy_unit, units=units, delta=delta, facts=facts)
     write_csv(folder.private / "dropped.csv", corpus.dropped)
-    if corpus.dropped_share > NOTICEABLE:  # that there is something to look at; how much is private
+    if corpus.columns:
+        write_csv(folder.private / "missing.csv", corpus.missing)
+    tell_lost(corpus, str(folder.private))
+    if corpus.spec.user and privacy.privacy_unit == "record" and privacy.protected:
+        print(
+            f"warning: --privacy_unit record protects single records; a user (`user: {corpus.spec.user}` in spec.yaml) "
+            "with several is protected less: --privacy_unit user protects all of them together"
+        )
+
+
+def tell_lost(corpus: PrivateCorpus, where: str) -> None:
+    """Warn of records that are left out, and of values that count as missing, if they are many: that there is something
+    to look at, in `where`; how much is private."""
+    if corpus.dropped_share > NOTICEABLE:
         print(
             "warning: many records are left out (a label outside its domain, no text, ...): "
-            f"{folder.private / 'dropped.csv'} says which, and why"
+            f"{where}/dropped.csv says which, and why"
+        )
+    odd = [name for name in corpus.columns if corpus.missing_share(name) > NOTICEABLE]
+    if odd:
+        print(
+            f"warning: many values of {', '.join(odd)} are none that spec.yaml knows, and count as missing: "
+            f"{where}/missing.csv says in which rows"
         )
 
 
@@ -121,7 +143,7 @@ def _labels(corpus: PrivateCorpus, privacy: PrivacyOptions) -> str:
 
 
 def configuration(spec: DatasetSpec, *options: Any) -> tuple[dict[str, Any], set[str]]:
-    """All options as plain data, with the digests of the data set's two files, and the names that may change.
+    """All options as plain data, with what the data set's two files say, and the names that may change.
 
     Raises InputError for a model that cost privacy which no ledger here knows of.
     """
@@ -133,8 +155,15 @@ def configuration(spec: DatasetSpec, *options: Any) -> tuple[dict[str, Any], set
             if config.get(name):
                 _check_model(f"--{name} {config[name]}", Path(config[name]), Path(config["result_folder"]))
     for name in ("spec.yaml", PROMPTS):
-        config[name] = sha256(spec.folder / name) if (spec.folder / name).is_file() else None
+        config[name] = _said(spec.folder / name) if (spec.folder / name).is_file() else None
     return config, {f.name for group in options for f in fields(group) if f.metadata["free"]}
+
+
+def _said(path: Path) -> dict[str, Any]:
+    """What a YAML file says, whatever its comments are; of a spec without `describe`, which is for `dpsda prompts`."""
+    content = yaml_files.read(path, "it is part of the data set")
+    said = {key: value for key, value in content.items() if key != "describe"} if isinstance(content, dict) else content
+    return {"sha256": sha256(path), "says": said}
 
 
 def row_config(folder: RunFolder, corpus: PrivateCorpus) -> dict[str, Any]:

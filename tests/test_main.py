@@ -24,6 +24,7 @@ from dpsda.data import DatasetSpec, load
 from dpsda.errors import InputError
 from dpsda.privacy import certificate
 from dpsda.privacy.errors import PrivacyError
+from dpsda.privacy.files import sha256
 from dpsda.privacy.ledger import Ledger
 from dpsda.routes import augpe
 from dpsda.stages import AS_BEFORE, AUGPE
@@ -760,3 +761,55 @@ def test_the_real_models_end_to_end(tmp_path):
     # hundreds of votes among 16 candidates, under noise of a few votes each: the sum shows that they were counted
     assert counts.noisy.sum() == pytest.approx(certificate.verify(root)["units"], abs=40)
     assert np.isfinite(pd.read_csv(root / "distances_test.csv").nn_real).all()
+
+
+def test_a_comment_locks_no_run_and_what_else_changed_is_named(dataset, tmp_path, monkeypatch):
+    """What the two files say is kept, and not how it is written; an earlier version kept their digests."""
+    use(monkeypatch)
+    data, root = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(dataset, data)
+    given = {"privacy": {"noise": 3.0}, "evolution": {"epochs": 1, "num_seed_samples": 12, "L": 2}}
+
+    def go():
+        augpe.generate(root, *options(data, **given))
+
+    go()
+    spec, prompts, kept = data / "spec.yaml", data / "prompts.yaml", root / "state" / "augpe.json"
+    first = spec.read_text()
+    spec.write_text(f"# a comment\n{first}describe: what one text is\n")
+    go()
+    spec.write_text(first.replace("  public: [test]\n", ""))
+    with pytest.raises(InputError, match=r"another configuration \(spec.yaml has another `splits`\)"):
+        go()
+    spec.write_text(first)
+    before = prompts.read_text()
+    prompts.write_text(before.replace("tones: [dry, warm]", "tones: [warm]"))
+    with pytest.raises(InputError, match=r"prompts\.yaml has another `tones`"):
+        go()
+    config = json.loads(kept.read_text())
+    config["prompts.yaml"] = config["prompts.yaml"]["sha256"]  # as an earlier version left it
+    kept.write_text(json.dumps(config))
+    with pytest.raises(InputError, match="was changed"):
+        go()
+    prompts.write_text(before)
+    kept.write_text(json.dumps(config | {"prompts.yaml": sha256(prompts)}))
+    go()
+
+
+def test_a_dry_run_says_that_a_run_is_there(dataset, tmp_path, monkeypatch, capsys):
+    use(monkeypatch)
+    root, given = tmp_path / "run", {"privacy": {"noise": 3.0}, "evolution": {"epochs": 1, "num_seed_samples": 12}}
+    augpe.run(*options(dataset, **given, result_folder=str(root)))
+    capsys.readouterr()
+    augpe.run(*options(dataset, **given, result_folder=str(root), dry_run=True))
+    assert capsys.readouterr().out.startswith(f"{root}: a run is there; this dry run is of a new one")
+
+
+def test_the_record_unit_is_told_of_where_there_are_users(dataset, tmp_path, monkeypatch, capsys):
+    use(monkeypatch)
+    small = {"epochs": 1, "num_seed_samples": 12}
+    augpe.generate(tmp_path / "run", *options(dataset, privacy={"noise": 3.0}, evolution=small))
+    assert "a user (`user: author` in spec.yaml) with several is protected less" in capsys.readouterr().out
+    by_user = {"noise": 3.0, "privacy_unit": "user"}
+    augpe.generate(tmp_path / "other", *options(dataset, privacy=by_user, evolution=small))
+    assert "protected less" not in capsys.readouterr().out

@@ -87,12 +87,16 @@ def test_what_is_written_runs(tmp_path, table, capsys, monkeypatch):
 
 
 def test_the_rest_is_asked_for(tmp_path, table, monkeypatch, capsys):
-    answers = ["", str(table), "body", SAID, "kind=bug,feature request", "", "plan=free,paid", "", "who", "an invoice"]
+    """What is wrong is asked for again, and no answer is lost."""
+    answers = ["", str(table.with_name("nowhere.csv")), str(table), "text", "body", SAID, "kind=bug", "kinds=a,b"]
+    answers += ["kind=bug,feature request", "", "plan=free,paid", "", "author", "who", "an invoice"]
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda question: answers.pop(0))
     new("--name", tmp_path / "asked")
     assert not answers
-    assert "its columns: id, body, kind, who, plan\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "its columns: id, body, kind, who, plan\n" in said and said.count("; once more\n") == 5
+    assert "has no column 'kinds' in its header; once more" in said and "kind has one value" in said
     new(*given(tmp_path / "given", table, *LABEL, *ATTRIBUTE, *USER, "--about", "an invoice"))
     for name in ("spec.yaml", "prompts.yaml"):
         assert (tmp_path / "asked" / name).read_text() == (tmp_path / "given" / name).read_text()

@@ -131,6 +131,7 @@ def test_texts_are_written_to_rows_that_the_ledger_paid_for(tmp_path, table, uni
     assert {"state/rows.csv", "0/samples.csv", "state/candidates-1.csv"} <= set(made)
     assert "rows: a model of 15 noisy marginals" in (said := capsys.readouterr().out)
     assert "for 2 votes and for 15 marginals of the attributes" in said
+    assert re.search(r"marginals: 15; the largest, of \w+ and \w+, has 9 cells, with \d", said)
 
     first, prompts = read_csv(root / "0" / "samples.csv"), (root / "0" / "prompts.jsonl").read_text().splitlines()
     rows = read_csv(root / "state" / "rows.csv")

@@ -16,7 +16,7 @@ import numpy as np
 
 from dpsda.data import DatasetSpec
 from dpsda.errors import InputError
-from dpsda.privacy.mechanism import NO_VOTE, Votes
+from dpsda.privacy.mechanism import NO_VOTE, Histogram, Votes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MARGINALS = "marginals"  # the name of the release
 FILE = "marginals.csv"
 CELLS = 1_000_000  # of all marginals together, at most
+WEAK_SIGNAL = 0.5  # votes of a cell for one standard deviation of noise, below which pairs tell little
 
 Set = tuple[int, ...]  # the variables of a marginal, in order
 Tables = dict[Set, np.ndarray]  # the counts of each marginal, in its shape
@@ -62,6 +63,20 @@ class Marginals:
         """What a data card says of them."""
         count = len(self.names) - self.labelled
         return f"{count}, of rows drawn from {len(self.sets)} noisy marginals"
+
+    def signal(self, unit: str, units: int, mechanism: Histogram) -> str:
+        """A line on the counts to expect against the noise, of the largest marginal: from public figures alone."""
+        largest = max(self.sets, key=lambda some: math.prod(self.shape(some)))
+        cells = math.prod(self.shape(largest))
+        # a user's whole vote is shared by all marginals
+        votes = units / cells / (math.sqrt(len(self.sets)) if unit == "user" else 1)
+        line = (
+            f"marginals: {len(self.sets)}; the largest, of {' and '.join(self.names[i] for i in largest)}, has "
+            f"{cells:,} cells, with {votes:.3g} votes each on average, against noise of standard deviation "
+            f"{mechanism.scale:.3g}"
+        )
+        weak = mechanism.scale and votes < WEAK_SIGNAL * mechanism.scale
+        return f"{line}\nwarning: that is mostly noise; merge values, or give --marginals 1" if weak else line
 
     @cached_property
     def sets(self) -> list[Set]:

@@ -2,7 +2,7 @@
 
     attributes:
       - {column: product, domain: [notes, mail, other]}      # a value that is none of these is `other`, if there is one
-      - {column: price, edges: [0, 10, 100, 1000]}           # numbers or dates: [0, 10), [10, 100), [100, 1000)
+      - {column: price, edges: [0, 10, 100], decimals: 2}    # numbers or dates: [0, 10), [10, 100)
       - {column: opened, edges: [2024-01-01, 2024-07-01, 2025-01-01], write: middle}   # or uniform, the default
       - {name: battery, describe: {good: the battery lasts long, bad: the battery dies}}   # read off the text
       - {name: length, words: [10, 20]}                      # fewer than 10 words, 10 to 19, 20 and more
@@ -52,6 +52,7 @@ class Attribute:
     edges: tuple[float, ...] = ()  # of the bins, one more than these, in days since 1970 where they are dates
     dates: bool = False
     middle: bool = False  # what is written of a bin: its middle, or any value in it
+    decimals: int | None = None  # of the numbers that are written
     says: tuple[str, ...] = ()  # what a text of each value says; MISSING has none
     fewest: tuple[int, ...] = ()  # words of all ranges but the first
     pattern: str = ""
@@ -63,8 +64,8 @@ class Attribute:
 
     @property
     def whole(self) -> bool:
-        """Whether a release has whole numbers of it: the edges of its bins are."""
-        return self.kind == "edges" and not self.dates and all(map(float.is_integer, self.edges))
+        """Whether a release has whole numbers of it: the edges of its bins are, and no decimals are asked for."""
+        return self.kind == "edges" and not self.dates and not self.decimals and all(map(float.is_integer, self.edges))
 
     @property
     def readable(self) -> bool:
@@ -75,10 +76,11 @@ class Attribute:
         """The value in a prompt; -1 is none."""
         return (self.values[code] if code >= 0 else MISSING) or UNKNOWN
 
-    def codes(self, column: pa.ChunkedArray) -> np.ndarray:
-        """(n,) int32 positions in `values` of the strings of a file's column, each by itself."""
+    def positions(self, column: pa.ChunkedArray) -> np.ndarray:
+        """(n,) int32 positions in `values` of the strings of a file's column, each by itself; -1 for what is neither
+        empty nor a value."""
         known = {normalise(value): i for i, value in enumerate(self.values) if value}
-        beyond = next((i for i, value in enumerate(self.values) if value.casefold() == OTHER), len(self.values) - 1)
+        beyond = next((i for i, value in enumerate(self.values) if value.casefold() == OTHER), -1)
         missing = len(self.values) - 1
 
         def code(value: str) -> int:
@@ -87,6 +89,11 @@ class Attribute:
             return self._bin(value.strip()) if self.kind == "edges" else known.get(normalise(value), beyond)
 
         return coded(column, code, missing)
+
+    def codes(self, column: pa.ChunkedArray) -> np.ndarray:
+        """The same with MISSING for what is no value."""
+        found = self.positions(column)
+        return np.where(found < 0, len(self.values) - 1, found).astype(np.int32)
 
     def read(self, texts: Sequence[str]) -> np.ndarray:
         """(n,) int32 what a pattern or a number of words says of each text."""
@@ -104,7 +111,7 @@ class Attribute:
     def _bin(self, value: str) -> int:
         number = day(value) if self.dates else _number(value)
         if number is None:
-            return len(self.values) - 1
+            return -1
         return min(max(bisect.bisect_right(self.edges, number) - 1, 0), len(self.edges) - 2)
 
     def _within(self, code: int, rng: np.random.Generator) -> str | int | float | None:
@@ -117,7 +124,10 @@ class Attribute:
             return (_EPOCH + timedelta(days=math.floor(number))).isoformat()
         if self.whole:
             return math.floor(number)
-        short = round(number, 2 - math.floor(math.log10(high - low)))
+        digits = 2 - math.floor(math.log10(high - low)) if self.decimals is None else self.decimals
+        short = round(number, digits)
+        if short >= high:  # rounded up to the next bin
+            short = round(short - 10.0**-digits, digits)
         return short if low <= short < high else number
 
 
@@ -178,14 +188,16 @@ def write_columns(
 
 # what an attribute has beside its `column` or `name`: one of these, and what may stand beside that
 _WAYS: dict[str, dict[str, tuple[str, ...]]] = {
-    "column": {"domain": ("describe",), "edges": ("write",)},
+    "column": {"domain": ("describe",), "edges": ("write", "decimals")},
     "name": {"describe": ("domain",), "words": (), "pattern": ()},
 }
 
 
 def read_attribute(reader: Reader, item: Any, where: str) -> Attribute:
     """An item of `attributes:`; whatever is wrong with it is an InputError that names the file and the place."""
-    keys = dict.fromkeys(("column", "name", "domain", "edges", "write", "describe", "words", "pattern"), False)
+    keys = dict.fromkeys(
+        (*_WAYS, *(key for ways in _WAYS.values() for way in ways for key in (way, *ways[way]))), False
+    )
     given = {key: value for key, value in reader.mapping(item, where, keys).items() if value is not None}
     whose = [key for key in _WAYS if key in given]
     if len(whose) != 1:
@@ -219,8 +231,12 @@ def _of_edges(reader: Reader, name: str, given: dict[str, Any], where: str) -> A
         reader.fail(where, "are three or more that rise: [0, 10, 100] are the bins from 0 to 10 and from 10 to 100")
     if write not in ("uniform", "middle"):
         reader.fail(where, "go with `write: uniform` (any value in its bin) or `write: middle`")
+    decimals = given.get("decimals")
+    if decimals is not None and (dates or decimals not in map(str, range(10))):
+        reader.fail(where, "go with `decimals:` from 0 to 9, if they are numbers")
     bins = [f"{low} to {high}" for low, high in itertools.pairwise(texts)]
-    return Attribute(name, "edges", (*bins, MISSING), edges=tuple(edges), dates=dates, middle=write == "middle")
+    short = None if decimals is None else int(decimals)
+    return Attribute(name, "edges", (*bins, MISSING), tuple(edges), dates, write == "middle", short)
 
 
 def _of_describe(reader: Reader, name: str, given: dict[str, Any], where: str) -> Attribute:

@@ -59,6 +59,12 @@ class Texts(Sequence[str]):
             yield from self[start : start + 8192]
 
 
+def _none_missing() -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame({"row": np.zeros(0, np.int64), "attribute": np.zeros(0, object)})
+
+
 @dataclass(frozen=True, eq=False)
 class PrivateCorpus:
     """The private records of one split.
@@ -67,7 +73,8 @@ class PrivateCorpus:
     texts: n strings; cells: (n,) int32, the index of each record's joint label cell in `spec.cells`;
     users: (n,) int64, equal where two records are of one user, however it is spelled, or None without a user column;
     columns: of each attribute that is a column, (n,) int32 positions in its values;
-    dropped: columns `row` (counted from 0 after the header) and `reason`: for private/ only.
+    dropped: columns `row` (counted from 0 after the header) and `reason`: for private/ only;
+    missing: columns `row` and `attribute`, of values that count as missing as the spec does not know them: the same.
     """
 
     spec: DatasetSpec
@@ -77,6 +84,7 @@ class PrivateCorpus:
     users: np.ndarray | None
     dropped: pd.DataFrame
     columns: dict[str, np.ndarray] = field(default_factory=dict)
+    missing: pd.DataFrame = field(default_factory=_none_missing)
 
     @property
     def num_records(self) -> int:
@@ -91,6 +99,10 @@ class PrivateCorpus:
     def dropped_share(self) -> float:
         """The share that was dropped of the records which the filter and the hash range let in; private."""
         return len(self.dropped) / max(len(self.dropped) + len(self.texts), 1)
+
+    def missing_share(self, attribute: str) -> float:
+        """The share of the records whose value of an attribute counts as missing, though there is one; private."""
+        return float((self.missing["attribute"] == attribute).sum()) / len(self.texts)
 
     def fingerprint(self, key: bytes) -> str:
         """HMAC-SHA256 under `key` over the texts, cells and users, in hexadecimal; not over the columns, as not every
@@ -145,6 +157,7 @@ def load(
     texts, cells, users, rows, reasons, start = [], [], [], [], [], 0
     own = {a.name: a for a in spec.attributes if a.column and attributes}
     columns: dict[str, list[np.ndarray]] = {name: [] for name in own}
+    missing = [_none_missing()]
     for table, broken in _tables(path, list(dict.fromkeys([*spec.columns, *own]))):
         selected, cell, reason = _judge(table, spec, bounds, broken)
         keep = selected & (reason == 0)
@@ -153,7 +166,11 @@ def load(
         if spec.user:
             users.append(normalised(table[spec.user]).filter(pa.array(keep)))
         for name, attribute in own.items():
-            columns[name].append(attribute.codes(table[name])[keep])
+            codes = attribute.positions(table[name])
+            odd = codes < 0
+            codes[odd] = len(attribute.values) - 1
+            columns[name].append(codes[keep])
+            missing.append(pd.DataFrame({"row": start + np.flatnonzero(keep & odd), "attribute": name}))
         bad = np.flatnonzero(selected & (reason > 0))
         rows.append(start + bad)
         reasons.append(reason[bad])
@@ -173,6 +190,7 @@ def load(
         users=_codes(users) if spec.user else None,
         dropped=pd.DataFrame({"row": np.concatenate(rows), "reason": _reasons(spec)[np.concatenate(reasons)]}),
         columns={name: np.concatenate(parts) for name, parts in columns.items()},
+        missing=pd.concat(missing, ignore_index=True),
     )
 
 

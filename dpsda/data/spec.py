@@ -28,6 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+
 from dpsda import assets, hub_datasets
 from dpsda.data.attributes import Attribute, read_attribute
 from dpsda.errors import InputError
@@ -94,7 +96,8 @@ class DatasetSpec:
         if math.prod(sizes) * len(self.cells) <= ROWS:
             every: Iterable[tuple[int, ...]] = itertools.product(*map(range, sizes))
         else:
-            every = (tuple(i % size for size in sizes) for i in range(max(sizes)))
+            mixed = np.random.default_rng(0)
+            every = zip(*(mixed.permutation(np.resize(np.arange(s), max(sizes))).tolist() for s in sizes), strict=True)
         rows = [{a.name: a.shown(c) for a, c in zip(self.attributes, codes, strict=True)} for codes in every]
         return [{**label, **row} for row in rows for label in self.cell_labels]
 

@@ -11,11 +11,12 @@ from apis.echo import EchoAPI
 from apis.journal import Journal
 from apis.prompting import PromptBook
 from dpsda import embedding, reference, release, start, summary
+from dpsda.attributes.marginals import MARGINALS
 from dpsda.attributes.options import RowOptions
 from dpsda.attributes.release import Rows, marginals_of
 from dpsda.augpe.evolution import Evolution, Tunes
 from dpsda.augpe.options import AugPEOptions
-from dpsda.augpe.planning import describe_plan, plan, settled
+from dpsda.augpe.planning import describe_plan, mechanism, plan, settled
 from dpsda.augpe.population import Population
 from dpsda.augpe.voting import Records, Voters
 from dpsda.data import DatasetSpec, PrivateCorpus, load
@@ -62,6 +63,7 @@ def generate(
     corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share, attributes=rows)
     compared = load(spec, data.reference_split) if data.reference_split and not run.dry_run else None
     if run.dry_run:
+        start.tell_lost(corpus, "private")
         corpus = stand_in(corpus, privacy.privacy_unit, public_label_counts=privacy.label_counts == "public")
     if marginals:
         _keeps_rows(spec, evolution)
@@ -108,6 +110,9 @@ def generate(
             print(f"{root}: this run is complete; a larger --epochs or --epsilon extends it")
         else:
             print(describe_plan(ledger, privacy, evolution, noise, labelled=bool(spec.labels), marginals=marginals))
+            if marginals and not ledger.charged(MARGINALS):
+                unit, units = str(ledger.header["unit"]), int(ledger.header["units"])
+                print(marginals.signal(unit, units, mechanism(MARGINALS, unit, noise, evolution, marginals)))
             echo = EchoAPI()
             encoder: Embeds = HashEncoder()
             voters: Voters

@@ -83,6 +83,9 @@ def generate(
             config["rows"] = start.row_config(folder, corpus)
         made = plan(folder, ledger, privacy, training, config, free, counts)
         print(describe_plan(ledger, privacy, made, training))
+        if marginals and counts and not ledger.charged(MARGINALS):
+            unit, units = str(ledger.header["unit"]), int(ledger.header["units"])
+            print(marginals.signal(unit, units, histogram(unit, counts.noise_multiplier, counts.votes)))
         if run.dry_run:
             return
         if not (classify or sampling.skip_sampling or ledger.charges()):  # before anything is spent

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,9 +34,7 @@ def run(options: NewDataOptions) -> None:
     there = new.columns(Path(options.data))
     labels, attributes = _domains("label", options.label or []), _domains("attribute", options.attribute or [])
     for column in (options.text, *labels, *attributes, *([options.user] if options.user else [])):
-        # a JSON object may lack a key that another one has
-        if column not in there and not json_lines.is_json_lines(Path(options.data)):
-            raise InputError(f"{options.data}: has no column {column!r} in its header")  # which may be a record
+        _check_column(options.data, there, column)
     words = (options.words[0], options.words[1])
     file = hub_datasets.absolute(options.data)
     spec = new.spec(file, options.text, options.describe, labels, attributes, options.user)
@@ -58,21 +57,27 @@ def run(options: NewDataOptions) -> None:
     _show(dataset, folder, near, there, 2 * words[1])
 
 
+def _check_column(data: str, there: list[str], column: str) -> None:
+    # a JSON object may lack a key that another one has
+    if column not in there and not json_lines.is_json_lines(Path(data)):
+        raise InputError(f"{data}: has no column {column!r} in its header")  # which may be a record
+
+
 def _domains(option: str, given: list[str]) -> dict[str, list[str]]:
     """`kind=bug`, `question`, `stars=1`, ... -> {kind: [bug, question], stars: [1, ...]}"""
-    labels: dict[str, list[str]] = {}
+    where, labels = f"--{option}: " if option else "", dict[str, list[str]]()
     for word in given:
         column, equals, value = word.partition("=")
         if equals:
             if column.strip() in labels:
-                raise InputError(f"--{option}: {column.strip()} is given twice; give its values once")
+                raise InputError(f"{where}{column.strip()} is given twice; give its values once")
             labels[column.strip()] = []
         elif not labels:
-            raise InputError(f"--{option}: {word!r} is no column with its values; write COLUMN=VALUE,VALUE")
+            raise InputError(f"{where}{word!r} is no column with its values; write COLUMN=VALUE,VALUE")
         labels[[*labels][-1]].append((value if equals else word).strip())
     for column, domain in labels.items():
         if len(domain) < 2:
-            raise InputError(f"--{option}: {column} has one value, which tells nothing; give all that it can have")
+            raise InputError(f"{where}{column} has one value, which tells nothing; give all that it can have")
     return labels
 
 
@@ -85,45 +90,69 @@ def _asked(options: NewDataOptions) -> NewDataOptions:
         raise InputError(f"--{needed[0]} is needed (see --help)")
     print("An empty answer leaves out what is optional. Of the file, only the names of its columns are read.")
     if not options.data:
-        options = replace(options, data=_answer("the file of the records", needed=True))
-    print(f"its columns: {', '.join(new.columns(Path(str(options.data))))}")
+
+        def file(answer: str) -> str:
+            new.columns(Path(answer))
+            return answer
+
+        options = replace(options, data=_answer("the file of the records", file, needed=True))
+    there = new.columns(Path(str(options.data)))
+    print(f"its columns: {', '.join(there)}")
+
+    def column(answer: str) -> str:
+        _check_column(str(options.data), there, answer)
+        return answer
+
+    def domain(answer: str) -> str:
+        for name in _domains("", answer.split(",")):
+            column(name)
+        return answer
+
     if not options.text:
-        options = replace(options, text=_answer("the column of the texts", needed=True))
+        options = replace(options, text=_answer("the column of the texts", column, needed=True))
     if not options.describe:
         asked = "what one text is (as in: a message from a customer to the support desk of a software company)"
         options = replace(options, describe=_answer(asked, needed=True))
     if options.label is None:
         print("A label is a column with few values that anybody may know: from a form or a manual, not from the file.")
-        options = replace(options, label=_columns("a label and its values (as in: kind=bug,question; optional)"))
+        asked = "a label and its values (as in: kind=bug,question; optional)"
+        options = replace(options, label=_columns(asked, domain))
     if options.attribute is None:
         print(
             "Texts can be written to other columns of their row, too, if these have few values that anybody may know."
         )
         asked = "such a column and its values (as in: product=notes,mail; optional)"
-        options = replace(options, attribute=_columns(asked))
+        options = replace(options, attribute=_columns(asked, domain))
     if options.user is None:
-        options = replace(options, user=_answer("the column of the user, if one may have several records (optional)"))
+        asked = "the column of the user, if one may have several records (optional)"
+        options = replace(options, user=_answer(asked, column))
     if options.about is None:
         about = _answer("subjects that texts may have (as in: invoices, passwords; optional)")
         options = replace(options, about=[word for word in about.split(",") if word.strip()])
     return options
 
 
-def _columns(question: str) -> list[str]:
+def _columns(question: str, check: Callable[[str], str]) -> list[str]:
     found: list[str] = []
-    while answer := _answer(question):
+    while answer := _answer(question, check):
         found += [word for word in answer.split(",") if word.strip()]
     return found
 
 
-def _answer(question: str, *, needed: bool = False) -> str:
+def _answer(question: str, check: Callable[[str], str] = str, *, needed: bool = False) -> str:
+    """What is answered, once `check` raises no InputError."""
     while True:
         try:
             answer = input(f"{question}: ").strip()
         except EOFError:
             raise InputError("the answers ended before the questions; nothing is written") from None
-        if answer or not needed:
+        if not answer and not needed:
             return answer
+        if answer:
+            try:
+                return check(answer)
+            except InputError as error:
+                print(f"{error}; once more")
 
 
 def _show(name: str, folder: Path, near: Path, there: list[str], length: int) -> None:

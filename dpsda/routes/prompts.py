@@ -53,7 +53,7 @@ def run(trial: TrialOptions, model: ModelOptions, remote: RemoteOptions, embeds:
     with tempfile.TemporaryDirectory() as scratch:
         api = engines.engine(model, remote, Path(scratch))
         rng = np.random.default_rng(trial.seed)
-        cells = np.arange(trial.texts) % len(labels)
+        cells = np.resize(rng.permutation(len(labels)), trial.texts)
         started = time.monotonic()
         first = initial(api, lambda cell, row: book.initial(labels[cell], rng), book.text_of, cells, trial.seed)
         if not len(first.texts):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from dpsda import start
 from dpsda.data import DatasetSpec, load
 from dpsda.data.attributes import MISSING, UNKNOWN, Attribute
 from dpsda.errors import InputError
@@ -107,6 +108,11 @@ def test_a_value_that_is_not_utf8_is_one_that_nobody_knows(tmp_path):
         ([{"column": "price", "edges": [0, 10, ".inf"]}], "are all numbers, up to 9.*, or all dates"),
         ([{"column": "price", "edges": [0, "2024-01-01", 5]}], "are all numbers, up to 9.*, or all dates"),
         ([{"column": "price", "edges": [0, 5, 9], "write": "low"}], "write: uniform"),
+        ([{"column": "price", "edges": [0, 5, 9], "decimals": 2.5}], "go with `decimals:` from 0 to 9"),
+        (
+            [{"column": "opened", "edges": ["2024-01-01", "2024-02-01", "2024-03-01"], "decimals": 1}],
+            "if they are numbers",
+        ),
         ([{"column": "kind", "domain": ["a", "b"]}], r"'kind' has two roles \(text, label, attribute, user\)"),
         ([{"column": "body", "domain": ["a", "b"]}], "'body' has two roles"),
         ([{"name": "text", "words": [3]}], "has a column 'text' of its own"),
@@ -132,3 +138,32 @@ def test_what_is_wrong_is_one_line(tmp_path, attributes, said):
     with pytest.raises(InputError, match=said) as error:
         DatasetSpec.read(folder(tmp_path, attributes, labels=labels))
     assert "\n" not in str(error.value) and "spec.yaml" in str(error.value)
+
+
+def test_values_that_count_as_missing_are_told(tmp_path, capsys):
+    """Which they are lies in private/, and only that there are many is printed; not of records that are left out."""
+    rows = [("One", "notes", "free", "5 EUR", "2024-02-01"), ("", "notes", "gold", "6 EUR", ""), *ROWS[:2]]
+    spec = DatasetSpec.read(folder(tmp_path, ATTRIBUTES[1:4], rows))
+    corpus = load(spec, "train", attributes=True)
+    assert corpus.missing.to_dict("list") == {"row": [0], "attribute": ["price"]}
+    assert corpus.missing_share("price") == pytest.approx(1 / 3) and corpus.missing_share("plan") == 0
+    start.tell_lost(corpus, "there")
+    told = capsys.readouterr().out.splitlines()
+    assert "many records are left out" in told[0] and "there/dropped.csv" in told[0]
+    assert "many values of price are none that spec.yaml knows, and count as missing: there/missing.csv" in told[1]
+    assert "EUR" not in str(told) and not len(load(spec, "train").missing)
+
+
+def test_numbers_have_the_decimals_that_are_asked_for(tmp_path):
+    given = [{"column": "price", "edges": [0, 10, 100], "decimals": 2}]
+    [price] = DatasetSpec.read(folder(tmp_path, given)).attributes
+    written = price.written(np.repeat([0, 1], 2000).astype(np.int32), np.random.default_rng(0))
+    assert not price.whole and all(value == round(value, 2) for value in written)
+    assert all(0 <= value < 10 for value in written[:2000]) and all(10 <= value < 100 for value in written[2000:])
+    assert sum(value != round(value, 1) for value in written) > 3000
+    [whole] = DatasetSpec.read(folder(tmp_path, [{**given[0], "decimals": 0}])).attributes
+    assert whole.whole and all(
+        isinstance(value, int) for value in whole.written(np.zeros(9, int), np.random.default_rng(0))
+    )
+    short = Attribute("x", "edges", ("a", "b", ""), edges=(0.0, 1.0, 2.0), decimals=1)
+    assert max(short.written(np.zeros(999, np.int32), np.random.default_rng(0))) == 0.9  # and not 1.0, of the next bin

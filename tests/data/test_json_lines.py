@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpsda import csv_records, json_lines
-from dpsda.data import load
+from dpsda.data import Label, load
 from dpsda.errors import InputError
 from dpsda.runs import read_table
 from tests.data.test_loading import STARS, spec, write
@@ -129,3 +129,27 @@ def test_a_csv_is_still_parted_by_commas(tmp_path):
     write(tmp_path, [["a\tb", "1"]])
     assert [*load(spec(tmp_path, labels=STARS), "train").texts] == ["a\tb"]
     assert csv_records.suffix(tmp_path / "a.TSV.gz") == ".tsv" and csv_records.suffix(tmp_path / "a.gz") == ""
+
+
+def test_semicolons_part_the_fields_where_the_header_has_no_comma(tmp_path):
+    path = tmp_path / "x.csv"
+    for content, texts in (
+        ('text;stars\r\n"a; b";1\r\n"c, ""d""";2\r\n', ["a; b", 'c, "d"']),
+        ("text,stars;\na;b,1\n", None),  # a comma is there, so it parts
+        ("text,stars\na;b,1\n", ["a;b"]),
+    ):
+        path.write_text(content)
+        named = STARS if texts else (Label("stars;", ("1", "2")),)
+        assert [*load(spec(tmp_path, labels=named), "train", file=path).texts] == (texts or ["a;b"])
+    path.write_text('text;stars\na "b" c;1\n')
+    with pytest.raises(InputError, match="a quotation mark inside a field"):
+        load(spec(tmp_path, labels=STARS), "train", file=path)
+
+
+def test_json_is_read_a_record_a_line(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('{"text": "a", "stars": 1}\n{"text": "b", "stars": 2}\n')
+    assert [*load(spec(tmp_path, labels=STARS), "train", file=path).texts] == ["a", "b"]
+    path.write_text('[{"text": "a", "stars": 1},\n {"text": "b", "stars": 2}]')
+    with pytest.raises(InputError, match=r"is one JSON list; write an object a line, as by: jq -c '\.\[\]' x.json"):
+        load(spec(tmp_path, labels=STARS), "train", file=path)
