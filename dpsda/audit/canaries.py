@@ -75,7 +75,7 @@ def plant(folder: Path, spec: DatasetSpec, data: DataOptions, canaries: int, rep
     private = folder / "private"
     if (private / CANARIES).exists():
         raise InputError(f"{folder}: canaries are planted here already; give another --output")
-    table = rows(spec, data.split, file=data.train_data_file)
+    table = rows(spec, data.split, file=data.train_data_file, attributes=True)
     own = np.flatnonzero(taken(table, spec, data.split, data.private_share))
     unit = np.arange(len(table)) if repeats == 1 else user_hash(table[spec.user])
     units, choice = np.unique(unit[own]), secrets.SystemRandom()
@@ -104,8 +104,9 @@ def plant(folder: Path, spec: DatasetSpec, data: DataOptions, canaries: int, rep
     return private / CORPUS
 
 
-def read(folder: Path, spec: DatasetSpec, split: str, share: float) -> Planted:
-    """What `plant` wrote. Raises InputError where nothing is planted, or not in this split."""
+def read(folder: Path, spec: DatasetSpec, split: str, share: float, *, attributes: bool = False) -> Planted:
+    """What `plant` wrote, with the columns of `attributes` if a run has read them. Raises InputError where nothing is
+    planted, or not in this split."""
     corpus, canaries = (folder / "private" / name for name in (CORPUS, CANARIES))
     if not canaries.is_file():
         raise InputError(f"{folder}: no canaries are planted here; python audit.py plant does it")
@@ -113,10 +114,10 @@ def read(folder: Path, spec: DatasetSpec, split: str, share: float) -> Planted:
     number = table[NUMBER].astype(int).to_numpy()
     there = np.zeros(number.max() + 1, dtype=bool)
     there[number] = table[THERE] == "1"
-    known = load(spec, split, file=canaries, share=share)
+    known = load(spec, split, file=canaries, share=share, attributes=attributes)
     if known.num_records != len(number):
         raise InputError(f"{folder}: its canaries were made for another split or --private_share")
-    return Planted(load(spec, split, file=corpus, share=share), known, number, there)
+    return Planted(load(spec, split, file=corpus, share=share, attributes=attributes), known, number, there)
 
 
 def _make(
@@ -143,6 +144,10 @@ def _make(
 def _canary(spec: DatasetSpec, texts: list[str], choice: secrets.SystemRandom, repeats: int) -> list[dict[str, str]]:
     same = {column: values[0] for column, values in spec.filter.items()}
     same |= dict(zip(spec.label_columns, choice.choice(spec.cells), strict=True))
+    for attribute in (attribute for attribute in spec.attributes if attribute.column):
+        code = np.array([choice.randrange(len(attribute.values))])
+        [value] = attribute.written(code, np.random.default_rng(choice.getrandbits(63)))
+        same[attribute.name] = "" if value is None else str(value)
     same |= {spec.user: f"canary {secrets.token_hex(8)}"} if spec.user else {}
     drawn = [words(choice.choice(texts)) for _ in range(repeats)]
     return [{**same, spec.text: spaced([*own[:PREFIX], *choice.choices(own, k=SUFFIX)])} for own in drawn]

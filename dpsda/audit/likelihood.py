@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from dpsda.attributes.read_off import codes_of, needs_encoder
 from dpsda.audit.bounds import Array
 from dpsda.audit.canaries import Planted
-from dpsda.embedding import PRIVATE_BAR
+from dpsda.embedding import PRIVATE_BAR, Encoder
 from dpsda.models import load_model, most_tokens
-from dpsda.runs import RunFolder, read_json
+from dpsda.runs import RunFolder, read_json, row_columns
 from dpsda.stages import FINETUNE
 from dpsda.tuning.adapter import load_adapter
-from dpsda.tuning.generator import NextToken, cell_prefixes, encode
+from dpsda.tuning.generator import NextToken, cell_prefixes, encode, row_prefixes
 from dpsda.tuning.tokens import Tokens
 
 LONGEST = 512  # tokens of a text that are read
@@ -27,10 +28,15 @@ def scores(folder: RunFolder, config: dict[str, Any], planted: Planted, device: 
     config = config | read_json(folder.state / f"{FINETUNE}.json")  # Aug-PE may have gone on with another model
     model, tokenizer = load_model("AutoModelForCausalLM", config["model_type"])
     spec = planted.corpus.spec
-    prefixes = cell_prefixes(spec, conditional=bool(config["conditional"] and spec.labels))
-    most = most_tokens(model, int(config["max_length"]))
     canaries = planted.canaries
-    tokens = encode(canaries.texts, canaries.cells, prefixes, tokenizer, most, tokenizer.pad_token_id)
+    prefixes, which = cell_prefixes(spec, conditional=bool(config["conditional"] and spec.labels)), canaries.cells
+    if row_columns(config):
+        embeds = needs_encoder(spec.attributes)
+        encoder = Encoder(config["feature_extractor"], device=device) if embeds else None
+        codes = codes_of(canaries, spec.attributes, encoder)
+        prefixes, which = row_prefixes(spec, canaries.cells, codes)
+    most = most_tokens(model, int(config["max_length"]))
+    tokens = encode(canaries.texts, which, prefixes, tokenizer, most, tokenizer.pad_token_id)
     before = losses(model.to(device), tokens, device)
     if config["full"]:
         trained = load_model("AutoModelForCausalLM", str(folder.state / "model"))[0]

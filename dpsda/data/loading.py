@@ -212,13 +212,14 @@ def load_columns(
     return found
 
 
-def rows(spec: DatasetSpec, split: str, *, file: str | Path | None = None) -> pa.Table:
-    """All rows of the file that `load` reads, with the columns of the data set as strings: nothing is left out but what
-    is not UTF-8."""
+def rows(spec: DatasetSpec, split: str, *, file: str | Path | None = None, attributes: bool = False) -> pa.Table:
+    """All rows of the file that `load` reads, with the columns of the data set as strings, those of `attributes` among
+    them: nothing is left out but what is not UTF-8."""
     import pyarrow as pa
 
-    schema = pa.schema([(column, pa.large_string()) for column in spec.columns])
-    return pa.concat_tables([schema.empty_table(), *_whole(_file(spec, split, file), spec.columns)])
+    columns = [*spec.columns, *(a.name for a in spec.attributes if a.column and attributes)]
+    schema = pa.schema([(column, pa.large_string()) for column in columns])
+    return pa.concat_tables([schema.empty_table(), *_whole(_file(spec, split, file), columns)])
 
 
 def taken(table: pa.Table, spec: DatasetSpec, split: str, share: float = 1.0) -> np.ndarray:

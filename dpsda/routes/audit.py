@@ -14,6 +14,7 @@ import numpy as np
 
 from apis.engines import ENGINES
 from dpsda import release
+from dpsda.attributes import marginals
 from dpsda.audit import bounds, canaries, mechanisms, scores, votes
 from dpsda.audit.bounds import Array
 from dpsda.audit.canaries import Planted
@@ -30,7 +31,7 @@ from dpsda.privacy.ledger import Ledger
 from dpsda.privacy.mechanism import GradientSum, Histogram
 from dpsda.privacy.mixture import Mixture
 from dpsda.privacy.reservation import Mechanism
-from dpsda.runs import RunFolder, read_table, write_json
+from dpsda.runs import RunFolder, read_table, row_columns, write_json
 from dpsda.start import check_apart
 
 FILE, MEMBERSHIP = "audit.json", "membership.json"
@@ -100,7 +101,8 @@ def score(options: ScoreOptions) -> bool:
     if options.certify:
         certificate.verify(folder.root)  # before an hour of scores
     spec = DatasetSpec.read(config["dataset"])
-    planted = canaries.read(Path(options.planted), spec, config["split"], config["private_share"])
+    has_rows = bool(row_columns(config))
+    planted = canaries.read(Path(options.planted), spec, config["split"], config["private_share"], attributes=has_rows)
     if planted.corpus.fingerprint(folder.secret_key()) != ledger.header["facts"]["data"]:
         raise InputError(f"{folder.root}: was not made on the records of {options.planted}; give --train_data_file")
     one = len(planted.number) == len(planted.there)
@@ -198,7 +200,8 @@ def _scores(
 ) -> dict[str, Array]:
     """(m,) scores of the canaries by what they are read from."""
     found = {}
-    if config.get("lookahead_degree") == 0 and (folder.step(1) / "counts.csv").is_file():
+    voted = any(path.is_file() for path in (folder.step(1) / "counts.csv", folder.shared / marginals.FILE))
+    if voted and config.get("lookahead_degree", 0) == 0:
         found["votes"] = votes.scores(
             folder, ledger, config, planted, _encoder(config.get("feature_extractor"), device)
         )

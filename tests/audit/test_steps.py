@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dpsda import release
+from dpsda import noisy_histogram, release
 from dpsda.arg_utils import parse
+from dpsda.attributes import release as rows
 from dpsda.attributes.options import RowOptions
-from dpsda.audit import canaries, mechanisms
+from dpsda.audit import canaries, mechanisms, votes
 from dpsda.commands import COMMANDS
 from dpsda.data import DatasetSpec, load
 from dpsda.dry_run import HashEncoder
@@ -31,6 +32,9 @@ from dpsda.routes import audit, augpe, finetune
 from dpsda.runs import RunFolder
 from tests.conftest import options as augpe_options
 from tests.conftest import use, write_rows
+from tests.finetune.made import options as finetune_options
+from tests.test_rows import AnyRows
+from tests.test_rows import made_up as table_with_rows
 
 
 @pytest.fixture(autouse=True)
@@ -294,3 +298,30 @@ def test_a_mechanism_that_no_attack_is_known_for_is_refused_and_not_passed_over(
         ledger._append("reserve", {**line, "event": {"kind": "pure_dp", "epsilon": 1.0, "count": 1}})
     with pytest.raises(PrivacyError, match="a mechanism that this version does not know, Laplace"):
         go("mechanism", "--result_folder", str(tmp_path / "run"))
+
+
+def test_marginals_are_attacked_as_votes_are(tmp_path, monkeypatch, llama):
+    """Without noise, their counts less what all others vote for are what the canaries that are in vote for. A canary's
+    row is drawn from public values, and a generator that learnt rows is asked with the canary's own."""
+    monkeypatch.setattr(rows, "RowModel", AnyRows)
+    data, planted, root = table_with_rows(tmp_path / "data" / "table"), tmp_path / "audit", tmp_path / "run"
+    go("plant", "--dataset", str(data), "--output", str(planted), "--canaries", "50")
+    made = canaries.read(planted, DatasetSpec.read(data), "train", 1.0, attributes=True)
+    assert {*made.canaries.columns} == {"city", "price"} and len({*made.canaries.columns["city"].tolist()}) == 3
+    given = {"train_data_file": str(planted / "private" / "corpus.parquet"), "reference_split": None}
+    random = {"epochs": 1, "num_seed_samples": 20, "L": 2, "select_syn_mode": "random"}
+    augpe.generate(root, *augpe_options(data, data=given, privacy={"epsilon": math.inf}, evolution=random))
+    book, config = Ledger(root, protected=False, read_only=True), RunFolder.existing(root).config()
+    records, mine = votes._in_marginals(config, made, HashEncoder())
+    [release] = [x for x in book.reservations() if x.name == "marginals"]
+    noisy = noisy_histogram.counts(book.stored("marginals"))
+    left = noisy - votes.sums(release.mechanism, records[: made.others], None, len(noisy))
+    own = mine[made.there[made.number]]
+    assert len(own) > 5 and np.array_equal(left, votes.sums(release.mechanism, own, None, len(noisy)))
+    argv = ["--planted", str(planted), "--failure", "1e-3"]
+    go("score", "--result_folder", str(root), *argv)
+    assert "votes" in found(root)["scores"]
+    trained, training = tmp_path / "trained", {"train_data_file": given["train_data_file"]}
+    finetune.generate(trained, *finetune_options(data, llama, data=training, privacy={"noise": 5.0}))
+    assert not go("score", "--result_folder", str(trained), *argv)
+    assert {"votes", "weights"} <= {*found(trained)["scores"]}
