@@ -15,7 +15,6 @@ METRICS = {
     **{"other_mauve": "MAUVE, other encoder", "other_fid": "FID, other", "other_recall": "recall, other"},
     "other_perplexity": "perplexity",
 }
-COLOURS = ("#b3541e", "#1f5fa8", "#8a8a8a")
 SETTINGS = {
     "random": "random selection",
     **{f"eps{e}": f"Aug-PE, epsilon {e}" for e in ("1", "2", "4", "inf")},
@@ -62,13 +61,7 @@ def picture(path: Path, runs: dict[str, list[Path]]) -> None:
         series.append(charts.Line(name, points, look=f"line{look}"))
     ticks = charts.number_ticks([x for line in series for x, _ in line.points])
     svg = charts.lines("Nearest text against recall", series, x_name="recall (right: more is covered)", x_ticks=ticks)
-    names = "".join(
-        f'<text x="60" y="{26 + 12 * i}" style="fill:{COLOURS[i]}">{line.name}</text>' for i, line in enumerate(series)
-    )
-    style = "text{font:9px sans-serif;fill:#555}path{fill:none;stroke-width:2}.grid{stroke:#ddd;stroke-width:1}"
-    style += "".join(f"path.line{i}{{stroke:{c}}}circle.line{i}{{fill:{c}}}" for i, c in enumerate(COLOURS))
-    svg = svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" width="640" ', 1)
-    path.write_text(svg.replace("<title>", f"<style>{style}</style><title>", 1).replace("</svg>", f"{names}</svg>"))
+    path.write_text(charts.standalone([svg], [(line.name, line.look) for line in series]))
 
 
 def last(runs: list[Path]) -> str:

@@ -7,6 +7,7 @@ shows on hovering, and every chart one that says in words what it shows.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ from dpsda.report.page import esc, percent, short
 
 WIDTH, HEIGHT = 320, 200
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 16, 38
+COLOURS = ("#c06020", "#3a7fc4", "#8a8a8a")  # of a file of its own
 VALUES, LETTERS = 12, 44  # of an attribute that has bars, and of the name of one
 
 
@@ -165,6 +167,30 @@ def points(title: str, groups: Sequence[tuple[str, np.ndarray, str]]) -> str:
         dots = "".join(f"M{x:.1f} {side - y:.1f}h0" for x, y in at)
         parts.append(f'<path class="dots {look}" d="{dots}"/>')
     return _svg(title, "; ".join(f"{name}: {len(xy):,} points" for name, xy, _ in groups), parts, height=side)
+
+
+def standalone(drawn: Sequence[str], entries: Sequence[tuple[str, str]]) -> str:
+    """Charts as one SVG file, side by side below their legend, in colours that are seen on light and dark; `entries`
+    are the legend's (name, class)."""
+    heights = [float(re.search(r'viewBox="0 0 \d+ (\d+)"', chart)[1]) for chart in drawn]  # type: ignore[index]
+    looks = {look: COLOURS[i] for i, (_, look) in enumerate(entries)}
+    names = "".join(
+        f'<text x="8" y="{12 * (i + 1)}" style="fill:{looks[look]}">{esc(name)}</text>'
+        for i, (name, look) in enumerate(entries)
+    )
+    top = 12 * len(entries) + 10
+    places = "".join(
+        chart.replace("<svg ", f'<svg x="{i * (WIDTH + 20)}" y="{top}" width="{WIDTH}" height="{height:g}" ', 1)
+        for i, (chart, height) in enumerate(zip(drawn, heights, strict=True))
+    )
+    style = "text{font:9px sans-serif;fill:#808080}text.small{font-size:7px}path{fill:none;stroke-width:2}"
+    style += ".grid{stroke:#ccc;stroke-width:1}"
+    style += "".join(f"path.{c}{{stroke:{x}}}circle.{c},rect.{c}{{fill:{x}}}" for c, x in looks.items())
+    width, height = len(drawn) * (WIDTH + 20) - 20, top + max(heights)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" width="{max(640, width)}">'
+        f"<style>{style}</style>{names}{places}</svg>\n"
+    )
 
 
 def legend(*entries: tuple[str, str]) -> str:

@@ -163,20 +163,30 @@ def _rows(run: FinishedRun, real: _Real) -> str:
         return ""
     if real.spec is None:
         return page.section("Rows", page.paragraph(_left_out(real)))
-    attributes = real.spec.attributes
     try:
-        encoder = _encoder(run)
+        sets = _row_sets(run, real)
     except InputError as error:
         return page.section("Rows", page.paragraph(_without(error)))
+    return rows.section(real.spec.attributes, *sets)
+
+
+def row_bars(run: FinishedRun) -> list[str]:
+    """A chart of each attribute, in the classes of `rows.LEGEND`. InputError where the records are not there."""
+    real = _real(run)
+    if real.spec is None:
+        raise InputError(real.why_not)
+    return rows.bars(real.spec.attributes, *_row_sets(run, real))
+
+
+def _row_sets(run: FinishedRun, real: _Real) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(N, K) codes of the records, of the released rows, and of what their texts say. InputError for want of the
+    encoder."""
+    assert real.spec is not None
+    attributes, encoder = real.spec.attributes, _encoder(run)
     read = read_off(attributes, real.texts, encoder, private=True)
     records = np.stack([real.columns.get(a.name, read[:, i]) for i, a in enumerate(attributes)], axis=1)
     said = read_off(attributes, list(run.frame["text"]), encoder, private=not run.folder.protected)
-    sets = [
-        rows.Set("the records", records, "line1"),
-        rows.Set("the released rows", row_codes(run.frame, attributes), "line0"),
-        rows.Set("what the texts say", said, "line2"),
-    ]
-    return rows.section(attributes, sets)
+    return records, row_codes(run.frame, attributes), said
 
 
 def _map(run: FinishedRun, real: _Real) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,31 +15,30 @@ from dpsda.report.page import esc
 PAIRS = 10  # that are named, those that differ most
 
 
-@dataclass(frozen=True)
-class Set:
-    """Rows as codes (N, K), -1 where one has no value, and how they are drawn."""
-
-    name: str
-    codes: np.ndarray
-    look: str
+LEGEND = (("the records", "line1"), ("the released rows", "line0"), ("what the texts say", "line2"))
 
 
-def section(attributes: Sequence[Attribute], sets: Sequence[Set]) -> str:
-    """The shares of the values of each attribute, in each set that tells it; and the pairs of attributes in which the
-    second set differs most from the first."""
-    figures = []
+def bars(attributes: Sequence[Attribute], *sets: np.ndarray) -> list[str]:
+    """A chart of the values of each attribute: their shares in each of the `sets` of LEGEND that tells it, (N, K) codes
+    with -1 where there is no value."""
+    drawn = []
     for i, attribute in enumerate(attributes):
-        names = [value or "(missing)" for value in attribute.values]
-        groups = []
-        for one in sets:
-            own = one.codes[:, i][one.codes[:, i] >= 0]
+        names, groups = [value or "(missing)" for value in attribute.values], []
+        for (name, look), codes in zip(LEGEND, sets, strict=True):
+            own = codes[:, i][codes[:, i] >= 0]
             if len(own):
-                groups.append((one.name, np.bincount(own, minlength=len(names)) / len(own), one.look))
-        figures.append(charts.figure(charts.bars(attribute.name, names, groups), attribute.name))
-    real, rows = sets[:2]
+                groups.append((name, np.bincount(own, minlength=len(names)) / len(own), look))
+        drawn.append(charts.bars(attribute.name, names, groups))
+    return drawn
+
+
+def section(attributes: Sequence[Attribute], records: np.ndarray, rows: np.ndarray, said: np.ndarray) -> str:
+    """The shares of the values of each attribute, and the pairs in which the rows differ most from the records."""
+    drawn = zip(bars(attributes, records, rows, said), attributes, strict=True)
+    figures = [charts.figure(chart, attribute.name) for chart, attribute in drawn]
     pairs = sorted(
         (
-            (total_variation_of(rows.codes[:, [i, j]], real.codes[:, [i, j]], (attributes[i], attributes[j])), i, j)
+            (total_variation_of(rows[:, [i, j]], records[:, [i, j]], (attributes[i], attributes[j])), i, j)
             for i, j in itertools.combinations(range(len(attributes)), 2)
         ),
         reverse=True,
@@ -57,7 +55,7 @@ def section(attributes: Sequence[Attribute], sets: Sequence[Set]) -> str:
             "text tells it. What rows differ by is noise, and what the model of the noisy counts leaves out. Where "
             "texts differ from their rows, the language model wrote something else than it was asked for."
         ),
-        charts.legend(*((one.name, one.look) for one in sets)),
+        charts.legend(*LEGEND),
         charts.grid(figures),
         *([page.paragraph(f"{told}of their shares, 0 where they are alike."), table] if pairs else []),
     )
