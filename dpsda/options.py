@@ -99,7 +99,9 @@ class PrivacyOptions(Options):
         from dpsda.privacy.accounting import check_budget, check_noise
 
         super().__post_init__()
-        if (self.epsilon is None) == (self.noise is None):
+        if self.epsilon is None and self.noise is None:
+            raise InputError("--epsilon is needed (or a noise multiplier, --noise, in its place)")
+        if self.epsilon is not None and self.noise is not None:
             raise InputError("give --epsilon or --noise, and not both")
         if self.epsilon not in (None, math.inf):
             check_budget(self.epsilon)

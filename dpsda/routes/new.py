@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import tempfile
@@ -172,7 +173,8 @@ def _show(name: str, folder: Path, near: Path, there: list[str], length: int) ->
         print(f"    {book.initial(labels[which], rng).text}")
     print("next, without a look at the records: try the prompts on a model, then walk through a run on made-up records")
     model = f"--model_type embedded:smollm2-135m-instruct --length {length} --temperature {new.TEMPERATURE}"
-    print(f"    dpsda prompts {name} {model}")
-    print(f"    dpsda augpe --config {near}/augpe.yaml --epsilon 4 --dry_run")
+    print(f"    dpsda prompts {shlex.quote(name)} {model}")
+    settings = shlex.quote(f"{near}/augpe.yaml")
+    print(f"    dpsda augpe --config {settings} --epsilon 4 --dry_run")
     print("and last, the run itself")
-    print(f"    dpsda augpe --config {near}/augpe.yaml --epsilon 4")
+    print(f"    dpsda augpe --config {settings} --epsilon 4")

@@ -265,3 +265,10 @@ def test_calibration_is_fast():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 0.4
+
+
+def test_no_advice_of_a_library_stands_before_a_plan(capfd, caplog):
+    """At this rate the library leaves out orders, and says so of every one, hundreds of times in a calibration."""
+    with caplog.at_level("WARNING"):
+        epsilon([SubsampledGaussian(1.5, 0.16, 20), Zcdp(0.01)], 1e-4)
+    assert not caplog.records and "Excluding" not in "".join(capfd.readouterr())
