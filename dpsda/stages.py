@@ -34,6 +34,7 @@ AS_BEFORE = {
         "attributes": "rows",
         "marginals": 2,
         "marginals_noise": 1.0,
+        "agreement": 0.0,
     },
     FINETUNE: {
         "attributes": "rows",

@@ -28,6 +28,14 @@ def codes_of(corpus: PrivateCorpus, attributes: Sequence[Attribute], encoder: Em
     return np.stack([corpus.columns[a.name] if a.column else next(off) for a in attributes], axis=1).astype(np.int32)
 
 
+def agreeing(codes: np.ndarray, said: np.ndarray, attributes: Sequence[Attribute]) -> tuple[np.ndarray, np.ndarray]:
+    """(n, K) bool each: whether a text that says `said` can agree with the row `codes` in an attribute, and whether it
+    does. It cannot where no text tells it, and where the row has no value."""
+    most = np.array([len(attribute.says or attribute.values) for attribute in attributes])
+    can = (codes >= 0) & (said >= 0) & (codes < most)
+    return can, can & (codes == said)
+
+
 def read_off(
     attributes: Sequence[Attribute], texts: Sequence[str], encoder: Embeds | None, *, private: bool
 ) -> np.ndarray:

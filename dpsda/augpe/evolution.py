@@ -19,13 +19,13 @@ import numpy as np
 
 from apis.api import Prompt, Shots, TextAPI
 from dpsda.attributes.marginals import MARGINALS, Tables
-from dpsda.attributes.read_off import codes_of
+from dpsda.attributes.read_off import agreeing, codes_of, read_off
 from dpsda.attributes.release import Rows
 from dpsda.augpe import planning
 from dpsda.augpe.ballot import Ballot
 from dpsda.augpe.labels import labels_of
 from dpsda.augpe.options import EXAMPLES, AugPEOptions
-from dpsda.augpe.population import Made, Population, Varies, initial, lookahead, prompt_lines, variations
+from dpsda.augpe.population import Fits, Made, Population, Varies, initial, lookahead, prompt_lines, variations
 from dpsda.augpe.selection import RULES, select
 from dpsda.augpe.voting import Voters
 from dpsda.data.attributes import write_columns
@@ -213,6 +213,7 @@ class Evolution:
             cells,
             self._seed(0, _ANSWERS),
             rows,
+            fits=self._fits,
         )
         if not len(made.texts):
             raise InputError(
@@ -264,7 +265,7 @@ class Evolution:
         seed = self._seed(t, _ANSWERS)
         if self.tuned is None or t == 1 or not times:  # before the first vote, there is nothing to learn
             varying = self._varying(t, _PROMPTS, kept)
-            return variations(self.api, varying, self.book.text_of, kept, times, str(t), seed)
+            return variations(self.api, varying, self.book.text_of, kept, times, str(t), seed, self._fits)
         tuned, most = self.tuned, self.book.max_tokens
         cells = np.repeat(kept.cells, times)
         return initial(
@@ -393,6 +394,21 @@ class Evolution:
     def _attributes(self) -> tuple[Attribute, ...]:
         """Those of the rows that texts are written to; none where there are no rows."""
         return self.rows.attributes if self.rows else ()
+
+    @property
+    def _fits(self) -> Fits | None:
+        """Whether texts say enough of what their rows say; None where that is not asked."""
+        least, attributes = self.options.agreement, self._attributes
+        if not (least and any(attribute.readable for attribute in attributes)):
+            return None
+
+        def fits(texts: list[str], codes: np.ndarray) -> np.ndarray:
+            said = read_off(attributes, texts, self.encoder, private=not self.folder.protected)
+            can, does = agreeing(codes, said, attributes)
+            enough: np.ndarray = does.sum(axis=1) >= least * can.sum(axis=1)
+            return enough
+
+        return fits
 
     def _mechanism(self, name: str) -> Histogram:
         marginals = self.rows.marginals if self.rows else None

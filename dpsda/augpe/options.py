@@ -10,6 +10,7 @@ from dpsda.augpe.selection import RULES
 from dpsda.errors import InputError
 
 EXAMPLES = 4  # kept texts that a prompt by example shows
+FIT_ASKS = 3  # how often a text is asked for because it does not say what its row says
 # corrections for hubs, with their strength (dpsda/augpe/ballot.py)
 CORRECTIONS = {"csls": 0.5, "global": 0.5, "centred": 1.0, "none": 0.0}
 DEFAULT = "csls"
@@ -67,6 +68,13 @@ class AugPEOptions(Options):
     )
     marginals_noise: float = option(
         1.0, "with attributes: the noise multiplier of the marginals, in multiples of that of a vote", above=0
+    )
+    agreement: float = option(
+        0.0,
+        "with attributes: the share of the values of its row that a text has to say, of those that a text tells, or "
+        f"another one is asked for, up to {FIT_ASKS} times",
+        least=0,
+        most=1,
     )
     variation_type: str = option("paraphrase", "how a kept text is varied", choices=VARIATIONS)
     in_context_share: float = option(

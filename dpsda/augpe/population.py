@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from apis.api import Prompt, TextAPI
+from dpsda.augpe.options import FIT_ASKS
 from dpsda.data.attributes import row_codes
 
 if TYPE_CHECKING:
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
     from dpsda.data.attributes import Attribute
 
 MAX_ASKS = 8  # how often a text is asked for before its place stays empty
-TWICE = "there already"  # why an answer is no new text
+TWICE, UNFIT = "there already", "not what the row says"  # why an answer is no new text
 
 Varies = Callable[[str, int, np.ndarray], Prompt]  # draws a prompt that varies a text with its label cell and row
 TextOf = Callable[[str | None], tuple[str, str]]  # the text of an answer, or "" and why there is none
+Fits = Callable[[list[str], np.ndarray], np.ndarray]  # whether texts say what their rows (n, K) say, (n,)
 
 
 @dataclass(frozen=True)
@@ -121,13 +123,14 @@ def initial(
     rows: np.ndarray | None = None,  # (n, K) and its row
     beside: Population | None = None,
     prefix: str = "0",
+    fits: Fits | None = None,
 ) -> Made:
     """One new text for every entry of `cells`, ids `<prefix>-<number>`; `prompt(cell, row)` draws its prompt. None of
     them is another one's of its label, or one of those that it is to stand `beside`."""
     wanted = Population([f"{prefix}-{i}" for i in range(len(cells))], [""] * len(cells), [""] * len(cells), cells)
     wanted = wanted if rows is None else replace(wanted, rows=rows)
     known = beside.known() if beside else set()
-    return _ask(api, lambda i: prompt(int(cells[i]), wanted.rows[i]), text_of, wanted, known, seed)
+    return _ask(api, lambda i: prompt(int(cells[i]), wanted.rows[i]), text_of, wanted, known, seed, fits)
 
 
 def variations(
@@ -138,6 +141,7 @@ def variations(
     times: int,
     prefix: str,
     seed: int,
+    fits: Fits | None = None,
 ) -> Made:
     """`times` variations of each source, ids `<prefix>-<number>`, with its label and row. None of them is a source's
     text or another one's of its label, as votes for one text would be split."""
@@ -150,7 +154,7 @@ def variations(
     def varying(i: int) -> Prompt:
         return prompt(texts[i], int(wanted.cells[i]), wanted.rows[i])
 
-    return _ask(api, varying, text_of, wanted, sources.known(), seed)
+    return _ask(api, varying, text_of, wanted, sources.known(), seed, fits)
 
 
 def lookahead(
@@ -176,10 +180,11 @@ def _ask(
     places: Population,  # without texts
     known: set[tuple[int, str]],  # labels and texts that are no news
     seed: int,
+    fits: Fits | None,
 ) -> Made:
     """One text for each place, and none where none came: what was no text, or is there already, is asked for again
     with another prompt, up to MAX_ASKS times; not where the model said nothing to any prompt, as it would not the next
-    time either."""
+    time either. What does not fit its row is asked for FIT_ASKS times, and then is taken as it is."""
     cells = places.cells
     texts, prompts, lost = list(places.texts), [prompt(i) for i in range(len(places))], Counter[str]()
     spoke = False
@@ -191,8 +196,13 @@ def _ask(
             prompts[i] = prompt(i)
         answers = api.generate([prompts[i] for i in wanted], seed + ask)
         spoke = spoke or any(answers)
-        for i, answer in zip(wanted, answers, strict=True):
-            text, why = text_of(answer)
+        found = [text_of(answer) for answer in answers]
+        if fits and ask < FIT_ASKS:
+            fit = fits([text for text, _ in found], places.rows[wanted])
+            found = [
+                (text, why) if good or not text else ("", UNFIT) for (text, why), good in zip(found, fit, strict=True)
+            ]
+        for i, (text, why) in zip(wanted, found, strict=True):
             if text and (int(cells[i]), text) in known:
                 text, why = "", TWICE
             if text:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dpsda.attributes.read_off import read_off
+from dpsda.attributes.read_off import agreeing, read_off
 from dpsda.data import PrivateCorpus
 from dpsda.data.attributes import Attribute, row_codes
 from dpsda.evaluation import metrics, results
@@ -77,10 +77,7 @@ def _agreement(
     codes: np.ndarray, said: np.ndarray, attributes: Sequence[Attribute], readable: Sequence[int]
 ) -> dict[str, float]:
     """Of values that are not missing."""
-    there = (codes >= 0) & (said >= 0)
-    for i in readable:
-        there[:, i] &= codes[:, i] < len(attributes[i].says or attributes[i].values)
-    same = (codes == said) & there
+    there, same = agreeing(codes, said, attributes)
     counted = [i for i in readable if there[:, i].any()]
     if not counted:
         return {}

@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 
 from apis.api import Prompt, TextAPI
-from dpsda.augpe.population import MAX_ASKS, TWICE, Population, initial, lookahead, variations
+from dpsda.augpe.options import FIT_ASKS
+from dpsda.augpe.population import MAX_ASKS, TWICE, UNFIT, Population, initial, lookahead, variations
 
 
 class Scripted(TextAPI):
@@ -104,3 +105,19 @@ def test_ahead_of_a_text_that_is_not_varied_lies_the_text():
     api = Scripted(lambda text: None if text.startswith("text 1,") else "all alike")
     ahead = lookahead(api, numbered(), text_of, SOURCES, 2, 0)
     assert ahead == ["all alike"] * 2 + ["text 1"] * 2 + ["all alike"] * 8 and len(api.calls) == 1
+
+
+def test_what_its_row_does_not_say_is_asked_for_again_and_then_taken():
+    """The places of row 1 get a text that fits at the second ask; those of row 0 never do, and have one in the end."""
+    rows = np.array([[0], [1], [1], [0]], np.int32)
+    api, numbers, seen = Scripted(lambda text: f"answer to {text}"), itertools.count(), []
+
+    def fits(texts, codes):
+        seen.append(codes[:, 0].tolist())
+        return (codes[:, 0] == 1) & np.array([int(text.split()[-1]) >= 4 for text in texts], bool)
+
+    made = initial(api, lambda cell, row: Prompt(f"{next(numbers)}"), text_of, np.zeros(4, int), 0, rows, fits=fits)
+    assert [len(call) for call in api.calls] == [4, 4, 2, 2] and len(seen) == FIT_ASKS == 3
+    assert seen[:2] == [[0, 1, 1, 0]] * 2 and seen[2] == [0, 0]
+    assert made.texts.ids == ["0-0", "0-1", "0-2", "0-3"] and made.lost == {UNFIT: 4 + 2 + 2}
+    assert made.texts.rows.tolist() == rows.tolist()
