@@ -128,13 +128,14 @@ def histogram(title: str, groups: Sequence[tuple[str, np.ndarray, str]], *, x_na
 
 
 def bars(title: str, names: Sequence[str], groups: Sequence[tuple[str, np.ndarray, str]]) -> str:
-    """The share of each value, a bar a group. A group is its name, its shares (V,), and a class in page.css; what is
+    """The share of each value that is there, a bar a group. A group is its name, its shares (V,), and a class in page.css; what is
     beyond the first `VALUES` of the first group, by its shares, is one bar."""
-    order = np.argsort(-groups[0][1], kind="stable") if len(names) > VALUES else np.arange(len(names))
+    there = np.flatnonzero(np.max([shares for _, shares, _ in groups], axis=0) > 0)
+    order = there[np.argsort(-groups[0][1][there], kind="stable")] if len(there) > VALUES else there
     shown, rest = sorted(order[:VALUES].tolist()), order[VALUES:]
     titles = [names[i] for i in shown] + ([f"{len(rest):,} other values"] if len(rest) else [])
     shares = [np.append(s[shown], [s[rest].sum()] if len(rest) else []) for _, s, _ in groups]
-    high, thick = max(float(share.max()) for share in shares) or 1.0, 7
+    high, thick = max(float(share.max()) for share in shares) or 1.0, 9
     step = 18 + thick * len(groups) + 8
     parts = []
     for place, value in enumerate(titles):
@@ -184,7 +185,7 @@ def standalone(drawn: Sequence[str], entries: Sequence[tuple[str, str]]) -> str:
         for i, (chart, height) in enumerate(zip(drawn, heights, strict=True))
     )
     style = "text{font:9px sans-serif;fill:#808080}text.small{font-size:7px}path{fill:none;stroke-width:2}"
-    style += ".grid{stroke:#ccc;stroke-width:1}"
+    style += ".grid,path.floor,path.start{stroke:#aaa;stroke-width:1}path.floor,path.start{stroke-dasharray:5 3}"
     style += "".join(f"path.{c}{{stroke:{x}}}circle.{c},rect.{c}{{fill:{x}}}" for c, x in looks.items())
     width, height = len(drawn) * (WIDTH + 20) - 20, top + max(heights)
     return (
