@@ -148,7 +148,7 @@ def bars(title: str, names: Sequence[str], groups: Sequence[tuple[str, np.ndarra
             size = f'width="{max(width, 0.5):.1f}" height="{thick - 1}"'
             parts.append(f'<rect class="bar {look}" x="2" y="{top}" {size}>{caption}</rect>')
             said = percent(float(share[place]))
-            parts.append(f'<text class="small" x="{width + 6:.1f}" y="{top + thick - 0.5}">{said}</text>')
+            parts.append(f'<text class="small" x="{width + 6:.1f}" y="{top + thick - 2}">{said}</text>')
     caption = "; ".join(
         f"{name}: " + ", ".join(f"{value} {percent(float(s))}" for value, s in zip(titles, share, strict=True))
         for (name, _, _), share in zip(groups, shares, strict=True)
