@@ -29,24 +29,29 @@ def dataset(
     *,
     text: str = "text",
     labels: Mapping[str, Sequence[str]] | None = None,
+    attributes: Sequence[Mapping[str, Any]] | None = None,
     user: str | None = None,
     prompts: Mapping[str, Any] | None = None,
 ) -> str:
     """A data set, for `run`: the folder, or the name of a folder of data/, that holds spec.yaml; or one that is made of
     private records, a row each.
 
-    `labels` are label columns with the values that they may take, which are public, and `prompts` is what prompts.yaml
-    says (docs/own_data.md). The records are written into the folder, which only its owner may read. Raises InputError
+    `labels` are label columns with the values that they may take, which are public. `attributes` and `prompts` are what
+    spec.yaml and prompts.yaml say of them (docs/own_data.md). The records are written into the folder, which only its owner may read. Raises InputError
     for columns that are not there, and for a folder that holds other records.
     """
     if frame is not None:
-        missing = [name for name in (text, *(labels or {}), *([user] if user else [])) if name not in frame]
+        columns = [str(one["column"]) for one in attributes or () if "column" in one]
+        needed = (text, *(labels or {}), *columns, *([user] if user else []))
+        missing = [name for name in needed if name not in frame]
         if missing:
             raise InputError(f"the table has no column {missing[0]!r}; there are: {', '.join(map(str, frame.columns))}")
         place = private_folder(Path(folder))
         spec: dict[str, Any] = {"text": text, "splits": {"train": {"file": TRAIN}}}
         if labels:
             spec["labels"] = [{"column": name, "domain": [str(x) for x in domain]} for name, domain in labels.items()]
+        if attributes:
+            spec["attributes"] = [dict(one) for one in attributes]
         if user:
             spec["user"] = user
         for name, content in (("spec.yaml", spec), ("prompts.yaml", prompts)):

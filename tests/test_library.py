@@ -11,12 +11,14 @@ import pytest
 import dpsda
 from apis.engines import engine
 from dpsda import embedding
+from dpsda.attributes import release
 from dpsda.dry_run import HashEncoder
 from dpsda.options import ModelOptions, RemoteOptions
 from dpsda.privacy import certificate
 from dpsda.runs import RunFolder
 from tests import forks
 from tests.conftest import use
+from tests.test_rows import AnyRows
 
 ROOT = forks.ROOT
 FRAME = pd.DataFrame({"body": [f"A note about {i % 7} teas." for i in range(60)], "kind": ["a", "b"] * 30})
@@ -38,6 +40,21 @@ def test_a_run_from_a_table_to_its_guarantee(tmp_path, data, monkeypatch):
     assert (tmp_path / "data").stat().st_mode & 0o077 == 0
     longer = dpsda.run("augpe", data, tmp_path / "run", epsilon=6, epochs=3, num_seed_samples=8, L=2)
     assert 4 < longer.epsilon <= 6
+
+
+def test_a_table_with_attributes_has_rows_again(tmp_path, monkeypatch):
+    use(monkeypatch)
+    monkeypatch.setattr(release, "RowModel", AnyRows)
+    table = FRAME.assign(cups=range(60))
+    attributes = [{"column": "cups", "edges": [0, 20, 40, 60]}, {"name": "long", "words": [5]}]
+    asked = ASKED | {"init": "Write about {label.kind}, {attribute.cups} cups, {attribute.long}."}
+    given = {"text": "body", "labels": {"kind": ["a", "b"]}, "attributes": attributes, "prompts": asked}
+    made = dpsda.dataset(tmp_path / "data", table, **given)
+    run = dpsda.run("augpe", made, tmp_path / "run", epsilon=4, epochs=1, num_seed_samples=8, L=2)
+    assert list(run.texts) == ["id", "parent_id", "text", "kind", "cups", "long"]
+    assert run.texts.cups.astype(int).between(0, 59).all()
+    with pytest.raises(dpsda.InputError, match="the table has no column 'cups'"):
+        dpsda.dataset(tmp_path / "other", FRAME, **given)
 
 
 def test_the_same_records_may_be_given_again_and_no_others(tmp_path, data):
