@@ -37,8 +37,8 @@ def dataset(
     private records, a row each.
 
     `labels` are label columns with the values that they may take, which are public. `attributes` and `prompts` are what
-    spec.yaml and prompts.yaml say of them (docs/own_data.md). The records are written into the folder, which only its owner may read. Raises InputError
-    for columns that are not there, and for a folder that holds other records.
+    spec.yaml and prompts.yaml say of them (docs/own_data.md). The records are written into the folder, which only its
+    owner may read. Raises InputError for columns that are not there, and for a folder that holds other records.
     """
     if frame is not None:
         columns = [str(one["column"]) for one in attributes or () if "column" in one]

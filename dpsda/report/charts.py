@@ -128,8 +128,8 @@ def histogram(title: str, groups: Sequence[tuple[str, np.ndarray, str]], *, x_na
 
 
 def bars(title: str, names: Sequence[str], groups: Sequence[tuple[str, np.ndarray, str]]) -> str:
-    """The share of each value that is there, a bar a group. A group is its name, its shares (V,), and a class in page.css; what is
-    beyond the first `VALUES` of the first group, by its shares, is one bar."""
+    """The share of each value that is there, a bar a group. A group is its name, its shares (V,), and a class in
+    page.css. What is beyond the first `VALUES` of the first group, by its shares, is one bar."""
     there = np.flatnonzero(np.max([shares for _, shares, _ in groups], axis=0) > 0)
     order = there[np.argsort(-groups[0][1][there], kind="stable")] if len(there) > VALUES else there
     shown, rest = sorted(order[:VALUES].tolist()), order[VALUES:]
