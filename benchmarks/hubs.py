@@ -42,7 +42,7 @@ SHOWN = ("mauve", "fid", "precision", "recall", "coverage", "nn_real")
 
 def pool(path: Path, config: str, texts: int, seed: int):
     """The data set's spec, its fresh texts, and the options of the run."""
-    data, _, evolution, model, remote, embeds, *_ = parse(["--config", config], "", "", *COMMANDS["augpe"].groups)
+    data, _, evolution, _, model, remote, embeds, *_ = parse(["--config", config], "", "", *COMMANDS["augpe"].groups)
     spec = DatasetSpec.read(data.dataset)
     private = load(spec, data.split)
     if not path.exists():

@@ -154,7 +154,7 @@ def test_published_settings(data, seeds, local, remote, blanks):
     settings = {}
     for name in ("hf", "gpt-3.5-turbo"):
         config = ROOT / "data" / data / f"{name}.yaml"
-        _, privacy, evolution, model, *_ = parse(["--config", str(config)], "", "", *COMMANDS["augpe"].groups)
+        _, privacy, evolution, _, model, *_ = parse(["--config", str(config)], "", "", *COMMANDS["augpe"].groups)
         settings[name] = evolution, model
         assert privacy.label_counts == ("private" if data == "pubmed" else "public")
         assert evolution.epochs == 10 and evolution.sizes == [seeds] * 11 and evolution.select_syn_mode == "rank"
