@@ -11,4 +11,4 @@ from dpsda.report.finished import FinishedRun
 
 if __name__ == "__main__":
     run = FinishedRun.read(Path(sys.argv[1]))
-    print(charts.standalone(owner.row_bars(run), rows.LEGEND), end="")
+    print(charts.standalone([*filter(None, owner.row_bars(run))], rows.LEGEND), end="")

@@ -49,9 +49,9 @@ def multiplier(
     taken = accounting.epsilon(spent, delta) if beside else 0.0
     if taken >= privacy.epsilon:
         raise InputError(
-            f"epsilon {privacy.epsilon:g} leaves nothing for what is still to be released: what is spent, the label "
-            f"counts and the reserved histogram take {round_up(taken)}; ask for a larger --epsilon, or more "
-            "--label_noise or --histogram_noise"
+            f"epsilon {privacy.epsilon:g} leaves nothing for what is still to be released: what is spent, the counts "
+            f"of labels or attributes and the reserved histogram take {round_up(taken)}; ask for a larger --epsilon, "
+            "or more --label_noise, --marginals_noise or --histogram_noise"
         )
     if most is None:
         most = DROWNED * max(earlier) if earlier else MOST

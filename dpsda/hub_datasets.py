@@ -47,15 +47,6 @@ def columns(path: Path) -> list[str]:
     return list(_dataset(path).features)
 
 
-def schema(path: Path) -> pa.Schema:
-    """The types of the columns; class labels are strings."""
-    import pyarrow as pa
-
-    features = _dataset(path).features
-    named = [name for name, kind in features.items() if hasattr(kind, "int2str")]
-    return pa.schema([(f.name, pa.string() if f.name in named else f.type) for f in features.arrow_schema])
-
-
 def tables(path: Path, columns: Sequence[str]) -> Iterator[tuple[pa.Table, dict[str, np.ndarray]]]:
     """As those of a csv: the columns as large_string, `ROWS` rows at a time. InputError where the data set cannot be
     loaded, or lacks a column."""

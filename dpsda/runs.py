@@ -148,7 +148,7 @@ def _change(key: str, before: Any, now: Any) -> str:
 
 def row_columns(config: dict[str, Any]) -> list[str]:
     """The attributes of the rows that the texts of a run belong to, by its configuration; [] for one without rows."""
-    names: list[str] = config.get("rows", {}).get("attributes", [])
+    names: list[str] = (config.get("rows") or {}).get("attributes", [])
     return names
 
 

@@ -37,10 +37,9 @@ AS_BEFORE = {
         "agreement": 0.0,
     },
     FINETUNE: {
-        "attributes": "rows",
+        "attributes": "none",
         "marginals": 2,
         "marginals_noise": 5.0,
-        "feature_extractor": "embedded:all-minilm-l6-v2",
     },
 }
 

@@ -109,7 +109,7 @@ def _open(
     write_csv(folder.private / "dropped.csv", corpus.dropped)
     if corpus.columns:
         write_csv(folder.private / "missing.csv", corpus.missing)
-    tell_lost(corpus, str(folder.private))
+    tell_lost(corpus)
     if corpus.spec.user and privacy.privacy_unit == "record" and privacy.protected:
         print(
             f"warning: --privacy_unit record protects single records; a user (`user: {corpus.spec.user}` in spec.yaml) "
@@ -117,19 +117,19 @@ def _open(
         )
 
 
-def tell_lost(corpus: PrivateCorpus, where: str) -> None:
+def tell_lost(corpus: PrivateCorpus) -> None:
     """Warn of records that are left out, and of values that count as missing, if they are many: that there is something
-    to look at, in `where`; how much is private."""
+    to look at; how much is private."""
     if corpus.dropped_share > NOTICEABLE:
         print(
-            "warning: many records are left out (a label outside its domain, no text, ...): "
-            f"{where}/dropped.csv says which, and why"
+            "warning: many records are left out (a label outside its domain, no text, ...): a run writes which, "
+            "and why, to private/dropped.csv"
         )
     odd = [name for name in corpus.columns if corpus.missing_share(name) > NOTICEABLE]
     if odd:
         print(
-            f"warning: many values of {', '.join(odd)} are none that spec.yaml knows, and count as missing: "
-            f"{where}/missing.csv says in which rows"
+            f"warning: many values of {', '.join(odd)} are none that spec.yaml knows, and count as missing: a run "
+            "writes in which rows to private/missing.csv"
         )
 
 
@@ -142,8 +142,9 @@ def _labels(corpus: PrivateCorpus, privacy: PrivacyOptions) -> str:
     return "the label counts are released with noise; the label domain is public"
 
 
-def configuration(spec: DatasetSpec, *options: Any) -> tuple[dict[str, Any], set[str]]:
-    """All options as plain data, with what the data set's two files say, and the names that may change.
+def configuration(spec: DatasetSpec, *options: Any, prompts: bool = False) -> tuple[dict[str, Any], set[str]]:
+    """All options as plain data, with what spec.yaml says, and prompts.yaml where a stage reads that; and the names
+    that may change.
 
     Raises InputError for a model that cost privacy which no ledger here knows of.
     """
@@ -154,7 +155,7 @@ def configuration(spec: DatasetSpec, *options: Any) -> tuple[dict[str, Any], set
         for name in ("model_type", "feature_extractor"):
             if config.get(name):
                 _check_model(f"--{name} {config[name]}", Path(config[name]), Path(config["result_folder"]))
-    for name in ("spec.yaml", PROMPTS):
+    for name in ("spec.yaml", *([PROMPTS] if prompts else [])):
         config[name] = _said(spec.folder / name) if (spec.folder / name).is_file() else None
     return config, {f.name for group in options for f in fields(group) if f.metadata["free"]}
 
@@ -166,11 +167,11 @@ def _said(path: Path) -> dict[str, Any]:
     return {"sha256": sha256(path), "says": said}
 
 
-def row_config(folder: RunFolder, corpus: PrivateCorpus) -> dict[str, Any]:
-    """What a configuration holds of the rows that texts belong to: the ledger knows the records without the columns of
-    attributes, which not every stage reads."""
+def row_config(folder: RunFolder, corpus: PrivateCorpus, encoder: str) -> dict[str, Any]:
+    """What a configuration holds of the rows that texts belong to, and of the encoder that reads them: the ledger knows
+    the records without the columns of attributes, which not every stage reads."""
     data = corpus.fingerprint_of_columns(folder.secret_key())
-    return {"attributes": corpus.spec.attribute_names, "data": data}
+    return {"attributes": corpus.spec.attribute_names, "data": data, "encoder": encoder}
 
 
 def _check_model(option: str, model: Path, root: Path) -> None:

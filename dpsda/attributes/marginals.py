@@ -76,7 +76,8 @@ class Marginals:
             f"{mechanism.scale:.3g}"
         )
         weak = mechanism.scale and votes < WEAK_SIGNAL * mechanism.scale
-        return f"{line}\nwarning: that is mostly noise; merge values, or give --marginals 1" if weak else line
+        less = "merge values, or give --marginals 1" if self.ways > 1 else "merge values, or ask for a larger --epsilon"
+        return f"{line}\nwarning: that is mostly noise; {less}" if weak else line
 
     @cached_property
     def sets(self) -> list[Set]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import math
 import time
 from collections.abc import Callable
@@ -49,7 +51,7 @@ class Rows:
         if self.ledger.result(MARGINALS) is None:  # read before they are reserved: an encoder may fail here
             private = codes()
             private = np.column_stack([corpus.cells, private]) if self.marginals.labelled else private
-        elif not read_csv(path)[list(bins)].equals(bins):
+        elif not read_csv(io.BytesIO(self.ledger.stored(MARGINALS)))[list(bins)].equals(bins):
             raise InputError(
                 f"{path}: an earlier stage of this run released other marginals; give its --marginals, and leave "
                 "`attributes:` of spec.yaml as it was"
@@ -68,14 +70,19 @@ class Rows:
         return self.marginals.tables(noisy)
 
     def model(self, tables: Tables, say: Callable[[str], None]) -> Callable[..., np.ndarray]:
-        """What draws (n, K) codes of rows for texts of the label cells (n,), by a generator of numbers."""
-        started = time.monotonic()
-        model = RowModel.of(*self._in_units(tables))
-        say(f"rows: a model of {len(self.marginals.sets)} noisy marginals, {time.monotonic() - started:.0f} s")
+        """What draws (n, K) codes of rows for texts of the label cells (n,), by a generator of numbers. The model is
+        fitted for the first of them."""
+
+        @functools.cache
+        def model() -> RowModel:
+            started = time.monotonic()
+            fitted = RowModel.of(*self._in_units(tables))
+            say(f"rows: a model of {len(self.marginals.sets)} noisy marginals, {time.monotonic() - started:.0f} s")
+            return fitted
 
         def drawn(cells: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             given = cells if self.marginals.labelled else None
-            return model.draw(given, len(cells), rng)[:, self.marginals.labelled :]
+            return model().draw(given, len(cells), rng)[:, self.marginals.labelled :]
 
         return drawn
 

@@ -32,7 +32,7 @@ def scores(folder: RunFolder, config: dict[str, Any], planted: Planted, device: 
     prefixes, which = cell_prefixes(spec, conditional=bool(config["conditional"] and spec.labels)), canaries.cells
     if row_columns(config):
         embeds = needs_encoder(spec.attributes)
-        encoder = Encoder(config["feature_extractor"], device=device) if embeds else None
+        encoder = Encoder(config["rows"]["encoder"], device=device) if embeds else None
         codes = codes_of(canaries, spec.attributes, encoder)
         prefixes, which = row_prefixes(spec, canaries.cells, codes)
     most = most_tokens(model, int(config["max_length"]))

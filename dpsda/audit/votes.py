@@ -9,6 +9,7 @@ with V = A A' / 4 + scale^2 I, x = 1/2 + A' V^-1 (r - A / 2) / 4, here in the fo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,15 +27,17 @@ from dpsda.label_counts import LABEL_COUNTS
 from dpsda.noisy_histogram import counts
 from dpsda.privacy.ledger import Ledger
 from dpsda.privacy.mechanism import Histogram, UserHistogram, Votes
-from dpsda.runs import RunFolder, whole_csv
+from dpsda.runs import RunFolder, read_json, whole_csv
 from dpsda.stages import AUGPE
 
 LEAST = 0.05  # the noise scale that is taken where there is none
 
 
-def scores(folder: RunFolder, ledger: Ledger, config: dict[str, Any], planted: Planted, encoder: Embeds) -> Array:
-    """(m,) scores of the canaries, the higher the likelier in. A run whose candidates voted by a lookahead has votes
-    that do not follow from the texts alone: the caller leaves it out."""
+def scores(
+    folder: RunFolder, ledger: Ledger, config: dict[str, Any], planted: Planted, encoder: Callable[[str | None], Embeds]
+) -> Array:
+    """(m,) scores of the canaries, the higher the likelier in; `encoder` loads one by its name. A run whose candidates
+    voted by a lookahead has votes that do not follow from the texts alone: the caller leaves it out."""
     others = slice(0, planted.others)
     users = None if planted.corpus.users is None else planted.corpus.users[others]
     m = len(planted.there)
@@ -43,9 +46,10 @@ def scores(folder: RunFolder, ledger: Ledger, config: dict[str, Any], planted: P
         if ledger.result(release.name) is None:
             continue
         if release.kind == MARGINALS:
-            records, canaries = _in_marginals(config, planted, encoder)
+            records, canaries = _in_marginals(read_json(folder.state / f"{release.stage}.json"), planted, encoder)
         elif release.stage == AUGPE and release.kind != LABEL_COUNTS:
-            records, canaries = _for_candidates(folder, release.start, config, planted, encoder)
+            own = encoder(config.get("feature_extractor"))
+            records, canaries = _for_candidates(folder, release.start, config, planted, own)
         else:
             continue
         histogram, noisy = release.mechanism, counts(ledger.stored(release.name))
@@ -85,13 +89,15 @@ def _for_candidates(
     return cast(planted.corpus), cast(planted.canaries)
 
 
-def _in_marginals(config: dict[str, Any], planted: Planted, encoder: Embeds) -> tuple[Votes, Votes]:
-    """What they vote for in the marginals."""
-    spec = planted.corpus.spec
+def _in_marginals(
+    config: dict[str, Any], planted: Planted, encoder: Callable[[str | None], Embeds]
+) -> tuple[Votes, Votes]:
+    """What they vote for in the marginals of a stage with this configuration."""
+    spec, reads = planted.corpus.spec, encoder(config["rows"]["encoder"])
     marginals = Marginals.of(spec, int(config["marginals"]))
 
     def cast(corpus: PrivateCorpus) -> Votes:
-        codes = codes_of(corpus, spec.attributes, encoder)
+        codes = codes_of(corpus, spec.attributes, reads)
         return marginals.votes(np.column_stack([corpus.cells, codes]) if marginals.labelled else codes)
 
     return cast(planted.corpus), cast(planted.canaries)

@@ -187,7 +187,7 @@ def _ask(
     time either. What does not fit its row is asked for FIT_ASKS times, and then is taken as it is."""
     cells = places.cells
     texts, prompts, lost = list(places.texts), [prompt(i) for i in range(len(places))], Counter[str]()
-    spoke = False
+    spoke, spare = False, dict[int, str]()
     for ask in range(MAX_ASKS):
         wanted = [i for i, text in enumerate(texts) if not text]
         if not wanted or (ask and not spoke):
@@ -199,9 +199,9 @@ def _ask(
         found = [text_of(answer) for answer in answers]
         if fits and ask < FIT_ASKS:
             fit = fits([text for text, _ in found], places.rows[wanted])
-            found = [
-                (text, why) if good or not text else ("", UNFIT) for (text, why), good in zip(found, fit, strict=True)
-            ]
+            for at, i in enumerate(wanted):
+                if found[at][0] and not fit[at]:
+                    spare[i], found[at] = found[at][0], ("", UNFIT)
         for i, (text, why) in zip(wanted, found, strict=True):
             if text and (int(cells[i]), text) in known:
                 text, why = "", TWICE
@@ -210,6 +210,10 @@ def _ask(
                 known.add((int(cells[i]), text))
             else:
                 lost[why] += 1
+    for i, text in spare.items():  # better than none
+        if not texts[i] and (int(cells[i]), text) not in known:
+            texts[i] = text
+            known.add((int(cells[i]), text))
     made = replace(places, texts=texts).take([i for i, text in enumerate(texts) if text])
     return Made(made, prompts, lost)
 

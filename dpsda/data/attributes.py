@@ -126,8 +126,8 @@ class Attribute:
             return math.floor(number)
         digits = 2 - math.floor(math.log10(high - low)) if self.decimals is None else self.decimals
         short = round(number, digits)
-        if short >= high:  # rounded up to the next bin
-            short = round(short - 10.0**-digits, digits)
+        step = (short < low) - (short >= high)  # what was rounded out of the bin comes back
+        short = round(short + step * 10.0**-digits, digits)
         return short if low <= short < high else number
 
 
@@ -234,8 +234,11 @@ def _of_edges(reader: Reader, name: str, given: dict[str, Any], where: str) -> A
     decimals = given.get("decimals")
     if decimals is not None and (dates or decimals not in map(str, range(10))):
         reader.fail(where, "go with `decimals:` from 0 to 9, if they are numbers")
-    bins = [f"{low} to {high}" for low, high in itertools.pairwise(texts)]
     short = None if decimals is None else int(decimals)
+    for low, high in itertools.pairwise(edges):
+        if short is not None and math.ceil(low * 10**short) / 10**short >= high:
+            reader.fail(where, f"from {low:g} to {high:g} there is no number with {short} decimals")
+    bins = [f"{low} to {high}" for low, high in itertools.pairwise(texts)]
     return Attribute(name, "edges", (*bins, MISSING), tuple(edges), dates, write == "middle", short)
 
 

@@ -1,15 +1,18 @@
-"""The order and the types of a file's columns, which a release has again. Both are as public as spec.yaml is: they say
-what a table is, and nothing of what it holds."""
+"""The order and the types of the columns of a release, like those of the private file.
+
+The order is that of a header or a schema, and so as public as spec.yaml. Types are not read off the file: whether a
+column of numbers is one of integers or of floats may tell that one record has no value in it. spec.yaml says them.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dpsda import csv_records, hub_datasets, json_lines, text_folder
+from dpsda.data.new import columns
 from dpsda.data.spec import DatasetSpec
+from dpsda.json_lines import is_json_lines
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,28 +23,18 @@ if TYPE_CHECKING:
 def layout(spec: DatasetSpec, path: Path) -> Layout:
     """What a release of texts like those of the file has: id, parent_id, and the columns of the file that the spec
     names, in its order; the text as `text`. An attribute that no column holds, as it is read off the text, comes last.
-
-    A column has the type that it has in the file, if whatever may be released of it can be of that type. Where the
-    file has no types, `edges` are numbers, and all else are strings.
-    """
+    `edges` are numbers or dates, and all else are strings."""
     import pyarrow as pa
 
-    values: dict[str, Sequence[Any]] = {spec.text: ("a",)} | {label.column: label.domain for label in spec.labels}
-    usual: Layout = dict.fromkeys(values, pa.string())
+    types: Layout = dict.fromkeys([spec.text, *spec.label_columns], pa.string())
     for attribute in spec.attributes:
-        number = attribute.kind == "edges" and not attribute.dates
-        usual[attribute.name] = (pa.int64() if attribute.whole else pa.float64()) if number else pa.string()
-        values[attribute.name] = [v for v in attribute.values if v]
-        if attribute.kind == "edges":
-            values[attribute.name] = ("2024-05-01",) if attribute.dates else attribute.edges
-    types = _types(path)
-    found = {"id": pa.string(), "parent_id": pa.string()}
-    for column in dict.fromkeys([*types, *values]):
-        if column in values:
-            kind = types.get(column)
-            fits = kind is not None and _fits(values[column], usual[column], kind)
-            found["text" if column == spec.text else column] = kind if fits else usual[column]
-    return found
+        number = pa.int64() if attribute.whole else pa.float64()
+        kind = pa.date32() if attribute.dates else number
+        types[attribute.name] = kind if attribute.kind == "edges" else pa.string()
+    there = [] if is_json_lines(path) else columns(path)  # of which the first record would tell an order
+    order = [name for name in dict.fromkeys([*there, *types]) if name in types]
+    found = {"text" if name == spec.text else name: types[name] for name in order}
+    return {"id": pa.string(), "parent_id": pa.string(), **found}
 
 
 def cast(table: pa.Table, types: Layout) -> pa.Table:
@@ -50,46 +43,14 @@ def cast(table: pa.Table, types: Layout) -> pa.Table:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    columns = {}
+    found = {}
     for name in [*(name for name in types if name in table.column_names), *table.column_names]:
         column = table[name]
-        if name not in ("id", "parent_id", "text") and _is_text(column.type):
+        if name not in ("id", "parent_id", "text") and (
+            pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        ):
             column = pc.if_else(pc.equal(column, ""), None, column)
         with contextlib.suppress(pa.ArrowInvalid):
             column = column.cast(types.get(name, column.type))
-        columns[name] = column
-    return pa.table(columns)
-
-
-def _types(path: Path) -> dict[str, pa.DataType | None]:
-    """The columns of a file; None where it has no types."""
-    import pyarrow.parquet as pq
-
-    if hub_datasets.is_named(path):
-        schema = hub_datasets.schema(path)
-    elif path.is_dir():
-        return dict.fromkeys(text_folder.COLUMNS)
-    elif csv_records.is_parquet(path):
-        schema = pq.read_schema(path)
-    else:
-        return dict.fromkeys((json_lines if json_lines.is_json_lines(path) else csv_records).header(path))
-    return {field.name: getattr(field.type, "value_type", field.type) for field in schema}
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def _fits(values: Sequence[Any], usual: pa.DataType, kind: pa.DataType) -> bool:
-    """Whether what is written of these values can be of a type; a number that is not whole is none of a whole one."""
-    import pyarrow as pa
-
-    if pa.types.is_floating(usual) and not pa.types.is_floating(kind) and not _is_text(kind):
-        return False
-    try:
-        pa.array(values, usual).cast(kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return False
-    return True
+        found[name] = column
+    return pa.table(found)

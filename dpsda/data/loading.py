@@ -217,7 +217,7 @@ def rows(spec: DatasetSpec, split: str, *, file: str | Path | None = None, attri
     them: nothing is left out but what is not UTF-8."""
     import pyarrow as pa
 
-    columns = [*spec.columns, *(a.name for a in spec.attributes if a.column and attributes)]
+    columns = list(dict.fromkeys([*spec.columns, *(a.name for a in spec.attributes if a.column and attributes)]))
     schema = pa.schema([(column, pa.large_string()) for column in columns])
     return pa.concat_tables([schema.empty_table(), *_whole(_file(spec, split, file), columns)])
 

@@ -182,7 +182,8 @@ def _row_sets(run: FinishedRun, real: _Real) -> tuple[np.ndarray, np.ndarray, np
     """(N, K) codes of the records, of the released rows, and of what their texts say. InputError for want of the
     encoder."""
     assert real.spec is not None
-    attributes, encoder = real.spec.attributes, _encoder(run)
+    attributes = real.spec.attributes
+    encoder = _encoder(run) if any(attribute.says for attribute in attributes) else None
     read = read_off(attributes, real.texts, encoder, private=True)
     records = np.stack([real.columns.get(a.name, read[:, i]) for i, a in enumerate(attributes)], axis=1)
     said = read_off(attributes, list(run.frame["text"]), encoder, private=not run.folder.protected)

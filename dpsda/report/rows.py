@@ -28,14 +28,14 @@ def bars(attributes: Sequence[Attribute], *sets: np.ndarray) -> list[str]:
             own = codes[:, i][codes[:, i] >= 0]
             if len(own):
                 groups.append((name, np.bincount(own, minlength=len(names)) / len(own), look))
-        drawn.append(charts.bars(attribute.name, names, groups))
+        drawn.append(charts.bars(attribute.name, names, groups) if groups else "")
     return drawn
 
 
 def section(attributes: Sequence[Attribute], records: np.ndarray, rows: np.ndarray, said: np.ndarray) -> str:
     """The shares of the values of each attribute, and the pairs in which the rows differ most from the records."""
     drawn = zip(bars(attributes, records, rows, said), attributes, strict=True)
-    figures = [charts.figure(chart, attribute.name) for chart, attribute in drawn]
+    figures = [charts.figure(chart, attribute.name) for chart, attribute in drawn if chart]
     pairs = sorted(
         (
             (total_variation_of(rows[:, [i, j]], records[:, [i, j]], (attributes[i], attributes[j])), i, j)

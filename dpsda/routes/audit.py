@@ -31,7 +31,7 @@ from dpsda.privacy.ledger import Ledger
 from dpsda.privacy.mechanism import GradientSum, Histogram
 from dpsda.privacy.mixture import Mixture
 from dpsda.privacy.reservation import Mechanism
-from dpsda.runs import RunFolder, read_table, row_columns, write_json
+from dpsda.runs import RunFolder, read_table, write_json
 from dpsda.start import check_apart
 
 FILE, MEMBERSHIP = "audit.json", "membership.json"
@@ -101,7 +101,7 @@ def score(options: ScoreOptions) -> bool:
     if options.certify:
         certificate.verify(folder.root)  # before an hour of scores
     spec = DatasetSpec.read(config["dataset"])
-    has_rows = bool(row_columns(config))
+    has_rows = ledger.result(marginals.MARGINALS) is not None
     planted = canaries.read(Path(options.planted), spec, config["split"], config["private_share"], attributes=has_rows)
     if planted.corpus.fingerprint(folder.secret_key()) != ledger.header["facts"]["data"]:
         raise InputError(f"{folder.root}: was not made on the records of {options.planted}; give --train_data_file")
@@ -202,9 +202,7 @@ def _scores(
     found = {}
     voted = any(path.is_file() for path in (folder.step(1) / "counts.csv", folder.shared / marginals.FILE))
     if voted and config.get("lookahead_degree", 0) == 0:
-        found["votes"] = votes.scores(
-            folder, ledger, config, planted, _encoder(config.get("feature_extractor"), device)
-        )
+        found["votes"] = votes.scores(folder, ledger, config, planted, lambda name: _encoder(name, device))
     if config.get("task") == "generator" and any((folder.state / name).is_dir() for name in ("adapter", "model")):
         from dpsda.audit import likelihood
 

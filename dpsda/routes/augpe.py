@@ -61,9 +61,10 @@ def generate(
     marginals = marginals_of(spec, attributes)
     rows = marginals is not None
     corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share, attributes=rows)
+    types = layout(spec, corpus.file)
     compared = load(spec, data.reference_split) if data.reference_split and not run.dry_run else None
     if run.dry_run:
-        start.tell_lost(corpus, "private")
+        start.tell_lost(corpus)
         corpus = stand_in(corpus, privacy.privacy_unit, public_label_counts=privacy.label_counts == "public")
     if marginals:
         _keeps_rows(spec, evolution)
@@ -84,9 +85,8 @@ def generate(
         elif evolution.begins_with_samples and not ledger.holds(folder.step(0) / "samples.csv"):
             samples = _samples(folder, ledger, spec, rows=rows)
         chosen = data, privacy, evolution, attributes, model, remote, embedding, engine, run
-        config, free = start.configuration(spec, *chosen)
-        if rows:
-            config["rows"] = start.row_config(folder, corpus)
+        config, free = start.configuration(spec, *chosen, prompts=True)
+        config["rows"] = start.row_config(folder, corpus, embedding.feature_extractor) if rows else None
         noise = plan(folder, ledger, privacy, evolution, config, free, labelled=bool(spec.labels), marginals=marginals)
         about = {
             "method": "Aug-PE (Xie et al. 2024)"
@@ -139,7 +139,7 @@ def generate(
                     tuned=_tuned(folder, ledger, spec, evolution, model, run),
                     observe=observe,
                 ).run()
-            release.publish(folder, ledger, texts, about, layout(spec, corpus.file))
+            release.publish(folder, ledger, texts, about, types)
         if run.dry_run:
             print(f"a real run would ask for {echo.prompts:,} texts of {echo.tokens:,} tokens together, at most")
         else:

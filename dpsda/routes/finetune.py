@@ -66,6 +66,7 @@ def generate(
     marginals = marginals_of(spec, rows) if tuning.conditional and not classify else None
     columns = marginals is not None
     corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share, attributes=columns)
+    types = layout(spec, corpus.file)
     test = load(spec, tuning.test_split) if classify and not run.dry_run else None
     labelled = not classify and tuning.conditional and bool(spec.labels)
     labels = None if labelled or not spec.labels else NO_COUNTS[tuning.task]
@@ -77,10 +78,9 @@ def generate(
     elif labelled and privacy.label_counts == "private":
         counts = Counts(LABEL_COUNTS, "the label counts", training.label_noise if privacy.protected else 0.0)
     with start.open_run(root, corpus, privacy, labels) as (folder, ledger):
-        config, free = start.configuration(spec, data, privacy, tuning, training, rows, embedding, run)
-        del config[start.PROMPTS]
-        if marginals:
-            config["rows"] = start.row_config(folder, corpus)
+        config, free = start.configuration(spec, data, privacy, tuning, training, rows, run)
+        config["attributes"] = "rows" if marginals else "none"
+        config["rows"] = start.row_config(folder, corpus, embedding.feature_extractor) if marginals else None
         made = plan(folder, ledger, privacy, training, config, free, counts)
         print(describe_plan(ledger, privacy, made, training))
         if marginals and counts and not ledger.charged(MARGINALS):
@@ -124,7 +124,7 @@ def generate(
             more = "" if texts is None else ", a larger --num_samples its texts"
             print(f"{root}: this run is complete; a larger --epochs or --epsilon extends it{more}")
             return
-        facts = release.publish(folder, ledger, texts, card, layout(spec, corpus.file))
+        facts = release.publish(folder, ledger, texts, card, types)
         print(f"{facts['statement']}\nrelease: {folder.release}")
 
 
@@ -270,8 +270,10 @@ class Tuning:
     @property
     def _released(self) -> list[str]:
         """The releases that the model and its samples are made of."""
-        names = [release.name for release in self.ledger.reservations(FINETUNE)]
-        return [name for name in names if self.ledger.result(name) is not None][-2:]
+        steps = [interval.name for interval in planning.intervals(self.ledger)]
+        names = [*steps, *([self.plan.counts.name] if self.plan.counts else [])]
+        there = [name for name in names if self.ledger.result(name) is not None]
+        return there[len([name for name in there if name in steps]) - 1 :]
 
     def _trainer(self) -> tuple[Trainer, Any]:
         import torch

@@ -68,7 +68,6 @@ def train(data: DataOptions, options: EnsembleOptions, device: HardwareOptions, 
     # the ledger's lock: with two keys at a time a unit could come to be in two shards
     with contextlib.closing(Ledger(root)):
         config, free = start.configuration(spec, data, options, device, run)
-        del config[start.PROMPTS]
         config[BASE] = identity(options.model_type)
         folder.earlier_config(ENSEMBLE, config, free)
         shard = assign(corpus, options.privacy_unit, options.shards, folder.secret_key())
@@ -143,6 +142,7 @@ def generate(
     spec = DatasetSpec.read(config["dataset"])
     corpus = load(spec, config["split"], file=config["train_data_file"], share=config["private_share"])
     _same_data(folder, corpus)
+    types = layout(spec, corpus.file)
     labelled = config["conditional"] and bool(spec.labels) and options.prompts is None
     prompts = _prompts(options, spec, config) if options.prompts is not None else None
     prefixes = cell_prefixes(spec, conditional=labelled) if prompts is None else prompts
@@ -187,7 +187,7 @@ def generate(
             print(f"{root}: this run is complete; a larger --queries extends it as far as its budget allows")
             return
         frame = _frame(writer, cells, spec, labelled=labelled, continued=prompts is not None)
-        facts = release.publish(folder, ledger, frame, about, layout(spec, corpus.file))
+        facts = release.publish(folder, ledger, frame, about, types)
         print(f"{facts['statement']}\nrelease: {folder.release}")
 
 

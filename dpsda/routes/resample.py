@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dpsda.data import PrivateCorpus
+    from dpsda.data.layout import Layout
     from dpsda.embedding import Embeds
 
 SIGNIFICANT = 3  # standard deviations of noise above which votes are no chance
@@ -61,6 +62,7 @@ def run(data: ComparedDataOptions, privacy: PrivacyOptions, options: ResampleOpt
     source = candidates.locate(root, options.synthetic_file, options.synthetic_public, protected=privacy.protected)
     frame = candidates.read(source.path, spec)
     corpus = load(spec, data.split, file=data.train_data_file, share=data.private_share)
+    types = layout(spec, corpus.file)
     reference = load(spec, data.reference_split) if data.reference_split else None
     with start.open_run(root, corpus, privacy, LABELS) as (folder, ledger):
         config, free = start.configuration(spec, data, privacy, options, embeds)
@@ -76,6 +78,7 @@ def run(data: ComparedDataOptions, privacy: PrivacyOptions, options: ResampleOpt
             may_change=free,
             ledger=ledger,
             folder=folder,
+            types=types,
             encoder=lambda: embedding.Encoder(embeds.feature_extractor, device=options.device),
         ).run()
     print(facts["statement"])
@@ -97,6 +100,7 @@ class Resampling:
     may_change: set[str]
     ledger: Ledger
     folder: RunFolder
+    types: Layout  # of the release
     encoder: Callable[[], Embeds]  # called once, after everything that is quick to check
     say: Callable[[str], None] = print
 
@@ -130,7 +134,7 @@ class Resampling:
         self._measure(sizes, given)
         about = self._about(len(frame), kept, clusters)
         if not release.is_published(self.folder, self.ledger, about):
-            release.publish(self.folder, self.ledger, first, about, layout(self.corpus.spec, self.corpus.file))
+            release.publish(self.folder, self.ledger, first, about, self.types)
         self._tell(table, mechanism)
         if self._shows:
             self.say(f"total variation to the noisy histogram: {before:.4f} before, {after:.4f} after")

@@ -312,7 +312,7 @@ def test_marginals_are_attacked_as_votes_are(tmp_path, monkeypatch, llama):
     random = {"epochs": 1, "num_seed_samples": 20, "L": 2, "select_syn_mode": "random"}
     augpe.generate(root, *augpe_options(data, data=given, privacy={"epsilon": math.inf}, evolution=random))
     book, config = Ledger(root, protected=False, read_only=True), RunFolder.existing(root).config()
-    records, mine = votes._in_marginals(config, made, HashEncoder())
+    records, mine = votes._in_marginals(config, made, lambda name: HashEncoder())
     [release] = [x for x in book.reservations() if x.name == "marginals"]
     noisy = noisy_histogram.counts(book.stored("marginals"))
     left = noisy - votes.sums(release.mechanism, records[: made.others], None, len(noisy))

@@ -121,3 +121,12 @@ def test_what_its_row_does_not_say_is_asked_for_again_and_then_taken():
     assert seen[:2] == [[0, 1, 1, 0]] * 2 and seen[2] == [0, 0]
     assert made.texts.ids == ["0-0", "0-1", "0-2", "0-3"] and made.lost == {UNFIT: 4 + 2 + 2}
     assert made.texts.rows.tolist() == rows.tolist()
+
+
+def test_what_does_not_fit_is_better_than_nothing():
+    """A model that says something that does not fit, and then refuses."""
+    api = Scripted(lambda text: f"answer to {text}" if int(text) < 2 else None)
+    numbers, rows = itertools.count(), np.zeros((2, 1), np.int32)
+    nothing = lambda texts, codes: np.zeros(len(texts), bool)  # noqa: E731
+    made = initial(api, lambda cell, row: Prompt(f"{next(numbers)}"), text_of, np.zeros(2, int), 0, rows, fits=nothing)
+    assert made.texts.texts == ["answer to 0", "answer to 1"] and made.texts.ids == ["0-0", "0-1"]

@@ -109,6 +109,7 @@ def test_a_value_that_is_not_utf8_is_one_that_nobody_knows(tmp_path):
         ([{"column": "price", "edges": [0, "2024-01-01", 5]}], "are all numbers, up to 9.*, or all dates"),
         ([{"column": "price", "edges": [0, 5, 9], "write": "low"}], "write: uniform"),
         ([{"column": "price", "edges": [0, 5, 9], "decimals": 2.5}], "go with `decimals:` from 0 to 9"),
+        ([{"column": "price", "edges": [1.2, 1.8, 9], "decimals": 0}], "from 1.2 to 1.8 there is no number with 0 dec"),
         (
             [{"column": "opened", "edges": ["2024-01-01", "2024-02-01", "2024-03-01"], "decimals": 1}],
             "if they are numbers",
@@ -147,10 +148,10 @@ def test_values_that_count_as_missing_are_told(tmp_path, capsys):
     corpus = load(spec, "train", attributes=True)
     assert corpus.missing.to_dict("list") == {"row": [0], "attribute": ["price"]}
     assert corpus.missing_share("price") == pytest.approx(1 / 3) and corpus.missing_share("plan") == 0
-    start.tell_lost(corpus, "there")
+    start.tell_lost(corpus)
     told = capsys.readouterr().out.splitlines()
-    assert "many records are left out" in told[0] and "there/dropped.csv" in told[0]
-    assert "many values of price are none that spec.yaml knows, and count as missing: there/missing.csv" in told[1]
+    assert "many records are left out" in told[0] and "private/dropped.csv" in told[0]
+    assert "many values of price are none that spec.yaml knows" in told[1] and "private/missing.csv" in told[1]
     assert "EUR" not in str(told) and not len(load(spec, "train").missing)
 
 

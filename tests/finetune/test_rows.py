@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -17,7 +18,7 @@ from dpsda.errors import InputError
 from dpsda.privacy import certificate
 from dpsda.privacy.ledger import Ledger
 from dpsda.routes import augpe, finetune
-from dpsda.runs import read_csv
+from dpsda.runs import RunFolder, read_csv, row_columns
 from dpsda.tuning import generator
 from tests import conftest
 from tests.conftest import use
@@ -126,6 +127,33 @@ def test_aug_pe_and_resampling_go_on_with_the_rows(tmp_path, table, llama):
     releases = [x.name for x in Ledger(root, read_only=True).reservations()]
     assert releases.count("marginals") == 1 and "label_counts" not in releases and "votes/1" in releases
     certificate.verify(root)
+
+
+def test_aug_pe_without_rows_goes_on_with_samples_that_have_them(tmp_path, table, llama, capsys):
+    """What comes out has no columns of attributes, and nothing says that it has; the label counts are those of the
+    marginals' file no more, and are charged."""
+    root = tmp_path / "run"
+    run(root, table, llama, privacy={"noise": 5.0}, sampling={"num_samples": 60})
+    chosen = {"first_texts": "samples", "epochs": 1, "num_seed_samples": 12, "L": 2}
+    settings = {"data": {"reference_split": None}, "privacy": {"noise": 5.0}, "evolution": chosen}
+    augpe.generate(root, *conftest.options(table, rows={"attributes": "none"}, **settings))
+    assert list(read_csv(root / "release" / "synthetic.csv")) == ["id", "parent_id", "text", "kind"]
+    assert row_columns(RunFolder.existing(root).config()) == [] and "[food] " in capsys.readouterr().out
+    certificate.verify(root)
+
+
+def test_a_run_of_an_earlier_version_goes_on_as_it_was(tmp_path, table, llama):
+    """It read no attributes, whatever spec.yaml has, and its configuration does not speak of them."""
+    root, none = tmp_path / "run", {"rows": {"attributes": "none"}}
+    texts = run(root, table, llama, **none)
+    path = root / "state" / "finetune.json"
+    kept = json.loads(path.read_text())
+    for name in ("attributes", "marginals", "marginals_noise", "rows"):
+        del kept[name]
+    path.write_text(json.dumps(kept))
+    assert run(root, table, llama, **none).equals(texts)
+    with pytest.raises(InputError, match="attributes was 'none', now 'rows'"):
+        run(root, table, llama)
 
 
 def test_what_was_trained_without_rows_has_none(tmp_path, table, llama):
