@@ -168,6 +168,7 @@ COMMANDS = {
 # commands with arguments of their own: what they are, where their `main` is, and the words before the user's
 OTHERS = {
     "report": ("the pages of finished runs", "dpsda.report.__main__", ()),
+    "status": ("how far a run is, from another terminal, too", "dpsda.status", ()),
     "perplexity": ("a page of PMixED's perplexities", "dpsda.report.perplexity", ()),
     "verify": ("check a run's certificate against its ledger", "dpsda.privacy.__main__", ("verify",)),
     "show": ("what a run has spent", "dpsda.privacy.__main__", ("show",)),

@@ -1,0 +1,41 @@
+"""How far a run is, as another terminal sees it."""
+
+from __future__ import annotations
+
+import pytest
+
+from dpsda import status
+from dpsda.errors import InputError
+from dpsda.finetune.training import Trainer
+from dpsda.routes import augpe, finetune
+from tests.conftest import options, use
+from tests.finetune.made import options as finetune_options
+
+
+def test_a_run_of_aug_pe(tmp_path, dataset, monkeypatch):
+    use(monkeypatch)
+    root, small = tmp_path / "run", {"epochs": 1, "num_seed_samples": 12, "L": 2}
+    with pytest.raises(InputError, match="not the folder of a run"):
+        status.line(root)
+    augpe.generate(root, *options(dataset, privacy={"epsilon": 2.0}, evolution=small))
+    said = status.line(root)
+    assert "run: Aug-PE, iteration 1 of 1; epsilon " in said and said.endswith("; finished")
+    assert " of 2 spent; " in said and " answers stored; " in said
+    (root / "release" / "certificate.json").unlink()
+    assert "; not finished, last file written " in status.line(root)
+    augpe.generate(tmp_path / "bare", *options(dataset, privacy={"epsilon": float("inf")}, evolution=small))
+    assert "iteration 1 of 1; no guarantee; " in status.line(tmp_path / "bare")
+
+
+def test_a_training_that_is_on_its_way(tmp_path, dataset, llama, monkeypatch):
+    root, step = tmp_path / "run", Trainer.step
+
+    def until_the_fifth(self, mechanism, number):
+        if number == 4:
+            raise KeyboardInterrupt
+        step(self, mechanism, number)
+
+    monkeypatch.setattr(Trainer, "step", until_the_fifth)
+    with pytest.raises(KeyboardInterrupt):
+        finetune.generate(root, *finetune_options(dataset, llama))
+    assert "fine-tuning, 4 steps in checkpoints; epsilon " in (said := status.line(root)) and "not finished" in said
