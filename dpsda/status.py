@@ -48,7 +48,9 @@ def line(root: Path) -> str:
     answers = sum(path.read_bytes().count(b"\n") for path in folder.answers.glob("*.jsonl"))
     parts += [f"{answers:,} answers stored"] if answers else []
     certified = folder.shared / certificate.FILE
-    if certified.is_file() and certificate.is_current(read_json(certified), ledger):
+    published = max((i for i, entry in enumerate(ledger.lines) if entry["type"] == "publish"), default=0)
+    went_on = any(entry.get("stage") in NAMES for entry in ledger.lines[published:])
+    if certified.is_file() and certificate.is_current(read_json(certified), ledger) and not went_on:
         parts.append("finished")
     else:
         files = [path for path in folder.state.rglob("*") if path.is_file()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dpsda import status
+from dpsda.augpe.evolution import Evolution
 from dpsda.errors import InputError
 from dpsda.finetune.training import Trainer
 from dpsda.routes import augpe, finetune
@@ -39,3 +40,16 @@ def test_a_training_that_is_on_its_way(tmp_path, dataset, llama, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         finetune.generate(root, *finetune_options(dataset, llama))
     assert "fine-tuning, 4 steps in checkpoints; epsilon " in (said := status.line(root)) and "not finished" in said
+
+
+def test_a_stage_that_goes_on_with_a_finished_one(tmp_path, dataset, llama, monkeypatch):
+    """Its first texts cost nothing, so that the certificate of the stage before is still current."""
+    use(monkeypatch)
+    root, kept = tmp_path / "run", {"privacy": {"noise": 5.0}}
+    finetune.generate(root, *finetune_options(dataset, llama, **kept, sampling={"num_samples": 60}))
+    assert status.line(root).endswith("; finished")
+    monkeypatch.setattr(Evolution, "_candidates", lambda self, t, kept: pytest.fail("killed"))
+    chosen = {"first_texts": "samples", "epochs": 1, "num_seed_samples": 12}
+    with pytest.raises(pytest.fail.Exception, match="killed"):
+        augpe.generate(root, *options(dataset, **kept, evolution=chosen))
+    assert "Aug-PE, iteration 0 of 1; " in (said := status.line(root)) and "not finished" in said
