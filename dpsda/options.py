@@ -100,7 +100,7 @@ class PrivacyOptions(Options):
 
         super().__post_init__()
         if self.epsilon is None and self.noise is None:
-            raise InputError("--epsilon is needed (or a noise multiplier, --noise, in its place)")
+            raise InputError("give --epsilon or --noise: how much privacy the run may spend")
         if self.epsilon is not None and self.noise is not None:
             raise InputError("give --epsilon or --noise, and not both")
         if self.epsilon not in (None, math.inf):
