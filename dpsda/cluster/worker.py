@@ -135,6 +135,7 @@ class Worker:
         def load() -> Encoder:
             assert self.job.encoder is not None
             encoder = self.job.encoder(dtype=how.dtype if how else "auto")
+            self._share()  # first: in bfloat16, some processors round otherwise with another number of threads
             if how and encoder.probe() != how.probe:
                 raise InputError(
                     "the nodes of this Ray cluster do not give a text the same vector, bit for bit, so a vote could "
@@ -165,6 +166,10 @@ class Worker:
         if name not in self.loaded:
             os.chdir(self.folder)
             self.loaded[name] = load()
-            if "torch" in sys.modules:
-                sys.modules["torch"].set_num_threads(self.threads)
+            self._share()
         return self.loaded[name]
+
+    def _share(self) -> None:
+        """Take no more threads than this worker is to have."""
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(self.threads)
