@@ -20,6 +20,8 @@ def whole():
     if not child:
         for stream in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        if torch := sys.modules.get("torch"):  # its pool of threads is made anew after a fork, by the first who asks:
+            torch.set_num_threads(torch.get_num_threads())  # two threads at once find none
         {work}
         os._exit(0)
     return child
