@@ -58,6 +58,8 @@ for line in sys.stdin:
     sys.stdout.flush()
     started = os.fork()
     if not started:
+        if torch := sys.modules.get("torch"):  # its pool of threads is made anew after a fork, by the first who asks
+            torch.set_num_threads(torch.get_num_threads())
         child(order)
     print(started, flush=True)
 """
