@@ -167,11 +167,11 @@ def _said(path: Path) -> dict[str, Any]:
     return {"sha256": sha256(path), "says": said}
 
 
-def row_config(folder: RunFolder, corpus: PrivateCorpus, encoder: str) -> dict[str, Any]:
-    """What a configuration holds of the rows that texts belong to, and of the encoder that reads them: the ledger knows
-    the records without the columns of attributes, which not every stage reads."""
+def row_config(folder: RunFolder, corpus: PrivateCorpus) -> dict[str, Any]:
+    """What a configuration holds of the rows that texts belong to: the ledger knows the records without the columns of
+    attributes, which not every stage reads."""
     data = corpus.fingerprint_of_columns(folder.secret_key())
-    return {"attributes": corpus.spec.attribute_names, "data": data, "encoder": encoder}
+    return {"attributes": corpus.spec.attribute_names, "data": data}
 
 
 def _check_model(option: str, model: Path, root: Path) -> None:

@@ -345,3 +345,18 @@ def test_a_column_may_be_called_as_we_call_things():
     frame = pd.DataFrame({"text": ["a", "b", "c"], "kind": ["x", "x", "y"], "turn": ["no", "yes", "no"]})
     assert summary.examples(frame, ["kind"], ["turn"], count=2).splitlines() == ["  [x, no] a", "  [y, no] c"]
     assert summary.examples(frame, [], count=2).splitlines() == ["  a", "  b"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_with_rows_of_an_earlier_version_goes_on(tmp_path, table):
+    """Its configuration knows nothing of what came since, and has digests of the two files."""
+    root = tmp_path / "run"
+    texts = run(root, table, {"noise": 3.0}, epochs=1)
+    path = root / "state" / "augpe.json"
+    kept = json.loads(path.read_text())
+    assert set(kept["rows"]) == {"attributes", "data"}
+    del kept["agreement"]
+    for name in ("spec.yaml", "prompts.yaml"):
+        kept[name] = kept[name]["sha256"]
+    path.write_text(json.dumps(kept))
+    assert run(root, table, {"noise": 3.0}, epochs=1).equals(texts)

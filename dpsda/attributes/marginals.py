@@ -21,6 +21,8 @@ from dpsda.privacy.mechanism import NO_VOTE, Histogram, Votes
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dpsda.privacy.ledger import Ledger
+
 MARGINALS = "marginals"  # the name of the release
 FILE = "marginals.csv"
 CELLS = 1_000_000  # of all marginals together, at most
@@ -64,8 +66,9 @@ class Marginals:
         count = len(self.names) - self.labelled
         return f"{count}, of rows drawn from {len(self.sets)} noisy marginals"
 
-    def signal(self, unit: str, units: int, mechanism: Histogram) -> str:
+    def signal(self, ledger: Ledger, mechanism: Histogram) -> str:
         """A line on the counts to expect against the noise, of the largest marginal: from public figures alone."""
+        unit, units = ledger.header["unit"], int(ledger.header["units"])
         largest = max(self.sets, key=lambda some: math.prod(self.shape(some)))
         cells = math.prod(self.shape(largest))
         # a user's whole vote is shared by all marginals
@@ -92,6 +95,10 @@ class Marginals:
     def _starts(self) -> np.ndarray:
         """The first bin of each marginal, and how many bins there are in all."""
         return np.cumsum([0, *(math.prod(self.shape(some)) for some in self.sets)])
+
+    def variables(self, cells: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """(n, V) codes of records with the label cells (n,) and the attributes (n, K)."""
+        return np.column_stack([cells, codes]) if self.labelled else codes
 
     def votes(self, codes: np.ndarray) -> Votes:
         """(n, m) the bins that records with the codes (n, V) vote for. Two marginals share no bin."""

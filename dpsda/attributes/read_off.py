@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from dpsda.data import PrivateCorpus
 from dpsda.data.attributes import Attribute
 from dpsda.neighbors import nearest, require_usable, usable
 
@@ -15,17 +14,23 @@ if TYPE_CHECKING:
     from dpsda.embedding import Embeds
 
 
-def needs_encoder(attributes: Sequence[Attribute]) -> bool:
-    """Whether `codes_of` embeds the records."""
-    return any(attribute.says and not attribute.column for attribute in attributes)
+class Records(Protocol):
+    """n records, as a PrivateCorpus has them: their texts, and (n,) codes of each attribute that is a column."""
+
+    @property
+    def texts(self) -> Sequence[str]: ...
+    @property
+    def columns(self) -> Mapping[str, np.ndarray]: ...
 
 
-def codes_of(corpus: PrivateCorpus, attributes: Sequence[Attribute], encoder: Embeds | None) -> np.ndarray:
+def codes_of(records: Records, attributes: Sequence[Attribute], encoder: Callable[[], Embeds]) -> np.ndarray:
     """(n, K) int32 the position of each record in the values of each attribute; private. -1 where a description is
-    asked for and the encoder has no vector of the record. A record's codes depend on that record alone."""
-    said = read_off([a for a in attributes if not a.column], corpus.texts, encoder, private=True)
-    off = iter(said.T)
-    return np.stack([corpus.columns[a.name] if a.column else next(off) for a in attributes], axis=1).astype(np.int32)
+    asked for and the encoder has no vector of the record. A record's codes depend on that record alone. `encoder` is
+    loaded where there is a description to read by."""
+    off = [attribute for attribute in attributes if not attribute.column]
+    reads = encoder() if any(attribute.says for attribute in off) else None
+    said = iter(read_off(off, records.texts, reads, private=True).T)
+    return np.stack([records.columns[a.name] if a.column else next(said) for a in attributes], axis=1).astype(np.int32)
 
 
 def agreeing(codes: np.ndarray, said: np.ndarray, attributes: Sequence[Attribute]) -> tuple[np.ndarray, np.ndarray]:

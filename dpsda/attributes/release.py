@@ -49,8 +49,7 @@ class Rows:
         path, bins = self.folder.shared / FILE, self.marginals.bins()
         private = np.empty((0, len(self.marginals.names)), np.int32)
         if self.ledger.result(MARGINALS) is None:  # read before they are reserved: an encoder may fail here
-            private = codes()
-            private = np.column_stack([corpus.cells, private]) if self.marginals.labelled else private
+            private = self.marginals.variables(corpus.cells, codes())
         elif not read_csv(io.BytesIO(self.ledger.stored(MARGINALS)))[list(bins)].equals(bins):
             raise InputError(
                 f"{path}: an earlier stage of this run released other marginals; give its --marginals, and leave "

@@ -22,7 +22,6 @@ import numpy as np
 
 from dpsda.data import DatasetSpec, PrivateCorpus, load, rows, taken
 from dpsda.data.loading import user_hash
-from dpsda.data.new import columns
 from dpsda.errors import InputError
 from dpsda.options import DataOptions
 from dpsda.privacy.files import private_folder, write_atomic
@@ -76,10 +75,7 @@ def plant(folder: Path, spec: DatasetSpec, data: DataOptions, canaries: int, rep
     private = folder / "private"
     if (private / CANARIES).exists():
         raise InputError(f"{folder}: canaries are planted here already; give another --output")
-    file = spec.path(spec.split(data.split).file) if data.train_data_file is None else Path(data.train_data_file)
-    own_columns = {attribute.name for attribute in spec.attributes if attribute.column}
-    has_rows = bool(own_columns) and own_columns <= {*columns(file)}  # a run without attributes needs none
-    table = rows(spec, data.split, file=data.train_data_file, attributes=has_rows)
+    table = rows(spec, data.split, file=data.train_data_file, attributes=True)
     own = np.flatnonzero(taken(table, spec, data.split, data.private_share))
     unit = np.arange(len(table)) if repeats == 1 else user_hash(table[spec.user])
     units, choice = np.unique(unit[own]), secrets.SystemRandom()

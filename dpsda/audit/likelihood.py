@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dpsda.attributes.read_off import codes_of, needs_encoder
+from dpsda.attributes.read_off import codes_of
 from dpsda.audit.bounds import Array
 from dpsda.audit.canaries import Planted
 from dpsda.embedding import PRIVATE_BAR, Encoder
@@ -31,9 +31,7 @@ def scores(folder: RunFolder, config: dict[str, Any], planted: Planted, device: 
     canaries = planted.canaries
     prefixes, which = cell_prefixes(spec, conditional=bool(config["conditional"] and spec.labels)), canaries.cells
     if row_columns(config):
-        embeds = needs_encoder(spec.attributes)
-        encoder = Encoder(config["rows"]["encoder"], device=device) if embeds else None
-        codes = codes_of(canaries, spec.attributes, encoder)
+        codes = codes_of(canaries, spec.attributes, lambda: Encoder(config["row_encoder"], device=device))
         prefixes, which = row_prefixes(spec, canaries.cells, codes)
     most = most_tokens(model, int(config["max_length"]))
     tokens = encode(canaries.texts, which, prefixes, tokenizer, most, tokenizer.pad_token_id)

@@ -9,7 +9,9 @@ with V = A A' / 4 + scale^2 I, x = 1/2 + A' V^-1 (r - A / 2) / 4, here in the fo
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,14 +44,19 @@ def scores(
     users = None if planted.corpus.users is None else planted.corpus.users[others]
     m = len(planted.there)
     precision, signal = 4 * np.eye(m), np.zeros(m)
+
+    @functools.cache
+    def own() -> _Embedded:
+        reads, both = encoder(config.get("feature_extractor")), (planted.corpus, planted.canaries)
+        return _Embedded(reads, [reads.embed(corpus.texts, private=True, desc="records") for corpus in both])
+
     for release in ledger.reservations():
         if ledger.result(release.name) is None:
             continue
         if release.kind == MARGINALS:
             records, canaries = _in_marginals(read_json(folder.state / f"{release.stage}.json"), planted, encoder)
         elif release.stage == AUGPE and release.kind != LABEL_COUNTS:
-            own = encoder(config.get("feature_extractor"))
-            records, canaries = _for_candidates(folder, release.start, config, planted, own)
+            records, canaries = _for_candidates(folder, release.start, config, planted, own())
         else:
             continue
         histogram, noisy = release.mechanism, counts(ledger.stored(release.name))
@@ -69,36 +76,41 @@ def scores(
     return estimates
 
 
+@dataclass(frozen=True, eq=False)
+class _Embedded:
+    """The encoder of Aug-PE, and its vectors (n, D) of the records and of the canaries."""
+
+    encoder: Embeds
+    vectors: list[Array]
+
+
 def _for_candidates(
-    folder: RunFolder, t: int, config: dict[str, Any], planted: Planted, encoder: Embeds
-) -> tuple[Votes, Votes]:
+    folder: RunFolder, t: int, config: dict[str, Any], planted: Planted, own: _Embedded
+) -> tuple[Votes, ...]:
     """What the records and the canaries vote for in iteration `t` of Aug-PE."""
     spec = planted.corpus.spec
     made = whole_csv(folder.state / f"candidates-{t}.csv", ["id", "parent_id", "text", *spec.label_columns])
     candidates = Population.from_frame(made, spec)
-    vectors = encoder.embed(candidates.texts, private=not folder.protected, desc="candidates")
+    vectors = own.encoder.embed(candidates.texts, private=not folder.protected, desc="candidates")
     if config.get("labels_from") == "votes":
         candidates = candidates.under_every_label(len(spec.cells))
         vectors = np.tile(vectors, (len(spec.cells), 1))
     ballot = Ballot.of(vectors, candidates.cells, config["nn_mode"], config["hub_correction"], config["hub_strength"])
-
-    def cast(corpus: PrivateCorpus) -> Votes:
-        rows = encoder.embed(corpus.texts, private=True, desc="records")
-        return vote(rows, corpus.cells, ballot, int(config["num_nearest_neighbor"]))
-
-    return cast(planted.corpus), cast(planted.canaries)
+    k, cells = int(config["num_nearest_neighbor"]), (planted.corpus.cells, planted.canaries.cells)
+    return tuple(vote(rows, of, ballot, k) for rows, of in zip(own.vectors, cells, strict=True))
 
 
 def _in_marginals(
     config: dict[str, Any], planted: Planted, encoder: Callable[[str | None], Embeds]
 ) -> tuple[Votes, Votes]:
     """What they vote for in the marginals of a stage with this configuration."""
-    spec, reads = planted.corpus.spec, encoder(config["rows"]["encoder"])
+    spec = planted.corpus.spec
+    name = config.get("row_encoder") or config["feature_extractor"]  # of fine-tuning, which embeds nothing else
     marginals = Marginals.of(spec, int(config["marginals"]))
 
     def cast(corpus: PrivateCorpus) -> Votes:
-        codes = codes_of(corpus, spec.attributes, reads)
-        return marginals.votes(np.column_stack([corpus.cells, codes]) if marginals.labelled else codes)
+        codes = codes_of(corpus, spec.attributes, lambda: encoder(name))
+        return marginals.votes(marginals.variables(corpus.cells, codes))
 
     return cast(planted.corpus), cast(planted.canaries)
 

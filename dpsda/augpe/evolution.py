@@ -152,7 +152,7 @@ class Evolution:
         assert self.rows is not None
 
         def codes() -> np.ndarray:
-            return codes_of(self.corpus, self._attributes, self.encoder)
+            return codes_of(self.corpus, self._attributes, lambda: self.encoder)
 
         return self.rows.tables(self.corpus, codes, self._mechanism(MARGINALS))
 

@@ -10,7 +10,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpsda.data.new import columns
+from dpsda.data.loading import column_names
 from dpsda.data.spec import DatasetSpec
 from dpsda.json_lines import is_json_lines
 
@@ -31,7 +31,7 @@ def layout(spec: DatasetSpec, path: Path) -> Layout:
         number = pa.int64() if attribute.whole else pa.float64()
         kind = pa.date32() if attribute.dates else number
         types[attribute.name] = kind if attribute.kind == "edges" else pa.string()
-    there = [] if is_json_lines(path) else columns(path)  # of which the first record would tell an order
+    there = [] if is_json_lines(path) else column_names(path)  # of which the first record would tell an order
     order = [name for name in dict.fromkeys([*there, *types]) if name in types]
     found = {"text" if name == spec.text else name: types[name] for name in order}
     return {"id": pa.string(), "parent_id": pa.string(), **found}

@@ -214,12 +214,17 @@ def load_columns(
 
 def rows(spec: DatasetSpec, split: str, *, file: str | Path | None = None, attributes: bool = False) -> pa.Table:
     """All rows of the file that `load` reads, with the columns of the data set as strings, those of `attributes` among
-    them: nothing is left out but what is not UTF-8."""
+    them that the file has: nothing is left out but what is not UTF-8."""
     import pyarrow as pa
 
-    columns = list(dict.fromkeys([*spec.columns, *(a.name for a in spec.attributes if a.column and attributes)]))
-    schema = pa.schema([(column, pa.large_string()) for column in columns])
-    return pa.concat_tables([schema.empty_table(), *_whole(_file(spec, split, file), columns)])
+    path = _file(spec, split, file)
+    own = [attribute.name for attribute in spec.attributes if attribute.column and attributes]
+    if own and not json_lines.is_json_lines(path):  # whose records may lack a key that others have
+        there = column_names(path)
+        own = [name for name in own if name in there]
+    wanted = list(dict.fromkeys([*spec.columns, *own]))
+    schema = pa.schema([(name, pa.large_string()) for name in wanted])
+    return pa.concat_tables([schema.empty_table(), *_whole(path, wanted)])
 
 
 def taken(table: pa.Table, spec: DatasetSpec, split: str, share: float = 1.0) -> np.ndarray:
@@ -353,6 +358,31 @@ def _codes(users: list[pa.ChunkedArray]) -> np.ndarray:
 
     column = pa.chunked_array([chunk for part in users for chunk in part.chunks])
     return (record_hash(column) * 2.0**53).astype(np.int64)
+
+
+def column_names(path: Path) -> list[str]:
+    """The names of the columns of a file of records: by its header, by its schema, or of JSON lines the keys of the
+    first record; of a folder of text files, those that it always has. InputError where there are none."""
+    if hub_datasets.is_named(path):
+        return hub_datasets.columns(path)
+    if path.is_dir():
+        return list(text_folder.COLUMNS)
+    if not path.is_file():
+        raise InputError(
+            f"{path}: there is no such file; give a csv, tsv, JSON lines or parquet file, a folder of text files, or "
+            "hf:NAME"
+        )
+    if csv_records.is_parquet(path):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            return list(pq.read_schema(path).names)
+        except (pa.ArrowException, OSError):
+            raise InputError(f"{path} is not a parquet file, or is damaged") from None
+    if json_lines.is_json_lines(path):
+        return json_lines.header(path)
+    return csv_records.header(path)
 
 
 def _required(path: Path, there: Sequence[str], wanted: list[str]) -> list[str]:

@@ -5,10 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-
-from dpsda import csv_records, hub_datasets, json_lines, text_folder
-from dpsda.errors import InputError
 
 TEMPERATURE = 0.8  # for a small model
 TONES = ("plain", "polite", "casual", "impatient", "worried", "formal", "friendly", "matter-of-fact")
@@ -18,31 +14,6 @@ REJECT = (
     *("as an ai", "here is", "here's", "in other words", "rewrite", "rewritten", "this version", "this text", "["),
 )
 _PLAIN = re.compile(r"\w[\w ./+-]*\w|\w")
-
-
-def columns(path: Path) -> list[str]:
-    """The names of the columns of a file of records: by its header, by its schema, or of JSON lines the keys of the
-    first record; of a folder of text files, those that it always has. InputError where there are none."""
-    if hub_datasets.is_named(path):
-        return hub_datasets.columns(path)
-    if path.is_dir():
-        return list(text_folder.COLUMNS)
-    if not path.is_file():
-        raise InputError(
-            f"{path}: there is no such file; give a csv, tsv, JSON lines or parquet file, a folder of text files, or "
-            "hf:NAME"
-        )
-    if csv_records.is_parquet(path):
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            return list(pq.read_schema(path).names)
-        except (pa.ArrowException, OSError):
-            raise InputError(f"{path} is not a parquet file, or is damaged") from None
-    if json_lines.is_json_lines(path):
-        return json_lines.header(path)
-    return csv_records.header(path)
 
 
 def spec(

@@ -13,7 +13,7 @@ from dpsda.options import PrivacyOptions
 from dpsda.privacy import accounting
 from dpsda.privacy.accounting import Event, round_up, shown
 from dpsda.privacy.ledger import Ledger
-from dpsda.privacy.mechanism import GradientSum
+from dpsda.privacy.mechanism import GradientSum, Histogram, histogram
 from dpsda.privacy.reservation import Reservation
 from dpsda.runs import RunFolder
 from dpsda.stages import CLUSTERS, FINETUNE, went_on
@@ -29,6 +29,9 @@ class Counts:
     about: str
     noise_multiplier: float
     votes: int = 1  # of a record
+
+    def mechanism(self, ledger: Ledger) -> Histogram:
+        return histogram(str(ledger.header["unit"]), self.noise_multiplier, self.votes)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dpsda.attributes.read_off import read_off
+from dpsda.attributes.read_off import codes_of, read_off
 from dpsda.data.attributes import row_codes
 from dpsda.errors import InputError
 from dpsda.neighbors import usable
@@ -184,8 +184,7 @@ def _row_sets(run: FinishedRun, real: _Real) -> tuple[np.ndarray, np.ndarray, np
     assert real.spec is not None
     attributes = real.spec.attributes
     encoder = _encoder(run) if any(attribute.says for attribute in attributes) else None
-    read = read_off(attributes, real.texts, encoder, private=True)
-    records = np.stack([real.columns.get(a.name, read[:, i]) for i, a in enumerate(attributes)], axis=1)
+    records = codes_of(real, attributes, lambda: _encoder(run))
     said = read_off(attributes, list(run.frame["text"]), encoder, private=not run.folder.protected)
     return records, row_codes(run.frame, attributes), said
 

@@ -86,7 +86,7 @@ def generate(
             samples = _samples(folder, ledger, spec, rows=rows)
         chosen = data, privacy, evolution, attributes, model, remote, embedding, engine, run
         config, free = start.configuration(spec, *chosen, prompts=True)
-        config["rows"] = start.row_config(folder, corpus, embedding.feature_extractor) if rows else None
+        config["rows"] = start.row_config(folder, corpus) if rows else None
         noise = plan(folder, ledger, privacy, evolution, config, free, labelled=bool(spec.labels), marginals=marginals)
         about = {
             "method": "Aug-PE (Xie et al. 2024)"
@@ -111,8 +111,8 @@ def generate(
         else:
             print(describe_plan(ledger, privacy, evolution, noise, labelled=bool(spec.labels), marginals=marginals))
             if marginals and not ledger.charged(MARGINALS):
-                unit, units = str(ledger.header["unit"]), int(ledger.header["units"])
-                print(marginals.signal(unit, units, mechanism(MARGINALS, unit, noise, evolution, marginals)))
+                unit = str(ledger.header["unit"])
+                print(marginals.signal(ledger, mechanism(MARGINALS, unit, noise, evolution, marginals)))
             echo = EchoAPI()
             encoder: Embeds = HashEncoder()
             voters: Voters

@@ -16,7 +16,7 @@ from apis import engines
 from dpsda import release, start
 from dpsda.attributes.marginals import MARGINALS
 from dpsda.attributes.options import RowOptions
-from dpsda.attributes.read_off import codes_of, needs_encoder
+from dpsda.attributes.read_off import codes_of
 from dpsda.attributes.release import Rows, marginals_of
 from dpsda.data import DatasetSpec, load
 from dpsda.data.layout import layout
@@ -29,7 +29,6 @@ from dpsda.label_counts import LABEL_COUNTS
 from dpsda.label_scores import label_scores
 from dpsda.options import DataOptions, EmbeddingOptions, EngineOptions, PrivacyOptions, RunOptions
 from dpsda.privacy.ledger import Ledger
-from dpsda.privacy.mechanism import histogram
 from dpsda.runs import RunFolder, write_csv
 from dpsda.stages import FINETUNE, SAMPLES, went_on
 
@@ -80,12 +79,12 @@ def generate(
     with start.open_run(root, corpus, privacy, labels) as (folder, ledger):
         config, free = start.configuration(spec, data, privacy, tuning, training, rows, run)
         config["attributes"] = "rows" if marginals else "none"
-        config["rows"] = start.row_config(folder, corpus, embedding.feature_extractor) if marginals else None
+        config["rows"] = start.row_config(folder, corpus) if marginals else None
+        config["row_encoder"] = embedding.feature_extractor if marginals else None
         made = plan(folder, ledger, privacy, training, config, free, counts)
         print(describe_plan(ledger, privacy, made, training))
         if marginals and counts and not ledger.charged(MARGINALS):
-            unit, units = str(ledger.header["unit"]), int(ledger.header["units"])
-            print(marginals.signal(unit, units, histogram(unit, counts.noise_multiplier, counts.votes)))
+            print(marginals.signal(ledger, counts.mechanism(ledger)))
         if run.dry_run:
             return
         if not (classify or sampling.skip_sampling or ledger.charges()):  # before anything is spent
@@ -204,8 +203,7 @@ class Tuning:
         shares, draws, planned = np.ones(1), None, self.plan.counts
         if self.rows:
             assert planned is not None
-            mechanism = histogram(str(self.ledger.header["unit"]), planned.noise_multiplier, planned.votes)
-            tables = self.rows.tables(self.corpus, lambda: self._codes, mechanism)
+            tables = self.rows.tables(self.corpus, lambda: self._codes, planned.mechanism(self.ledger))
             draws = self.rows.model(tables, print)
             shares = tables[0,] if self.labelled else shares
         if self.labelled and (public_counts or not self.rows):
@@ -329,10 +327,8 @@ class Tuning:
         """(n, K) what the attributes of each record are; private."""
         from dpsda.embedding import Encoder
 
-        attributes = self.corpus.spec.attributes
-        embeds = needs_encoder(attributes)
-        encoder = Encoder(self.embedding.feature_extractor, device=self.tuning.device) if embeds else None
-        return codes_of(self.corpus, attributes, encoder)
+        name, device = self.embedding.feature_extractor, self.tuning.device
+        return codes_of(self.corpus, self.corpus.spec.attributes, lambda: Encoder(name, device=device))
 
     def _load_model(self, kind: str, **config: Any) -> tuple[Any, Any]:
         """The pretrained model and its tokenizer; frozen weights may be in bfloat16."""

@@ -15,6 +15,7 @@ import numpy as np
 from apis.prompting import PromptBook
 from dpsda import hub_datasets, json_lines, yaml_files
 from dpsda.data import DatasetSpec, new
+from dpsda.data.loading import column_names
 from dpsda.data.spec import DATA, Reader
 from dpsda.errors import InputError
 from dpsda.options import NewDataOptions
@@ -32,7 +33,7 @@ def run(options: NewDataOptions) -> None:
         raise InputError(f"{folder}: is there already; edit its files, or give another name")
     options = _asked(options)
     assert options.data and options.text and options.describe
-    there = new.columns(Path(options.data))
+    there = column_names(Path(options.data))
     labels, attributes = _domains("label", options.label or []), _domains("attribute", options.attribute or [])
     for column in (options.text, *labels, *attributes, *([options.user] if options.user else [])):
         _check_column(options.data, there, column)
@@ -93,11 +94,11 @@ def _asked(options: NewDataOptions) -> NewDataOptions:
     if not options.data:
 
         def file(answer: str) -> str:
-            new.columns(Path(answer))
+            column_names(Path(answer))
             return answer
 
         options = replace(options, data=_answer("the file of the records", file, needed=True))
-    there = new.columns(Path(str(options.data)))
+    there = column_names(Path(str(options.data)))
     print(f"its columns: {', '.join(there)}")
 
     def column(answer: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from dpsda.data import DatasetSpec, load
-from dpsda.data.new import columns
+from dpsda.data.loading import column_names
 from dpsda.errors import InputError
 from dpsda.start import check_apart
 
@@ -42,7 +42,7 @@ def test_a_file_is_a_record(tmp_path, notes):
     assert [*corpus.texts] == [TEXTS[1], TEXTS[0], TEXTS[2]]  # in the order of their paths
     kinds = [{"column": "folder", "domain": ["food", "film/deep"]}]
     assert load(spec(tmp_path / "d", notes, labels=kinds), "train").cells.tolist() == [1, 0, 0]
-    assert columns(notes) == ["text", "file", "folder"]
+    assert column_names(notes) == ["text", "file", "folder"]
 
 
 def test_a_file_that_is_not_utf8_is_dropped_by_itself(tmp_path, notes):
@@ -81,7 +81,7 @@ def test_a_saved_data_set(tmp_path, saved):
     assert [*corpus.texts] == TEXTS and corpus.cells.tolist() == [1, 0, 1]
     assert [*load(spec(tmp_path / "d", f"hf:{saved}#test", "body"), "train").texts] == [TEXTS[1]]
     assert [*load(spec(tmp_path / "d", "x.csv", "body"), "train", file=f"hf:{tmp_path / 'one'}").texts] == TEXTS
-    assert columns(Path(f"hf:{saved}")) == ["body", "kind"]
+    assert column_names(Path(f"hf:{saved}")) == ["body", "kind"]
 
 
 @pytest.mark.parametrize(
