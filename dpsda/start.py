@@ -125,11 +125,12 @@ def tell_lost(corpus: PrivateCorpus) -> None:
             "warning: many records are left out (a label outside its domain, no text, ...): a run writes which, "
             "and why, to private/dropped.csv"
         )
-    odd = [name for name in corpus.columns if corpus.missing_share(name) > NOTICEABLE]
+    shares = {name: corpus.missing_share(name) for name in corpus.columns}
+    odd = [f"{name} (most of them)" if share > 0.5 else name for name, share in shares.items() if share > NOTICEABLE]
     if odd:
         print(
-            f"warning: many values of {', '.join(odd)} are none that spec.yaml knows, and count as missing: a run "
-            "writes in which rows to private/missing.csv"
+            f"warning: many values of {', '.join(odd)} are none that spec.yaml knows (another spelling, a unit, a "
+            "decimal comma, ...), and count as missing: a run writes in which rows to private/missing.csv"
         )
 
 

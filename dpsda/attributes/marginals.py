@@ -76,7 +76,7 @@ class Marginals:
         line = (
             f"marginals: {len(self.sets)}; the largest, of {' and '.join(self.names[i] for i in largest)}, has "
             f"{cells:,} cells, with {votes:.3g} votes each on average, against noise of standard deviation "
-            f"{mechanism.scale:.3g}"
+            f"{mechanism.scale:.3g}" + (" (a user's vote is shared by all marginals)" if unit == "user" else "")
         )
         weak = mechanism.scale and votes < WEAK_SIGNAL * mechanism.scale
         less = "merge values, or give --marginals 1" if self.ways > 1 else "merge values, or ask for a larger --epsilon"

@@ -33,7 +33,10 @@ def spec(
     ]
     about = "# values that anybody may know; records with others are left out"
     lines += _domains("labels", about, labels)
-    about = "# what else stands in a row; a value that is none of these is `other`, if that is one, or else missing"
+    about = (
+        "# what else stands in a row; a value that is none of these is `other`, if that is one, or else missing.\n"
+        "# Numbers and dates have `edges: [0, 10, 100]` in the place of a domain, see docs/own_data.md"
+    )
     lines += _domains("attributes", about, attributes)
     if user:
         lines += ["", "# who wrote a record, for --privacy_unit user", f"user: {scalar(user)}"]

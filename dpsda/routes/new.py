@@ -172,7 +172,7 @@ def _show(name: str, folder: Path, near: Path, there: list[str], length: int) ->
     rng = np.random.default_rng(0)
     for which in np.resize(rng.permutation(len(labels)), SHOWN):
         print(f"    {book.initial(labels[which], rng).text}")
-    print("next, without a look at the records: try the prompts on a model, then walk through a run on made-up records")
+    print("next: try the prompts on a model without any record, then see what a run would do, without a vote of one")
     model = f"--model_type embedded:smollm2-135m-instruct --length {length} --temperature {new.TEMPERATURE}"
     print(f"    dpsda prompts {shlex.quote(name)} {model}")
     settings = shlex.quote(f"{near}/augpe.yaml")
