@@ -15,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import AttentionInterface, Cache, DynamicCache, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -60,14 +61,16 @@ class Request:
 
 
 class SlotCache(Cache):
-    """Keys and values of the rows being decoded, in tensors that are allocated once.
+    """Keys and values of the rows being decoded.
 
-    Row i holds its tokens at columns 0, 1, ...; whatever lies right of its position is masked until overwritten.
+    Row i holds its tokens at columns 0, 1, ...; whatever lies right of its position is masked until overwritten. The
+    tensors are as wide as what is looked at, so that a matrix product reads them as they lie. Of wider ones it would
+    copy a part in every step; these are copied when the width changes, which it does every `ALIGN` steps.
     """
 
-    def __init__(self, slots: int, width: int):
+    def __init__(self, slots: int):
         super().__init__(layers=[])
-        self.slots, self.width = slots, width
+        self.slots, self.width = slots, 0
         self.memory: list[tuple[Tensor, Tensor]] = []  # per layer, keys and values (slots, key heads, width, D)
 
     def reserve(self, layer: int, keys: Tensor, values: Tensor) -> None:
@@ -76,31 +79,41 @@ class SlotCache(Cache):
             shapes = [(self.slots, x.shape[1], self.width, x.shape[3]) for x in (keys, values)]
             self.memory.append((keys.new_zeros(shapes[0]), values.new_zeros(shapes[1])))
 
+    def resize(self, width: int) -> None:
+        """Make every row `width` columns wide; what lies left of that is kept."""
+        if width != self.width:
+            more = (0, 0, 0, width - self.width)  # or fewer
+            for i, (keys, values) in enumerate(self.memory):
+                self.memory[i] = pad(keys, more).contiguous(), pad(values, more).contiguous()
+            self.width = width
+
     def admit(self, slots: Tensor, read: DynamicCache) -> None:
         """Take over the rows of `read` into `slots`."""
         layers: list[Any] = read.layers
+        if layers:
+            self.resize(max(self.width, align(read.get_seq_length())))
         for i, layer in enumerate(layers):
             self.reserve(i, layer.keys, layer.values)
             for memory, new in zip(self.memory[i], (layer.keys, layer.values), strict=True):
                 memory[slots, :, : new.shape[2]] = new
 
-    def move(self, source: Tensor, target: Tensor, width: int) -> None:
-        """Copy the first `width` columns of the rows `source` over those of the rows `target`."""
+    def move(self, source: Tensor, target: Tensor) -> None:
+        """Copy the rows `source` over the rows `target`."""
         for pair in self.memory:
             for memory in pair:
-                memory[target, :, :width] = memory[source, :, :width]
+                memory[target] = memory[source]
 
     def aim(self, positions: Tensor, width: int) -> None:
-        """The next `update` writes row i at column positions[i] and shows the first `width` columns."""
-        self.rows = torch.arange(len(positions), device=positions.device)
-        self.positions, self.shown = positions, width
+        """The next `update` writes row i at column positions[i] and shows `width` columns."""
+        self.resize(width)
+        self.rows, self.positions = torch.arange(len(positions), device=positions.device), positions
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_, **__) -> tuple[Tensor, Tensor]:
         self.reserve(layer_idx, key_states, value_states)
         for memory, new in zip(self.memory[layer_idx], (key_states, value_states), strict=True):
             memory[self.rows, :, self.positions] = new[:, :, 0]
         keys, values = self.memory[layer_idx]
-        return keys[: len(self.rows), :, : self.shown], values[: len(self.rows), :, : self.shown]
+        return keys[: len(self.rows)], values[: len(self.rows)]
 
 
 class Sampler:
@@ -192,12 +205,11 @@ class Decoder:
         # taken from the end
         queue = sorted(range(len(requests)), key=lambda i: (requests[i].cap, requests[i].group, len(requests[i].ids)))
         batch = min(batch, len(queue))
-        slots = SlotCache(batch, align(max(len(r.ids) + r.cap for r in requests)))
+        slots = SlotCache(batch)
         tokens = torch.zeros(batch, dtype=torch.long, device=device)  # the token each slot reads next
         positions = torch.zeros(batch, dtype=torch.long, device=device)  # and where
-        uniform = torch.zeros(
-            batch, slots.width, dtype=torch.float64, device=device
-        )  # what decides the token after each position
+        most = max(len(r.ids) + r.cap for r in requests)
+        uniform = torch.zeros(batch, most, dtype=torch.float64, device=device)  # decides the token after each position
         seen = None
         if self.sampler.penalty != 1:
             vocabulary = self.model.get_output_embeddings().out_features
@@ -218,7 +230,7 @@ class Decoder:
             slots.admit(where, self.read([requests[i].ids[first.shared : -1] for i in new], past))
             tokens[where] = torch.tensor([requests[i].ids[-1] for i in new], device=device)
             positions[where] = torch.tensor([len(requests[i].ids) - 1 for i in new], device=device)
-            uniform[where] = _uniform([requests[i] for i in new], slots.width).to(device)
+            uniform[where] = _uniform([requests[i] for i in new], most).to(device)
             if seen is not None:
                 seen[where] = False
                 for slot, i in zip(where.tolist(), new, strict=True):
@@ -266,7 +278,7 @@ class Decoder:
             movers = stay[len(stay) - len(holes) :]
             if holes:
                 source, target = torch.tensor(movers, device=device), torch.tensor(holes, device=device)
-                slots.move(source, target, width)
+                slots.move(source, target)
                 for state in (tokens, positions, uniform, seen):
                     if state is not None:
                         state[target] = state[source]

@@ -279,3 +279,33 @@ def test_the_number_format_is_the_one_that_is_fast(monkeypatch):
         monkeypatch.setattr(hf_api, "multiplies_bfloat16", lambda device, fast=fast: fast)
         assert hf_api.pick_dtype("auto", torch.device("cpu")) is dtype
     assert hf_api.pick_dtype("bfloat16", torch.device("cpu")) is torch.bfloat16
+
+
+class Gated(torch.nn.Module):
+    """The feed-forward part of a model, with a scale that most do not have."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = (
+            torch.nn.Linear(inputs, outputs) for inputs, outputs in ((32, 48), (32, 48), (48, 32))
+        )
+        self.scale = scale
+
+    def forward(self, rows):
+        return self.down_proj(torch.nn.functional.silu(self.gate_proj(rows) * self.scale) * self.up_proj(rows))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", [1.0, 1.1])
+def test_layers_are_fused_where_that_computes_the_same(scale, dtype):
+    torch.manual_seed(0)
+    model = torch.nn.ModuleDict({"layer": torch.nn.ModuleDict({"mlp": Gated(scale)})}).to(dtype)
+    model.dtype = dtype
+    rows = torch.randn(7, 32).to(dtype)
+    before = model["layer"]["mlp"](rows).float()
+    hf_api.pack(model)
+    packed = model["layer"]["mlp"]
+    if not any(isinstance(module, hf_api.PackedLinear) for module in model.modules()):
+        pytest.skip("this processor packs nothing of this format")
+    assert isinstance(packed, hf_api.GatedLinear) == (scale == 1.0)
+    assert (packed(rows).float() - before).norm() <= 4 * torch.finfo(dtype).eps * before.norm()
