@@ -255,8 +255,9 @@ def _stop(message: str, code: int) -> NoReturn:
 
 
 def _title(group: type) -> tuple[str, str | None]:
-    title, _, rest = (group.__doc__ or group.__name__).strip().partition("\n")
-    return title.rstrip("."), rest.strip() or None
+    """The heading of a group of options, which is the first sentence of its docstring, and the rest of that."""
+    title, _, rest = " ".join((group.__doc__ or group.__name__).split()).partition(". ")
+    return title.rstrip("."), rest or None
 
 
 def _add(section: Any, flag: _Flag) -> None:
