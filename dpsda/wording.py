@@ -127,6 +127,13 @@ def bytes_beyond_ascii(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass")) - len(text.encode("ascii", "ignore"))
 
 
+def about(seconds: float) -> str:
+    """A time as one says it: 40 s, 5 min, 2.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def whole_sentences(text: str) -> str:
     """A text up to the end of its last sentence, "" if it has none. Where a script without a mark for that (Thai, Lao,
     ...) follows, nobody can tell, and the text is kept as it is."""

@@ -21,6 +21,7 @@ from dpsda.evaluation import copies, diversity
 from dpsda.options import DataOptions, TrackedRunOptions
 from dpsda.report.finished import words as lengths
 from dpsda.wording import (
+    about,
     bytes_beyond_ascii,
     count,
     normalise,
@@ -237,3 +238,7 @@ def test_canaries_in_chinese(tmp_path):
         assert words(text)[: canaries.PREFIX] == own[: canaries.PREFIX] and " " not in text
         assert len(words(text)) == canaries.PREFIX + canaries.SUFFIX and {*words(text)} <= {*own}
     assert load(spec, "train", file=tmp_path / "private" / "corpus.parquet").num_records == len(made.corpus.texts)
+
+
+def test_a_time_is_told_as_one_says_it():
+    assert [about(x) for x in (0.4, 89, 91, 5399, 5400, 90000)] == ["0 s", "89 s", "2 min", "90 min", "1.5 h", "25.0 h"]

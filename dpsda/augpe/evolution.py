@@ -40,6 +40,7 @@ from dpsda.privacy.mechanism import Histogram
 from dpsda.runs import RunFolder, read_csv, write_csv
 from dpsda.shares import allocate
 from dpsda.stages import AUGPE
+from dpsda.wording import about
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,9 +126,10 @@ class Evolution:
                     select(noisy, candidates.cells, sizes[t], mode, self.options.count_threshold, rng)
                 )
                 self._store(samples, kept, t)
+                took = time.monotonic() - started
                 self.say(
                     f"iteration {t}/{self.options.epochs}: {len(candidates):,} candidates, {len(kept):,} kept, epsilon "
-                    f"{round_up(self.ledger.epsilon())} spent, {time.monotonic() - started:.0f} s"
+                    f"{round_up(self.ledger.epsilon())} spent, {took:.0f} s{self._left(t, took)}"
                 )
             self.observe(t, kept.texts)
         return self._written(self._saved(kept))
@@ -221,7 +223,8 @@ class Evolution:
                 "--model_type"
             )
         write_atomic(self.folder.step(0) / "prompts.jsonl", prompt_lines(made.prompts))
-        self.say(f"start: {len(made.texts):,} texts from prompts alone, {time.monotonic() - started:.0f} s")
+        took = time.monotonic() - started
+        self.say(f"start: {len(made.texts):,} texts from prompts alone, {took:.0f} s{self._left(0, took)}")
         self._tell_lost(made)
         return made.texts
 
@@ -244,8 +247,7 @@ class Evolution:
         path = self.folder.state / f"candidates-{t}.csv"
         if self.ledger.holds(path):
             return self._read(path)
-        keep = t == 1 or self.options.keeps_survivors
-        times = (self.options.init_L if t == 1 else self.options.L) - keep
+        keep, times = self.options.keeps(t), self.options.times(t)
         made = self._made(t, kept, times)
         if times and not len(made.texts):
             raise InputError(
@@ -335,6 +337,14 @@ class Evolution:
                 shots = self.book.examples(texts, labels, rng)
                 shown |= {(cell, text): shots for text in texts}
         return shown
+
+    def _left(self, t: int, took: float) -> str:
+        """About how long the rest of the run takes, by what a text took at `t`; what private records take at first, to
+        be embedded, is not in the start, and is in the first iteration."""
+        sizes = self.options.sizes
+        wanted = [sizes[0], *(sizes[i - 1] * self.options.times(i) for i in range(1, len(sizes)))]
+        rest = sum(wanted[t + 1 :])
+        return f", about {about(took * rest / wanted[t])} left" if rest and wanted[t] else ""
 
     def _tell_lost(self, made: Made) -> None:
         if made.lost:

@@ -126,11 +126,14 @@ class AugPEOptions(Options):
         """Whether a text stands under every label until the votes tell its own."""
         return self.labels_from == "votes"
 
-    @property
-    def keeps_survivors(self) -> bool:
-        """Whether the kept texts are in the next population, beside their variations. With L = 1 there is room for one
-        variation of each and no more."""
-        return self.L > 1 and not self.donnot_keep_last_iter
+    def keeps(self, t: int) -> bool:
+        """Whether the texts kept at `t` - 1 are in the population of `t`, beside their variations. With L = 1 there is
+        room for one variation of each and no more."""
+        return t == 1 or (self.L > 1 and not self.donnot_keep_last_iter)
+
+    def times(self, t: int) -> int:
+        """How many new texts iteration `t` >= 1 asks for, for each that was kept."""
+        return (self.init_L if t == 1 else self.L) - self.keeps(t)
 
     @property
     def sizes(self) -> list[int]:
