@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dpsda import threads
-from dpsda.assets import home
+from dpsda.assets import home, shipped
 from dpsda.errors import InputError, did_you_mean
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.files import private_folder, write_atomic
@@ -300,7 +300,7 @@ def _kind(hint: Any) -> tuple[type, bool]:
 def _read_yaml(path: Path, known: dict[str, _Flag]) -> dict[str, Any]:
     from dpsda import yaml_files
 
-    data = yaml_files.read(path, "--config names a YAML file") or {}
+    data = yaml_files.read(shipped(path), "--config names a YAML file") or {}
     if not isinstance(data, dict):
         raise InputError(f"{path}: a configuration is a list of `option: value` lines")
     values: dict[str, Any] = {}

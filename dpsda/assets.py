@@ -25,6 +25,9 @@ from pathlib import Path
 from dpsda.errors import InputError
 
 PREFIX = "embedded:"
+_SHIPPED = Path(__file__).parent / "data_sets"  # in a wheel: what a clone has in data/ (setup.py)
+# where data sets are made and looked for by name: in the clone, or where a command of a wheel is given
+DATA = Path("data") if _SHIPPED.is_dir() else Path(__file__).parents[1] / "data"
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,17 @@ def home() -> Path:
     """The one cache folder of all clones: `$DPSDA_HOME`, by default `dpsda` under the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("DPSDA_HOME") or Path(cache, "dpsda")).expanduser()
+
+
+def shipped(path: Path) -> Path:
+    """`path`, or in the place of data/... that is not there what the wheel brings along."""
+    inside = _SHIPPED.joinpath(*path.parts[1:])
+    return inside if path.parts[:1] == ("data",) and not path.exists() and inside.exists() else path
+
+
+def data_sets(file: str) -> list[str]:
+    """The names of the data sets in `data/` that have this file."""
+    return sorted({path.parent.name for folder in (DATA, _SHIPPED) for path in folder.glob(f"*/{file}")})
 
 
 def resolve(name: str) -> str:

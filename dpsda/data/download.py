@@ -17,6 +17,7 @@ import argparse
 import dataclasses
 import http.client
 import re
+import shutil
 import ssl
 import sys
 import time
@@ -28,8 +29,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dpsda.arg_utils import run
+from dpsda.assets import DATA, data_sets, shipped
 from dpsda.data.loading import load
-from dpsda.data.spec import DATA, DatasetSpec, Reader, Split
+from dpsda.data.spec import DatasetSpec, Reader, Split
 from dpsda.errors import InputError, did_you_mean
 
 DRIVE = "https://drive.usercontent.google.com/download?id={}&export=download&confirm=t"  # without the warning page
@@ -63,7 +65,7 @@ def shown(path: Path) -> str:
 
 def known() -> list[str]:
     """The data sets in `data/` that can be downloaded."""
-    return sorted(path.parent.name for path in DATA.glob("*/download.yaml"))
+    return data_sets("download.yaml")
 
 
 def sources(name: str) -> list[Source]:
@@ -71,6 +73,8 @@ def sources(name: str) -> list[Source]:
     from dpsda import yaml_files
 
     folder = Path(name) if Path(name).is_dir() else DATA / name
+    if (there := shipped(folder)) != folder:  # files come to lie beside their spec, and not into an installation
+        shutil.copytree(there, folder)
     path = folder / "download.yaml"
     if not path.is_file():
         raise InputError(

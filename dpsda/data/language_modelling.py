@@ -20,8 +20,8 @@ from pathlib import Path
 
 from dpsda import csv_records
 from dpsda.arg_utils import Parser, run
+from dpsda.assets import DATA
 from dpsda.data.published import hub_rows, whole_parquet
-from dpsda.data.spec import DATA
 from dpsda.errors import InputError
 
 RECORDS = 1024  # written at a time

@@ -25,8 +25,8 @@ import numpy as np
 
 from dpsda import csv_records
 from dpsda.arg_utils import run
+from dpsda.assets import DATA
 from dpsda.data.published import hub_rows, whole_parquet
-from dpsda.data.spec import DATA
 from dpsda.errors import InputError
 
 if TYPE_CHECKING:

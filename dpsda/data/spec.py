@@ -35,7 +35,6 @@ from dpsda.data.attributes import Attribute, read_attribute
 from dpsda.errors import InputError
 from dpsda.wording import normalise
 
-DATA = Path(__file__).parents[2] / "data"
 ROWS = 10_000  # of which prompts are checked one by one
 OURS = ("id", "parent_id", "text", "candidate_id", "noisy")  # columns that stand beside those of labels in our files
 
@@ -127,11 +126,11 @@ class DatasetSpec:
 
         path = Path(path_or_name)
         if not path.exists() and path.name == str(path_or_name):
-            path = DATA / path
+            path = assets.shipped(assets.DATA / path)
         if path.is_dir():
             path = path / "spec.yaml"
         if not path.exists():
-            known = ", ".join(sorted(spec.parent.name for spec in DATA.glob("*/spec.yaml")))
+            known = ", ".join(assets.data_sets("spec.yaml"))
             raise InputError(f"no data set {str(path_or_name)!r}: give one of {known}, or a path to a spec.yaml")
         return Reader(path).spec(yaml_files.read(path, "a data set has a spec.yaml"))
 

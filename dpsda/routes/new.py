@@ -14,9 +14,10 @@ import numpy as np
 
 from apis.prompting import PromptBook
 from dpsda import hub_datasets, json_lines, yaml_files
+from dpsda.assets import DATA
 from dpsda.data import DatasetSpec, new
 from dpsda.data.loading import column_names
-from dpsda.data.spec import DATA, Reader
+from dpsda.data.spec import Reader
 from dpsda.errors import InputError
 from dpsda.options import NewDataOptions
 from dpsda.start import PROMPTS

@@ -8,8 +8,8 @@ import pytest
 
 from apis.api import VARIATIONS
 from apis.prompting import PromptBook
+from dpsda.assets import DATA
 from dpsda.data import DatasetSpec, load
-from dpsda.data.spec import DATA
 
 CELLS = {"yelp": 50, "openreview": 60, "pubmed": 1}
 SHOTS = {"yelp": 3, "openreview": 1, "pubmed": 0}

@@ -3,8 +3,9 @@
 import pytest
 import yaml
 
+from dpsda.assets import DATA
 from dpsda.data import DatasetSpec, Label, Split
-from dpsda.data.spec import DATA, normalise
+from dpsda.data.spec import normalise
 from dpsda.errors import InputError
 
 GOOD = {
