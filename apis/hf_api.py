@@ -192,13 +192,17 @@ class HFAPI(TextAPI):
 
     def fit(self, requests: Sequence[Request]) -> int:
         """How many rows of the longest request the memory for keys and values holds, up to what still gains speed."""
+        row = self.token_bytes * max(len(r.ids) + r.cap for r in requests)
+        memory = torch.cuda.mem_get_info(self.device)[0] // 2 if self.device.type == "cuda" else self.CACHE_BYTES
+        return max(1, min(memory // row, 512 if self.device.type == "cuda" else PACKED_FOR))
+
+    @property
+    def token_bytes(self) -> int:
+        """The bytes of the keys and values of one token."""
         config = self.model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        row = 2 * config.num_hidden_layers * heads * size * self.model.dtype.itemsize  # bytes of one token
-        row *= max(len(r.ids) + r.cap for r in requests)
-        memory = torch.cuda.mem_get_info(self.device)[0] // 2 if self.device.type == "cuda" else self.CACHE_BYTES
-        return max(1, min(memory // row, 512 if self.device.type == "cuda" else PACKED_FOR))
+        return 2 * config.num_hidden_layers * heads * size * self.model.dtype.itemsize
 
 
 def common_length(rows: list[list[int]]) -> int:

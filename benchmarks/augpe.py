@@ -9,13 +9,14 @@ advance; models are unpacked already, as they are after the first run.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,21 @@ class Clock:
         setattr(owner, name, counted)
 
 
-def main() -> None:
-    clock = Clock("imports")
+@contextlib.contextmanager
+def no_embeddings() -> Iterator[Path]:
+    """A folder that is the cache of this process and those that it starts: it has the models of the usual one."""
     with tempfile.TemporaryDirectory() as scratch:
         for known in ("assets", "models"):
+            (home() / known).mkdir(parents=True, exist_ok=True)
             (Path(scratch) / known).symlink_to(home() / known)
         os.environ["DPSDA_HOME"] = scratch
-        run(clock, Path(scratch) / "run", sys.argv[1:] or ["--config", CONFIG])
+        yield Path(scratch)
+
+
+def main() -> None:
+    clock = Clock("imports")
+    with no_embeddings() as scratch:
+        run(clock, scratch / "run", sys.argv[1:] or ["--config", CONFIG])
     report(clock)
 
 

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -57,14 +58,35 @@ def model_of(bfloat16: bool):
     return add_lora(model, TuningOptions(lora_r=8)), tokenizer
 
 
-def ours(rows: list[str], dp: bool, bfloat16: bool):
-    """One step of dpsda.finetune."""
+def reviews(number: int) -> list[str]:
+    """So many texts of the public split of Rotten Tomatoes."""
+    return drawn(list(load(DatasetSpec.read("rotten_tomatoes"), "test").texts), number)
+
+
+def drawn(texts: list[str], number: int) -> list[str]:
+    return [texts[i] for i in np.random.default_rng(0).permutation(len(texts))[:number]]
+
+
+def lengths_of(rows: list[str]) -> np.ndarray:
+    """(n,) their useful tokens."""
+    _, tokenizer = model_of(False)
+    return np.array([len(row) for row in tokenizer(rows)["input_ids"]])
+
+
+def trainer_of(rows: list[str], dp: bool, bfloat16: bool, device: str = "cpu", at_once: int = 16) -> Trainer:
+    """What dpsda.finetune trains with: all rows in a step, `at_once` at a time."""
     model, tokenizer = model_of(bfloat16)
+    model.to(device)
     tokens = generator.encode(rows, np.zeros(len(rows), np.int64), [""], tokenizer, 512, tokenizer.pad_token_id)
-    options = TrainingOptions(batch_size=len(rows), physical_batch_size=16)
+    options = TrainingOptions(batch_size=len(rows), physical_batch_size=at_once)
     sums = GradientSums(model, generator.NextToken(model), 0.5 if dp else None)
     plan = Plan(1, 1.0, len(rows), float(dp), None, None)
-    trainer = Trainer(model, sums, tokens, Everybody(len(rows)), options, plan, "cpu")
+    return Trainer(model, sums, tokens, Everybody(len(rows)), options, plan, device)
+
+
+def ours(rows: list[str], dp: bool, bfloat16: bool, device: str = "cpu", at_once: int = 16) -> Callable[[], None]:
+    """One step of dpsda.finetune."""
+    trainer = trainer_of(rows, dp, bfloat16, device, at_once)
     mechanism = GradientSum(float(dp), 0.5, 1.0, 1)
     return lambda: trainer.step(mechanism, 100)
 
@@ -106,6 +128,18 @@ def step_of(kind: str, rows: list[str]):
     return plain(rows, bfloat16) if kind.startswith("plain") else ours(rows, kind.startswith("DP"), bfloat16)
 
 
+def timed(steps: dict[str, Callable[[], None]], rounds: int, clock: Callable[[], float]) -> dict[str, list[float]]:
+    """The times of each kind of step, which take turns, after a round to warm up."""
+    times: dict[str, list[float]] = {kind: [] for kind in steps}
+    for number in range(rounds + 1):
+        for kind, step in steps.items():
+            start = clock()
+            step()
+            if number:
+                times[kind].append(clock() - start)
+    return times
+
+
 def peak(kind: str, rows: list[str]) -> None:
     """Print the peak memory of three steps above that of the imports, in MB."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -129,10 +163,9 @@ def main() -> None:
     if args.data:
         import pandas as pd
 
-        texts = list(pd.read_csv(args.data)[args.column])
+        rows = drawn(list(pd.read_csv(args.data)[args.column]), args.rows)
     else:
-        texts = list(load(DatasetSpec.read("rotten_tomatoes"), "test").texts)
-    rows = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))[: args.rows]]
+        rows = reviews(args.rows)
     if args.peak:
         peak(args.peak, rows)
         return
@@ -144,16 +177,9 @@ def main() -> None:
         memory[kind] = float(done.stdout.split()[-1])
     clock = time.perf_counter if args.wall else time.process_time
     steps = {kind: step_of(kind, rows) for kind in KINDS}
-    _, tokenizer = model_of(False)
-    lengths = np.array([len(row) for row in tokenizer(rows)["input_ids"]])
+    lengths = lengths_of(rows)
     useful = int(lengths.sum())
-    times: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    for number in range(args.rounds + 1):
-        for kind, step in steps.items():
-            start = clock()
-            step()
-            if number:  # the first round warms up
-                times[kind].append(clock() - start)
+    times = timed(steps, args.rounds, clock)
     print(f"{len(rows)} texts of {np.median(lengths):.0f} tokens (median; {lengths.min()} to {lengths.max()})\n")
     print(f"| training | useful tokens/s | {DP} / this | peak memory (MB) |\n|---|---:|---:|---:|")
     rate = {kind: useful / float(np.median(taken)) for kind, taken in times.items()}

@@ -7,9 +7,29 @@ import argparse
 import os
 import tempfile
 import time
+from collections.abc import Callable
 
 import numpy as np
 from figures import record
+
+
+def mixed_texts(short: int, long: int) -> list[str]:
+    """So many snippets of Rotten Tomatoes, and so many texts of 3 to 8 of them, shuffled."""
+    from dpsda.data import DatasetSpec, load
+
+    rng = np.random.default_rng(0)
+    snippets = load(DatasetSpec.read("rotten_tomatoes"), "train").texts[:short]
+    texts = [*snippets, *(" ".join(rng.choice(snippets, rng.integers(3, 9))) for _ in range(long))]
+    rng.shuffle(texts)
+    return texts
+
+
+def timed(embed: Callable[[list[str]], np.ndarray], texts: list[str]) -> tuple[np.ndarray, float, float]:
+    """The vectors of `texts`, and the seconds and those of the processor that they took, after a warm-up."""
+    embed(texts[:64])
+    wall, cpu = time.perf_counter(), time.process_time()
+    vectors = embed(texts)
+    return vectors, time.perf_counter() - wall, time.process_time() - cpu
 
 
 def main() -> None:
@@ -25,27 +45,17 @@ def main() -> None:
     from sentence_transformers import SentenceTransformer
 
     from dpsda.assets import resolve
-    from dpsda.data import DatasetSpec, load
     from dpsda.devices import multiplies_bfloat16
     from dpsda.embedding import Encoder
     from dpsda.neighbors import nearest
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    rng = np.random.default_rng(0)
-    short = load(DatasetSpec.read("rotten_tomatoes"), "train").texts[: args.short]
-    texts = [*short, *(" ".join(rng.choice(short, rng.integers(3, 9))) for _ in range(args.long))]
-    rng.shuffle(texts)
+    texts = mixed_texts(args.short, args.long)
     distinct = len(set(texts))
 
-    def timed(embed):
-        embed(texts[:64])
-        wall, cpu = time.perf_counter(), time.process_time()
-        vectors = embed(texts)
-        return vectors, time.perf_counter() - wall, time.process_time() - cpu
-
     model = SentenceTransformer(resolve(args.model), device=args.device)
-    reference, wall, cpu = timed(lambda part: model.encode(part))
+    reference, wall, cpu = timed(lambda part: model.encode(part), texts)
     queries, candidates = np.split(reference, [len(texts) // 2])
     truth = nearest(queries, candidates, 1, "cos_sim")[:, 0]
     print(f"{len(texts)} texts, {distinct} distinct, {torch.get_num_threads()} threads\n")
@@ -66,7 +76,7 @@ def main() -> None:
 
     for dtype in ("bfloat16", "float32"):
         encoder = Encoder(args.model, device=args.device, dtype=dtype, cache=False)
-        found = timed(lambda part, encoder=encoder: encoder.embed(part, private=False))
+        found = timed(lambda part, encoder=encoder: encoder.embed(part, private=False), texts)
         report(f"dpsda, {dtype}, cold", *found)
         if (dtype == "bfloat16") == multiplies_bfloat16(args.device):  # the one that is taken
             record("embeddings of mixed lengths", found[1], wall, "s", "SentenceTransformer.encode")
@@ -75,7 +85,7 @@ def main() -> None:
         os.environ["DPSDA_HOME"] = folder
         encoder = Encoder(path, device=args.device)
         encoder.embed(texts, private=True)
-        report(f"dpsda, {encoder.dtype}, cached", *timed(lambda part: encoder.embed(part, private=True)))
+        report(f"dpsda, {encoder.dtype}, cached", *timed(lambda part: encoder.embed(part, private=True), texts))
 
 
 if __name__ == "__main__":

@@ -36,20 +36,23 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
+
+
 def machine() -> str:
     """What this ran on: the processor, its number formats, and the versions."""
     import torch
 
     from dpsda.devices import multiplies_bfloat16
 
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    name = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
     cpu = torch.cpu.get_capabilities()
     has = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if cpu.get(name)]
     taken = "bfloat16" if multiplies_bfloat16("cpu") else "float32"
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     return (
-        f"{os.cpu_count()} cores of {name} ({', '.join(has)}; models in {taken}), "
+        f"{os.cpu_count()} cores of {processor()} ({', '.join(has)}; models in {taken}), "
         f"{torch.get_num_threads()} threads, Python {platform.python_version()}, {versions}"
     )
 

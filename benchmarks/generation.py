@@ -34,7 +34,8 @@ CAPS = (16, 24, 32, 48, 64)
 SAMPLING = {"temperature": 1.2, "top_k": 50, "top_p": 1.0, "do_sample": True}
 
 
-def make_prompts(n: int):
+def make_prompts(n: int, longest: int = CAPS[-1]):
+    """`n` prompts whose answers have at most `longest` tokens."""
     import pandas as pd
 
     from apis.api import Prompt
@@ -43,11 +44,17 @@ def make_prompts(n: int):
     rows = pd.read_csv(resolve("embedded:rotten-tomatoes"))
     rows = rows[rows.category.isin(["fresh", "rotten"]) & rows.text.str.split().str.len().between(10, 40)]
     rng = random.Random(0)
-    return [Prompt(REQUEST + text, SYSTEM, (), rng.choice(CAPS)) for text in rows.text.sample(n, random_state=0)]
+    return [
+        Prompt(REQUEST + text, SYSTEM, (), min(rng.choice(CAPS), longest))
+        for text in rows.text.sample(n, random_state=0)
+    ]
 
 
-def run_generate(model, stops: set[int], requests, batch: int, by_length: bool) -> int:
-    """Answer every request with `model.generate`; the number of useful tokens."""
+def run_generate(model, stops: set[int], requests, batch: int, by_length: bool, least: int = 0, **more) -> int:
+    """Answer every request with `model.generate`, to which `more` goes; the number of useful tokens.
+
+    A batch is as wide as its longest prompt, and `least` at least.
+    """
     import torch
 
     order = list(range(len(requests)))
@@ -56,12 +63,11 @@ def run_generate(model, stops: set[int], requests, batch: int, by_length: bool) 
     useful = 0
     for start in range(0, len(order), batch):
         rows = [requests[i] for i in order[start : start + batch]]
-        width = max(len(row.ids) for row in rows)
-        ids = torch.tensor([[0] * (width - len(row.ids)) + list(row.ids) for row in rows])
-        mask = torch.tensor([[0] * (width - len(row.ids)) + [1] * len(row.ids) for row in rows])
-        out = model.generate(
-            ids, attention_mask=mask, max_new_tokens=max(r.cap for r in rows), pad_token_id=min(stops), **SAMPLING
-        )
+        width = max(least, *(len(row.ids) for row in rows))
+        ids = torch.tensor([[0] * (width - len(row.ids)) + list(row.ids) for row in rows], device=model.device)
+        mask = torch.tensor([[0] * (width - len(row.ids)) + [1] * len(row.ids) for row in rows], device=model.device)
+        options = {"max_new_tokens": max(r.cap for r in rows), "pad_token_id": min(stops), **SAMPLING, **more}
+        out = model.generate(ids, attention_mask=mask, **options)
         for row, answer in zip(rows, out[:, width:].tolist(), strict=True):
             stop = next((k + 1 for k, token in enumerate(answer) if token in stops), len(answer))
             useful += min(stop, row.cap)

@@ -16,6 +16,7 @@ import resource
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,6 +80,22 @@ def plain_evaluation(ensemble: Ensemble, ids: torch.Tensor, mechanism, positions
     return reading + (time.perf_counter() - start) / positions
 
 
+def evaluation(ensemble: Ensemble, text: np.ndarray, arms: dict) -> float:
+    """Seconds a query, of which there is one after each token but the last."""
+    asked = Queries(text, np.zeros(len(text) - 1, dtype=np.int64))
+    start = time.perf_counter()
+    losses(ensemble, [asked], arms)
+    return (time.perf_counter() - start) / (len(text) - 1)
+
+
+def answers(ensemble: Ensemble, opening: list[int], mechanism: Any, length: int = 32) -> float:
+    """Seconds an answer, of eight texts of `length` answers each."""
+    writer = Writer(ensemble, mechanism, AnswerOptions(length=length), [Text(number, opening) for number in range(8)])
+    start = time.perf_counter()
+    writer.answer(8 * length)
+    return (time.perf_counter() - start) / (8 * length)
+
+
 def plain_answers(ensemble: Ensemble, opening: list[int], mechanism, tokens: int) -> float:
     """Seconds an answer: every model has read the context before, and takes the last token."""
     ids = torch.tensor([opening])
@@ -117,24 +134,18 @@ def main() -> None:
         mixture = Mixture(options.shards, INCLUSION)
         paper = planning.plan("paper", mixture, 1024, 8.0, DELTA, order=ORDER)
         sound = planning.plan("auto", mixture, 1024, 8.0, DELTA)
-        asked = [Queries(text, np.zeros(options.queries, dtype=np.int64))]
         ids = torch.from_numpy(text)[None]
         for name, arms in (("paper", {"paper": paper}), (type(sound).__name__, {"sound": sound})):
-            start = time.perf_counter()
-            losses(ensemble, asked, arms)
-            print(f"evaluation, {name}: {(time.perf_counter() - start) / options.queries * 1e3:.1f} ms a query")
+            taken = evaluation(ensemble, text, arms)
+            print(f"evaluation, {name}: {taken * 1e3:.1f} ms a query")
             if name == "paper":
-                evaluated = (time.perf_counter() - start) / options.queries
+                evaluated = taken
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(f"peak memory so far {memory:.2f} GiB")
         whole = plain_evaluation(ensemble, ids, paper, options.plain)
         print(f"evaluation, plain on whole blocks: {whole * 1e3:.0f} ms a query: {whole / evaluated:.1f} times ours")
         opening = text[:33].tolist()
-        texts = [Text(number, opening) for number in range(8)]
-        writer = Writer(ensemble, sound, AnswerOptions(length=32), texts)
-        start = time.perf_counter()
-        writer.answer(8 * 32)
-        ours = (time.perf_counter() - start) / (8 * 32)
+        ours = answers(ensemble, opening, sound)
         print(f"answers, {type(sound).__name__}: {ours * 1e3:.0f} ms an answer")
         plain = plain_answers(ensemble, opening, paper, options.plain)
         for what, seconds, theirs, instead in (

@@ -75,6 +75,17 @@ def made_up(folder: Path, records: int, dim: int) -> np.ndarray:
     return np.load(path, mmap_mode="r")
 
 
+def made_up_vote(
+    folder: Path, records: int, dim: int, labels: int, candidates: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The records, in a file in `folder`, and their labels; the candidates and theirs."""
+    rng = np.random.default_rng(2)
+    table = vectors(candidates, dim, rng)
+    table_cells = rng.integers(labels, size=candidates)
+    cells = rng.integers(labels, size=records)
+    return made_up(folder, records, dim), cells, table, table_cells
+
+
 class Rows:
     """An encoder whose text is the number of its row in a file."""
 
@@ -122,12 +133,9 @@ def main() -> None:
     parser.add_argument("--hub_correction", default="none", choices=CORRECTIONS, help="of the first vote, and on Ray")
     parser.add_argument("--folder", type=Path, help="where the embeddings go; default: a temporary folder")
     args = parser.parse_args()
-    rng = np.random.default_rng(2)
-    candidates = vectors(args.candidates, args.dim, rng)
-    candidate_cells = rng.integers(args.labels, size=args.candidates)
-    cells = rng.integers(args.labels, size=args.records)
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        private = made_up(Path(folder), args.records, args.dim)
+        sizes = args.records, args.dim, args.labels, args.candidates
+        private, cells, candidates, candidate_cells = made_up_vote(Path(folder), *sizes)
         nearest(private[:2000], candidates[:2000])  # import torch
         with Peak() as peak:
             start = time.perf_counter()

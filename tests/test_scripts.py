@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -110,6 +111,27 @@ def test_embeddings_script_embeds_and_goes_on(rows, tmp_path):
     assert len(list((tmp_path / "home" / "private" / "embeddings").glob("*/*.vectors.npy"))) == 1
     refused = script("embeddings.sh", "--reviews")
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+
+
+def test_benchmark_of_a_gpu(tmp_path):
+    """Tiny sizes on what is here; a line that is there is not measured again."""
+    import torch
+
+    lines = ("votes", "parity_votes")
+    first = script("../benchmarks/gpu.sh", "--quick", *lines, GPU_RESULTS=str(tmp_path))
+    assert first.returncode == 0, first.stderr
+    table, kept = (tmp_path / "table.md").read_text(), (tmp_path / "lines.jsonl").read_text()
+    figures = {row["line"]: row["figures"] for row in map(json.loads, kept.splitlines())}
+    assert set(figures) == set(lines) and "| training | not measured |" in table and "driver" in table
+    assert all(f"| {line} | {name} |" in table for line in lines for name in figures[line])
+    assert all(seconds > 0 for seconds in figures["votes"].values())
+    if not torch.cuda.is_available():
+        assert set(figures["parity_votes"].values()) == {0} and "the CPU with itself" in table
+        refused = script("../benchmarks/gpu.sh", GPU_RESULTS=str(tmp_path))
+        assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+    again = script("../benchmarks/gpu.sh", "--quick", *lines, GPU_RESULTS=str(tmp_path))
+    assert again.returncode == 0 and "==" not in again.stdout and (tmp_path / "lines.jsonl").read_text() == kept
+    assert (tmp_path / "table.md").read_text() == table
 
 
 def test_every_yaml_is_what_its_command_takes():
