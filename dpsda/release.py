@@ -38,7 +38,7 @@ def publish(
     """
     path = folder.shared / certificate.FILE
     facts = certificate.build(ledger)
-    path.unlink(missing_ok=True)
+    certificate.withdraw(path)
     drop_unfinished(folder.release)
     (folder.release / certificate.PAGE).unlink(missing_ok=True)  # what dpsda.report made tells of an earlier spend
     if frames is not None:
@@ -85,7 +85,7 @@ def add_audit(folder: RunFolder, line: str) -> None:
         certificate.verify(folder.root)
         path, card = folder.shared / certificate.FILE, folder.release / certificate.CARD
         facts, body = read_json(path), card.read_text(encoding="utf-8").partition(certificate.AUDIT)[0]
-        path.unlink()
+        certificate.withdraw(path)
         write_atomic(card, f"{body}{certificate.AUDIT}{line}\n".encode())
         fresh = {"format": certificate.FORMAT, "ledger": {"lines": len(ledger.lines), "head": ledger.head}}
         certificate.publish(ledger, {**facts, **fresh, "audit": line}, facts["about"])
