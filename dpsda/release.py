@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -38,9 +39,10 @@ def publish(
     """
     path = folder.shared / certificate.FILE
     facts = certificate.build(ledger)
-    path.unlink(missing_ok=True)
+    certificate.withdraw(path)
     drop_unfinished(folder.release)
     (folder.release / certificate.PAGE).unlink(missing_ok=True)  # what dpsda.report made tells of an earlier spend
+    count = None
     if frames is not None:
         texts, parquet = (folder.release / name for name in certificate.TEXTS)
         columns, count = _write_tables(texts, parquet, frames, types)
@@ -49,7 +51,7 @@ def publish(
         described = about
         for name in certificate.TEXTS:  # of a model before this one
             (folder.release / name).unlink(missing_ok=True)
-    write_atomic(folder.release / certificate.CARD, _card(facts, described, texts=frames is not None).encode())
+    write_atomic(folder.release / certificate.CARD, _card(facts, described, count).encode())
     return certificate.publish(ledger, facts, about)
 
 
@@ -85,7 +87,7 @@ def add_audit(folder: RunFolder, line: str) -> None:
         certificate.verify(folder.root)
         path, card = folder.shared / certificate.FILE, folder.release / certificate.CARD
         facts, body = read_json(path), card.read_text(encoding="utf-8").partition(certificate.AUDIT)[0]
-        path.unlink()
+        certificate.withdraw(path)
         write_atomic(card, f"{body}{certificate.AUDIT}{line}\n".encode())
         fresh = {"format": certificate.FORMAT, "ledger": {"lines": len(ledger.lines), "head": ledger.head}}
         certificate.publish(ledger, {**facts, **fresh, "audit": line}, facts["about"])
@@ -107,23 +109,29 @@ def spent(ledger: Ledger) -> str:
     return f"{round_up(ledger.epsilon()):g}"
 
 
-# what `datasets` and the hub read of a card; the license is the owner's to add
-_FRONT = f"""---
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: {certificate.TEXTS[1]}
-tags:
-- synthetic
-"""
+# as the hub names the size of a data set, by the first number of texts that is too large for it
+_SIZES = {
+    **{"n<1K": 10**3, "1K<n<10K": 10**4, "10K<n<100K": 10**5, "100K<n<1M": 10**6},
+    **{"1M<n<10M": 10**7, "10M<n<100M": 10**8, "100M<n<1B": 10**9, "1B<n<10B": 10**10},
+}
 
 
-def _card(facts: dict[str, Any], about: dict[str, str], *, texts: bool) -> str:
+def _front(about: dict[str, str], count: int, *, protected: bool) -> str:
+    """What `datasets` and the hub read of a card. The license and the languages are what spec.yaml says."""
+    languages = [f"- {json.dumps(code)}" for code in about.get("language", "").split(", ") if code]
+    lines = ["---", f"license: {json.dumps(about.get('license', 'unknown'))}"]
+    lines += ["language:", *languages] if languages else []
+    lines += ["tags:", "- synthetic", *(["- differential-privacy"] if protected else [])]
+    lines += ["size_categories:", f"- {next(size for size, end in _SIZES.items() if count < end)}"]
+    lines += ["configs:", "- config_name: default", "  data_files:", "  - split: train"]
+    return "\n".join([*lines, f"    path: {certificate.TEXTS[1]}", "---\n"])
+
+
+def _card(facts: dict[str, Any], about: dict[str, str], count: int | None) -> str:
+    """The data card of `count` texts, or of a model."""
     protected = facts["epsilon"] != "inf"
-    tag = "- differential-privacy\n" if protected else ""
-    lines = [f"{_FRONT}{tag}---\n"] if texts else []
-    lines += ["# Synthetic text" if texts else "# A model of private data", "", facts["statement"], ""]
+    front = [] if count is None else [_front(about, count, protected=protected)]
+    lines = [*front, "# A model of private data" if count is None else "# Synthetic text", "", facts["statement"], ""]
     lines += [f"- {name}: {value}" for name, value in about.items()]
     if not protected:
         lines += ["", "## No guarantee", "", "Nothing of the private data is protected: keep this folder private."]
@@ -148,8 +156,9 @@ def _card(facts: dict[str, Any], about: dict[str, str], *, texts: bool) -> str:
         lines.append(f"| {row['releases']} | {row['what']} | {row['mechanism']} | {certificate.strength(row)} |")
     lines += ["", "## What it does not cover", "", *(f"- {line}" for line in facts["not_protected"]), ""]
     lines += [
-        "`certificate.json` holds the same for machines, with the head of the run's ledger. It is not a signature: who",
-        "has the run folder checks it with `python -m dpsda.privacy verify RUN`.",
+        "`certificate.json` holds the same for machines, with the head of the run's ledger. It is not a signature:",
+        "`certificate.json.sig` is one, where it is there. Who has the run folder checks both with",
+        "`python -m dpsda.privacy verify RUN`.",
         "",
     ]
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpsda import hub_datasets, yaml_files
+from dpsda.data.spec import SAID
 from dpsda.errors import InputError
 from dpsda.options import PrivacyOptions
 from dpsda.privacy.accounting import default_delta
@@ -162,9 +163,9 @@ def configuration(spec: DatasetSpec, *options: Any, prompts: bool = False) -> tu
 
 
 def _said(path: Path) -> dict[str, Any]:
-    """What a YAML file says, whatever its comments are; of a spec without `describe`, which is for `dpsda prompts`."""
+    """What a YAML file says, whatever its comments are; of a spec, without what makes no difference to a run."""
     content = yaml_files.read(path, "it is part of the data set")
-    said = {key: value for key, value in content.items() if key != "describe"} if isinstance(content, dict) else content
+    said = {key: value for key, value in content.items() if key not in SAID} if isinstance(content, dict) else content
     return {"sha256": sha256(path), "says": said}
 
 

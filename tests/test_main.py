@@ -776,8 +776,9 @@ def test_a_comment_locks_no_run_and_what_else_changed_is_named(dataset, tmp_path
     go()
     spec, prompts, kept = data / "spec.yaml", data / "prompts.yaml", root / "state" / "augpe.json"
     first = spec.read_text()
-    spec.write_text(f"# a comment\n{first}describe: what one text is\n")
+    spec.write_text(f"# a comment\n{first}describe: what one text is\nlicense: cc0-1.0\nlanguage: [en, no]\n")
     go()
+    assert 'license: "cc0-1.0"\nlanguage:\n- "en"\n- "no"\n' in (root / "release" / "README.md").read_text()
     spec.write_text(first.replace("  public: [test]\n", ""))
     with pytest.raises(InputError, match=r"another configuration \(spec.yaml has another `splits`\)"):
         go()

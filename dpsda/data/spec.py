@@ -2,6 +2,8 @@
 
     text: text                                     # the column of the private texts
     describe: a review of a restaurant             # optional: what one text is, for `dpsda prompts`
+    license: cc-by-4.0                             # optional: of the release, as the Hugging Face hub spells it
+    language: [en]                                 # optional: of the texts, for the card of the release
     labels:                                        # public domains; leave out for unlabelled text
       - column: stars
         domain: [1, 2, 3, 4, 5]
@@ -37,6 +39,7 @@ from dpsda.wording import normalise
 
 ROWS = 10_000  # of which prompts are checked one by one
 OURS = ("id", "parent_id", "text", "candidate_id", "noisy")  # columns that stand beside those of labels in our files
+SAID = ("describe", "license", "language")  # keys that change what is said of a data set, and no run on it
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,14 @@ class DatasetSpec:
     filter: dict[str, tuple[str, ...]] = field(default_factory=dict)
     public: frozenset[str] = frozenset()
     describe: str = ""
+    license: str = ""
+    language: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What the card of a release tells of the data set."""
+        said = {"license": self.license, "language": ", ".join(self.language)}
+        return {"data set": self.name, **{key: value for key, value in said.items() if value}}
 
     @property
     def label_columns(self) -> list[str]:
@@ -142,7 +153,7 @@ class Reader:
     path: Path
 
     def spec(self, content: Any) -> DatasetSpec:
-        optional = dict.fromkeys(("describe", "labels", "attributes", "user", "filter"), False)
+        optional = dict.fromkeys((*SAID, "labels", "attributes", "user", "filter"), False)
         top = self.mapping(content, "", {"text": True, "splits": True, **optional})
         splits = self.mapping(top["splits"], "splits")
         public = [self.text(name, "splits.public") for name in self.list(splits.pop("public", []), "splits.public")]
@@ -165,6 +176,8 @@ class Reader:
             splits={self.text(name, "splits"): self.split(item, f"splits.{name}") for name, item in splits.items()},
             public=frozenset(public),
             describe=self.text(top["describe"], "describe") if top.get("describe") is not None else "",
+            license=self.text(top["license"], "license") if top.get("license") is not None else "",
+            language=self.domain(top["language"], "language") if top.get("language") is not None else (),
         )
         if not spec.splits:
             self.fail("splits", "names no split")

@@ -4,7 +4,8 @@ python -m dpsda.privacy calibrate --epsilon 1 --delta 3.56e-8 --steps 10
 python -m dpsda.privacy epsilon --noise 0.82 --delta 5e-7 --steps 439 --sampling_rate 0.02276
 python -m dpsda.privacy calibrate --epsilon 5.98 --delta 5e-7 --steps 439 --sampling_rate 0.02276 --histogram_noise 10
 python -m dpsda.privacy show RUN          the spend, release by release, and how it splits
-python -m dpsda.privacy verify RUN        recompute the certificate from the ledger, check every hash
+python -m dpsda.privacy verify RUN        recompute the certificate from the ledger, check every hash and the signature
+python -m dpsda.privacy sign RUN --key ~/.ssh/id_ed25519                 sign the certificate; ssh-keygen does it
 python -m dpsda.privacy total RUN RUN     several runs on the same data
 """
 
@@ -14,7 +15,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from dpsda.privacy.errors import PrivacyError
 
@@ -22,8 +23,15 @@ if TYPE_CHECKING:
     from dpsda.privacy import accounting
 
 
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaints are one line, as all that is wrong here."""
+
+    def error(self, message: str) -> NoReturn:
+        raise PrivacyError(f"{message} (see --help)")
+
+
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m dpsda.privacy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -41,19 +49,33 @@ def main(argv: list[str] | None = None) -> int:
         command.add_argument(
             "--histogram_noise", type=float, help="and one histogram of sensitivity 1 at this noise multiplier"
         )
-    for name, about in (("show", "what a run has spent"), ("verify", "check a run's certificate against its ledger")):
-        commands.add_parser(name, help=about, description=about).add_argument("run", type=Path, metavar="RUN")
+    of_run: dict[str, argparse.ArgumentParser] = {}
+    for name, about in (
+        ("show", "what a run has spent"),
+        ("verify", "check a run's certificate against its ledger, and its signature if it has one"),
+        ("sign", "sign a run's certificate with an SSH key, after the checks of verify"),
+    ):
+        of_run[name] = commands.add_parser(name, help=about, description=about)
+        of_run[name].add_argument("run", type=Path, metavar="RUN")
+    about = "one of these has to have signed it; the format is that of ALLOWED SIGNERS in `man ssh-keygen`"
+    of_run["verify"].add_argument("--signers", type=Path, metavar="FILE", help=about)
+    about = "a private SSH key (~/.ssh/id_ed25519), or a public one whose private part ssh-agent has"
+    of_run["sign"].add_argument("--key", type=Path, metavar="FILE", required=True, help=about)
     command = commands.add_parser("total", help="epsilon of several runs on the same data")
     command.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     command.add_argument("--delta", type=float, help="default: the smallest of the runs'")
-    args = parser.parse_args(argv)
     try:
+        args = parser.parse_args(argv)
         if args.command in ("calibrate", "epsilon"):
             _numbers(args)
         elif args.command == "total":
             _total(args.runs, args.delta)
+        elif args.command == "sign":
+            _sign(args.run, args.key)
+        elif args.command == "verify":
+            _verify(args.run, args.signers)
         else:
-            _run(args.command, args.run)
+            _show(args.run)
     except (PrivacyError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -105,14 +127,28 @@ def _shown(events: Sequence[accounting.Event], delta: float) -> str:
     return f"{accounting.round_up(accounting.epsilon(events, delta)):.4f}"
 
 
-def _run(command: str, run: Path) -> None:
+def _sign(run: Path, key: Path) -> None:
+    from dpsda.privacy import signature
+
+    path = signature.sign(run, key)
+    print(f"{path}: signed {signature.check(run)}")
+
+
+def _verify(run: Path, signers: Path | None) -> None:
+    from dpsda.privacy import certificate, signature
+
+    facts = certificate.verify(run)
+    who = signature.check(run, signers)
+    print(facts["statement"])
+    print("verified: the ledger's chain, the epsilon, and the hash of every result and released file")
+    if who:
+        print(f"signed {who}" + ("" if signers else "; whose key that is, --signers FILE tells"))
+
+
+def _show(run: Path) -> None:
     from dpsda.privacy import certificate
     from dpsda.privacy.ledger import Ledger
 
-    if command == "verify":
-        print(certificate.verify(run)["statement"])
-        print("verified: the ledger's chain, the epsilon, and the hash of every result and released file")
-        return
     ledger = Ledger(run, read_only=True)
     facts = certificate.build(ledger)
     print(facts["statement"])

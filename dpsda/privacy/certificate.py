@@ -96,6 +96,26 @@ def publish(ledger: Ledger, facts: dict[str, Any], about: dict[str, str]) -> dic
     return whole
 
 
+def find(run: Path) -> Path:
+    """The certificate of a run; LedgerError where there is none."""
+    places = (run / FILE, run / "private" / FILE)  # the second is where a run without a guarantee puts it
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise LedgerError(f"{run / FILE}: no certificate here; has the run finished?")
+    return path
+
+
+def signature(path: Path) -> Path:
+    """Where the signature of a certificate lies, if somebody made one (`dpsda sign`)."""
+    return path.with_name(f"{path.name}.sig")
+
+
+def withdraw(path: Path) -> None:
+    """Remove a certificate that is to be another one, and its signature."""
+    signature(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
 def digest(facts: dict[str, Any]) -> str:
     """The hash of all that a certificate says."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -153,11 +173,7 @@ def verify(run: Path) -> dict[str, Any]:
     """Recompute the certificate of `run` from its ledger alone, check the chain, every file that the ledger knows, that
     it knows every file that it has to, and every released file; what `build` gives. Raises PrivacyError with the first
     thing that does not fit."""
-    path = run / FILE
-    if not path.is_file():
-        path = run / "private" / FILE  # where a run without a guarantee puts it
-    if not path.is_file():
-        raise LedgerError(f"{run / FILE}: no certificate here; has the run finished?")
+    path = find(run)
     ledger = Ledger(run, read_only=True)
     if not ledger.lines:
         raise LedgerError(f"{ledger.path}: no ledger here, or an empty one, so what was spent is not known; restore it")
@@ -250,7 +266,7 @@ def _check_release(path: Path, facts: dict[str, Any], ledger: Ledger) -> None:
             raise PrivacyError(f"{file}: not the file that was certified")
     page = path.parent / PAGE
     noted = not facts.get("format", 0) or page.relative_to(ledger.run).as_posix() in ledger.made()
-    known = {path.name, *facts["files"], *((PAGE,) if noted else ())}
+    known = {path.name, signature(path).name, *facts["files"], *((PAGE,) if noted else ())}
     for file in sorted(path.parent.rglob("*")):
         if file.name not in known or file.parent != path.parent:
             raise PrivacyError(f"{file}: is no part of the release that was certified; remove it")

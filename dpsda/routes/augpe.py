@@ -91,7 +91,7 @@ def generate(
         about = {
             "method": "Aug-PE (Xie et al. 2024)"
             + (" on samples of a fine-tuned generator" if evolution.begins_with_samples else ""),
-            "data set": spec.name,
+            **spec.told,
             "iterations": str(evolution.epochs),
             "model": model.model_type,
             "encoder": embedding.feature_extractor,

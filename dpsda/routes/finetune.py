@@ -99,7 +99,7 @@ def generate(
         card = {
             "method": ("DP fine-tuning" if privacy.protected else "fine-tuning without noise")
             + (" of a classifier" if classify else ""),
-            "data set": spec.name,
+            **spec.told,
             "model": tuning.model_type,
             "trained": "all weights" if tuning.full else f"LoRA of rank {tuning.lora_r}",
             "training": f"{charged_steps(ledger):,} steps of {training.optimizer}, batch {training.batch_size:,}",

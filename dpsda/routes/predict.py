@@ -177,7 +177,7 @@ def generate(
         about = {
             "method": "private next-token prediction"
             + (" (clipped logits)" if asked.aggregation == "dclip" else " (PMixED)"),
-            "data set": spec.name,
+            **spec.told,
             "model": config["model_type"],
             "ensemble": f"{config['shards']} adapters",
             "answers": f"{answered:,}, a token each",

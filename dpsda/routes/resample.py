@@ -313,7 +313,7 @@ class Resampling:
         encoder = self.config["feature_extractor"]
         what = f"{kept:,} of {count:,} texts, by {clusters:,} clusters of the embeddings of {encoder}"
         return {
-            "data set": self.corpus.spec.name,
+            **self.corpus.spec.told,
             **self.source.about,
             "method": f"{self.source.about.get('method', 'unknown')}, resampled",
             RESAMPLED: f"{what} (Yu et al. 2024, Algorithm 2){cap}; seed {self.options.seed}",
