@@ -62,7 +62,9 @@ def released(root: Path) -> list[Path]:
     if facts["epsilon"] == "inf":
         raise InputError(f"{root}: was made without a guarantee, so its release is private and goes nowhere")
     path = certificate.find(root)
-    return sorted(path.parent.iterdir(), key=lambda file: (file == path, file.name))
+    files = sorted(path.parent.iterdir(), key=lambda file: (file == path, file.name))
+    # runs of the first format did not note the page's hash, so nobody knows whose it is
+    return files if facts.get("format") else [file for file in files if file.name != certificate.PAGE]
 
 
 def _to_folder(files: list[Path], folder: Path) -> list[Path]:
