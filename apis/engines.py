@@ -78,10 +78,11 @@ def _served(
     model: ModelOptions, remote: RemoteOptions, folder: Path, *, name: str | None, greedy: bool, progress: bool
 ) -> TextAPI:
     from apis.azure_api import AzureAPI
+    from apis.batch_api import BatchAPI
     from apis.endpoints import endpoints
 
     name = name or model.model_type
-    return AzureAPI(
+    return (BatchAPI if remote.api_batch else AzureAPI)(
         name,
         endpoints=endpoints(name, remote.api_base, Path(remote.model_config) if remote.model_config else None),
         temperature=0.0 if greedy else model.temperature,

@@ -61,6 +61,11 @@ class Failure:
         return "model output limit was reached" in self.words
 
     @property
+    def text(self) -> str | None:
+        """The answer of a request that ended so: None where it was refused, "" where there is none."""
+        return "" if self.thought_only and not (self.filtered or self.too_long) else None
+
+    @property
     def passes(self) -> bool:
         """Whether the same request may be answered a little later."""
         return self.status < 300 or self.status in AGAIN or self.status >= 500

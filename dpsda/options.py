@@ -188,6 +188,9 @@ class RemoteOptions(Options):
     model_config: str | None = option(
         None, "a YAML file outside the repository: endpoints, deployments and keys of each model", free=True
     )
+    api_batch: bool = option(
+        False, "ask in batches, for half the price and within a day; a run may be stopped meanwhile", free=True
+    )
     num_procs: int = option(16, "requests in flight", free=True, least=1)
     timeout: float = option(60.0, "seconds to wait for an answer before it is asked for again", free=True, above=0)
     max_requests: int | None = option(None, "stop after so many requests, over the whole run", free=True, least=1)

@@ -103,7 +103,7 @@ class Step:
 
     def finish(self, facts: dict[str, Any]) -> None:
         """Mark the step as complete, and remove what only a restart would have needed."""
-        notes = ("settings.json", "done.json", "requests.jsonl")
+        notes = ("settings.json", "done.json", "requests.jsonl", "batches.jsonl")
         files = [p for p in sorted(self.folder.rglob("*")) if p.is_file() and p.name not in notes]
         results = [p for p in files if p.relative_to(self.folder).parts[0] not in SCRATCH]
         made = {p.relative_to(self.folder).as_posix(): sha256(p) for p in results}

@@ -1,4 +1,4 @@
-"""A server that speaks the chat protocol of OpenAI and Azure, and fails on purpose.
+"""A server that speaks the chat and batch protocols of OpenAI and Azure, and fails on purpose.
 
     python tests/apis/fault_server.py '{"keys": ["k"], "delay": 0.02, "rates": {"429": 0.1}}'
 
@@ -11,6 +11,12 @@ It prints its port. Its one argument, in JSON, may hold:
     script    faults of the first requests instead, or null for an answer
     headers   of a 429
     log       a file that gets a line for every request: its prompt, path, key, fault, parameters
+    batches   how often a batch is looked at before it is over; without it there are no files and batches (404)
+    calls     faults of the first calls about files and batches, or null: a status; "lost", if it is done and the answer
+              does not come; "pending", if a file is not read yet; "invalid" or "full", if a batch fails as a whole
+
+The lines of a batch have faults as requests have, when it is made. A call about files and batches has a line in `log`,
+too: its `call`, path, key and fault.
 
 Faults beside those of `rates`:
     "400", "402", "404"     with an echo of key and prompt
@@ -35,6 +41,8 @@ Faults beside those of `rates`:
     "parts, refused"        a refusal in one of them
     "no usage"              an answer whose tokens nobody counted
     "drip"                  white space for 10 seconds
+    "batch only"            400: a deployment that takes no ordinary request
+    "expired", "no line"    of a line of a batch: an error of its own, or nothing
 """
 
 from __future__ import annotations
@@ -44,8 +52,10 @@ import contextlib
 import json
 import random
 import sys
+import time
 import zlib
 from typing import Any
+from urllib.parse import parse_qs
 
 
 def reply(prompt: str) -> str:
@@ -94,6 +104,7 @@ SAME = {  # what these faults say, whoever asks
     "redirect": (307, b""),
     "too long": (400, error("maximum context length is 9 tokens", code="context_length_exceeded")),
     "role": (400, error("messages[0].role does not support 'system' with this model", param="messages[0].role")),
+    "batch only": (400, error("The chatCompletion operation does not work", code="OperationNotSupported")),
     "range": (400, error(RANGE, param="temperature", code="decimal_above_max_value")),
     "filter, no message": (200, choice({}, "content_filter")),
     "filter, null message": (200, choice({"message": None}, "content_filter")),
@@ -129,6 +140,10 @@ class Server:
         self.script = settings.get("script", [])
         self.headers = settings.get("headers", {})
         self.log = open(settings["log"], "a") if "log" in settings else None  # noqa: SIM115
+        self.looks = settings.get("batches")
+        self.calls = settings.get("calls", [])
+        self.files: dict[str, bytes] = {}
+        self.batches: dict[str, dict[str, Any]] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """The requests of one connection, one after the other."""
@@ -136,8 +151,9 @@ class Server:
             while True:
                 first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").strip().split("\r\n")
                 headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-                body = json.loads(await reader.readexactly(int(headers["content-length"])))
-                if not await self.answer(first.split()[1], headers, body, reader, writer):
+                content = await reader.readexactly(int(headers.get("content-length", 0)))
+                method, path, _ = first.split()
+                if not await self.answer(method, path, headers, content, reader, writer):
                     return
 
     def fault(self, path: str, key: str, prompt: str) -> str | None:
@@ -146,6 +162,9 @@ class Server:
             return "404"
         if self.keys and key not in self.keys:
             return "401"
+        return self.drawn(key, prompt)
+
+    def drawn(self, key: str, prompt: str) -> str | None:
         if self.script:
             return self.script.pop(0)
         draw = random.random()
@@ -159,23 +178,122 @@ class Server:
                     return name
         return None
 
+    def note(self, **line: Any) -> None:
+        if self.log:
+            self.log.write(json.dumps(line) + "\n")
+            self.log.flush()
+
+    def result(self, fault: str | None, key: str, body: dict[str, Any]) -> tuple[int, bytes]:
+        """Status and content of an answer to a chat."""
+        prompt = body["messages"][-1]["content"]
+        text = reply(prompt)
+        if fault in ("400", "401", "402", "404", "429", "500"):
+            return int(fault), error(f"no luck with the key {key}\nand {prompt}")  # keys leak like this
+        if refused := refusal(fault, body):
+            return refused
+        if fault == "filter" and zlib.crc32(prompt.encode()) % 2:
+            inner = {"code": "ResponsibleAIPolicyViolation"}
+            return 400, error("filtered", code="content_filter", innererror=inner)
+        if fault == "filter":
+            return 200, completion("half an ans", "content_filter")
+        if fault == "parts":
+            thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+            return 200, completion([thought, {"type": "text", "text": text[:5]}, {"type": "text", "text": text[5:]}])
+        if fault == "no usage":
+            return 200, json.dumps({"choices": json.loads(completion(text))["choices"]}).encode()
+        return SAME.get(fault, (200, completion(text)))
+
+    def called(
+        self, call: str, path: str, key: str, headers: dict[str, str], content: bytes
+    ) -> tuple[str | None, int, bytes]:
+        """The fault of a call about files and batches, with its status and content."""
+        fault = "401" if self.keys and key not in self.keys else self.calls.pop(0) if self.calls else None
+        fault = "404" if self.looks is None else fault
+        self.note(call=call, path=path, key=key, fault=fault)
+        if str(fault).isdigit():
+            return fault, int(fault), error(f"no luck with the key {key}")
+        method, kind, *ids = call.replace("/", " ").split()
+        if kind == "files" and method == "POST":
+            boundary = headers["content-type"].partition("boundary=")[2].encode()
+            part = next(part for part in content.split(b"--" + boundary) if b"filename=" in part)
+            made = {"id": self.keep(part.partition(b"\r\n\r\n")[2]), "status": fault or "processed"}
+        elif kind == "files" and len(ids) == 1:
+            made = {"id": ids[0], "status": "processed"}
+        elif kind == "files":
+            return fault, 200, self.files[ids[0]]
+        elif method == "POST":
+            made = self.batch(json.loads(content), key, fault)
+        elif ids:
+            made = self.looked_at(self.batches[ids[0]])
+        else:
+            query = parse_qs(path.partition("?")[2])
+            listed = [*self.batches.values()][::-1]
+            after = [batch["id"] for batch in listed].index(query["after"][0]) + 1 if "after" in query else 0
+            last = after + int(query["limit"][0])
+            made = {"data": listed[after:last], "has_more": last < len(listed)}
+        return fault, 200, json.dumps(made).encode()
+
+    def keep(self, content: bytes) -> str:
+        name = f"file-{len(self.files)}"
+        self.files[name] = content
+        return name
+
+    def batch(self, body: dict[str, Any], key: str, fault: str | None) -> dict[str, Any]:
+        """A new batch: what its lines get is settled, and told when it is over."""
+        made = {"id": f"batch_{len(self.batches)}", "status": "validating", "created_at": int(time.time()), **body}
+        self.batches[made["id"]] = made
+        if fault in ("invalid", "full"):
+            code = "token_limit_exceeded" if fault == "full" else "invalid_json_line"
+            made["over"] = {"status": "failed", "errors": {"data": [{"code": code, "message": f"not so, {key}"}]}}
+            return made
+        lines: dict[str, list[bytes]] = {"output_file_id": [], "error_file_id": []}
+        faults = set()
+        for text in self.files[body["input_file_id"]].strip().split(b"\n"):
+            line = json.loads(text)
+            prompt = line["body"]["messages"][-1]["content"]
+            fault = self.drawn(key, prompt)
+            faults.add(fault)
+            self.note(prompt=prompt, path=line["url"], key=key, fault=fault, body=line["body"], batch=made["id"])
+            if fault == "no line":
+                continue
+            status, content = self.result(fault, key, line["body"])
+            told = {"response": {"status_code": status, "body": json.loads(content)}, "error": None}
+            if fault == "expired":
+                told = {"response": None, "error": {"code": "batch_expired", "message": "This request expired."}}
+            name = "output_file_id" if fault != "expired" and status == 200 else "error_file_id"
+            lines[name].append(json.dumps({"id": "x", "custom_id": line["custom_id"], **told}).encode())
+        random.shuffle(lines["output_file_id"])
+        made["over"] = {name: self.keep(b"\n".join(found)) for name, found in lines.items() if found}
+        made["over"]["status"] = "expired" if "expired" in faults else "completed"
+        made["left"] = self.looks
+        return made
+
+    def looked_at(self, batch: dict[str, Any]) -> dict[str, Any]:
+        batch["left"] = batch.get("left", 0) - 1
+        batch |= batch["over"] if batch["left"] < 0 else {"status": "in_progress", "request_counts": {"completed": 1}}
+        return batch
+
     async def answer(
         self,
+        method: str,
         path: str,
         headers: dict[str, str],
-        body: dict[str, Any],
+        content: bytes,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> bool:
         """Answer one request; False if the connection is of no more use."""
         key = headers.get("api-key" if path.startswith("/openai/") else "authorization", "").removeprefix("Bearer ")
-        prompt = body["messages"][-1]["content"]
-        fault = self.fault(path, key, prompt)
-        if self.log:
-            line = {"prompt": prompt, "path": path, "key": key, "fault": fault, "body": body}
-            self.log.write(json.dumps(line) + "\n")
-            self.log.flush()
-        if fault == "timeout":
+        what = path.partition("?")[0].removeprefix("/v1/").removeprefix("/openai/")
+        if what.startswith(("files", "batches")):
+            fault, status, content = self.called(f"{method} {what}", path, key, headers, content)
+        else:
+            body = json.loads(content)
+            prompt = body["messages"][-1]["content"]
+            fault = self.fault(path, key, prompt)
+            self.note(prompt=prompt, path=path, key=key, fault=fault, body=body)
+            status, content = self.result(fault, key, body)
+        if fault in ("timeout", "lost"):
             await reader.read()  # until the client gives up
             return False
         if fault == "drip":
@@ -186,22 +304,6 @@ class Server:
                 await asyncio.sleep(0.2)
             return False
         await asyncio.sleep(self.delay)
-        status, content = SAME.get(fault, (200, completion(reply(prompt))))
-        if fault in ("400", "401", "402", "404", "429", "500"):
-            status, content = int(fault), error(f"no luck with the key {key}\nand {prompt}")  # keys leak like this
-        elif refused := refusal(fault, body):
-            status, content = refused
-        elif fault == "filter" and zlib.crc32(prompt.encode()) % 2:
-            inner = {"code": "ResponsibleAIPolicyViolation"}
-            status, content = 400, error("filtered", code="content_filter", innererror=inner)
-        elif fault == "filter":
-            content = completion("half an ans", "content_filter")
-        elif fault == "parts":
-            text = reply(prompt)
-            thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
-            content = completion([thought, {"type": "text", "text": text[:5]}, {"type": "text", "text": text[5:]}])
-        elif fault == "no usage":
-            content = json.dumps({"choices": json.loads(content)["choices"]}).encode()
         length = len(content)
         if fault == "truncated":
             content = content[: length // 2]

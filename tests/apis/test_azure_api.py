@@ -94,7 +94,7 @@ ends = [Endpoint(url + "/v1", key) for key in keys]
 log = Path(folder, "requests.jsonl")
 api = AzureAPI("gpt-4o-mini", endpoints=ends, num_procs=64, timeout=2, log=log, progress=False)
 answers = Journal(api, Path(folder)).generate([Prompt(text) for text in texts], 7)
-Path(folder, "answers.json").write_text(json.dumps([answers, api.requests]))
+Path(folder, "answers.json").write_text(json.dumps([answers, api.spending.requests]))
 """
 
 
@@ -178,9 +178,9 @@ def test_endpoints_share_the_load_and_calls_repeat(serve):
     assert results == [ANSWERS, ANSWERS]
     shares = Counter(request["key"] for request in server.requests)
     assert min(shares[KEY], shares[OTHER]) >= 50  # of 120
-    assert (api.requests, api.prompt_tokens, api.completion_tokens) == (120, 1200, 600)
-    assert api.cost == pytest.approx((1200 * 0.15 + 600 * 0.60) / 1e6)
-    assert client(server, model="unheard-of").cost is None
+    assert (api.spending.requests, api.spending.prompt_tokens, api.spending.completion_tokens) == (120, 1200, 600)
+    assert api.spending.cost == pytest.approx((1200 * 0.15 + 600 * 0.60) / 1e6)
+    assert client(server, model="unheard-of").spending.cost is None
 
 
 def test_the_least_busy_endpoint_is_asked(serve):
@@ -195,7 +195,7 @@ def test_answers_are_handed_over_as_they_come(serve):
     api = client(server, num_procs=4)
 
     def hear(number, answer):
-        assert api.requests <= len(heard) + 4  # nobody takes a prompt before the last answer is stored
+        assert api.spending.requests <= len(heard) + 4  # nobody takes a prompt before the last answer is stored
         heard.append((number, answer))
 
     answers = api.generate(PROMPTS, 0, hear)
@@ -217,7 +217,7 @@ def test_refusals_and_odd_bodies(serve, quick):
     api = client(server, num_procs=1)
     prompts = [*PROMPTS[:3], Prompt("half \ud800 letter")]
     assert api.generate(prompts, 0) == [None, None, ANSWERS[2], reply("half ? letter")]
-    assert api.retries == 1 and api.requests == 5
+    assert api.retries == 1 and api.spending.requests == 5
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_check_is_one_short_request(serve, tmp_path, capsys):
     with pytest.raises(InputError, match="budget of --max_requests 4"):
         client(server, log=log, max_requests=4).check(prompt)
     bodies = [request["body"] for request in server.requests]
-    assert len(bodies) == api.requests == len(log.read_text().splitlines()) == 4
+    assert len(bodies) == api.spending.requests == len(log.read_text().splitlines()) == 4
     assert all((body["max_tokens"], body["temperature"]) == (16, 1.4) for body in bodies)
     assert bodies[0]["messages"][0] == {"role": "system", "content": "be brief"}
     assert list(tmp_path.glob("[0-9].jsonl")) == [] and capsys.readouterr().err == ""
@@ -335,7 +335,7 @@ def test_giving_up_keeps_what_was_answered(serve, quick, tmp_path):
     assert max(tried.values()) == 10 and len(tried) <= 4
     api.api = client(serve())
     assert api.generate(PROMPTS, 0) == ANSWERS
-    assert api.api.requests == 40
+    assert api.api.spending.requests == 40
 
 
 REASONS = [
@@ -463,7 +463,7 @@ def test_nobody_there_costs_nothing(quick):
     api = client(Fault("http://127.0.0.1:9", Path()), num_procs=1)  # a port that nobody listens on
     with pytest.raises(InputError, match=r"10 tries .* ConnectError at endpoint 1 \(127.0.0.1:9\): .*connect"):
         api.generate(PROMPTS, 0)
-    assert (api.requests, api.cost) == (10, 0)
+    assert (api.spending.requests, api.spending.cost) == (10, 0)
 
 
 def test_giving_up_does_not_wait_for_others(serve, monkeypatch):
@@ -579,11 +579,13 @@ def test_budget_in_dollars(serve, quick, tmp_path):
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     answered = [line["status"] for line in lines].count(200) - 1
     assert {line["status"] for line in lines} == {200, 429, 500, "TimeoutError"}
-    assert api.cost == pytest.approx(2 * estimate + 0.02 * answered)  # a lost answer may be billed, an error is not
-    assert 0.5 - 4 * (estimate + 0.001) <= api.cost <= 0.5
-    assert api.requests == len(server.requests) == len(lines)
+    assert api.spending.cost == pytest.approx(
+        2 * estimate + 0.02 * answered
+    )  # a lost answer may be billed, an error is not
+    assert 0.5 - 4 * (estimate + 0.001) <= api.spending.cost <= 0.5
+    assert api.spending.requests == len(server.requests) == len(lines)
     with pytest.raises(InputError, match="max_cost"):
-        client(server, max_cost=api.cost, **options).generate(PROMPTS, 0)
+        client(server, max_cost=api.spending.cost, **options).generate(PROMPTS, 0)
     assert len(server.requests) == len(lines)
 
 
@@ -591,7 +593,7 @@ def test_a_request_that_a_filter_refused_may_be_billed(serve, tmp_path):
     prices = tmp_path / "prices.yaml"
     prices.write_text("gpt-4o-mini: {input: 0, output: 1000}")
     api = client(serve(script=["too long"]), prices=prices, max_cost=1)
-    assert api.generate(PROMPTS[:1], 0) == [None] and api.cost == pytest.approx(5 * 0.001)
+    assert api.generate(PROMPTS[:1], 0) == [None] and api.spending.cost == pytest.approx(5 * 0.001)
 
 
 def test_prices(tmp_path):
