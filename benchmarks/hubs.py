@@ -130,10 +130,12 @@ def main() -> None:
         for epsilon in args.epsilons:
             names = releases(args.epochs, label_counts=bool(spec.labels), votes=True)
             sigma = accounting.calibrate(
-                lambda noise, names=names: [mechanism(name, "record", noise, 1).event for name in names], epsilon, delta
+                lambda noise, names=names: [mechanism(name, "record", noise, evolution).event for name in names],
+                epsilon,
+                delta,
             )
             for draw in range(args.draws):
-                noisy = mechanism(names[-1], "record", sigma, 1).release(votes, None, len(rows))
+                noisy = mechanism(names[-1], "record", sigma, evolution).release(votes, None, len(rows))
                 chosen = select(noisy, candidates.cells, kept, "rank", 0, np.random.default_rng(draw))
                 about = {"correction": correction, "strength": strength, "epsilon": epsilon, "sigma": sigma}
                 about |= unequal(counts) | {"central": central(counts, rows, candidates.cells)}
