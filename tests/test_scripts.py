@@ -28,7 +28,7 @@ EVALUATE = {"downstream": (SubjectOptions, DownstreamOptions), "metric": (Subjec
 def script(name: str, *options: object, **environment: str) -> subprocess.CompletedProcess[str]:
     command = ["bash", str(ROOT / "scripts" / name), *map(str, options)]
     env = {key: value for key, value in os.environ.items() if not key.startswith(("CONDA", "WANDB"))} | environment
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, cwd="/")
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env, cwd="/")
 
 
 @pytest.fixture
