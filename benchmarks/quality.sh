@@ -2,11 +2,11 @@
 # Does it work, does the budget matter, and what earns its place? Rotten Tomatoes, 300 texts. Three seeds of the quickstart at
 # epsilon 4 and 1, of the paper's votes, of a trained generator with a vote, of the quickstart with labels from the prompts, and of
 # the quickstart whose model is tuned on what the votes kept; one of a control that makes the same model calls and keeps texts at
-# random, of the quickstart at epsilon 2 and without noise, and of it with one option changed. Every figure by a second encoder, too; of three runs a fine-tuned classifier and
-# a language model that learn from the texts.
+# random, of the quickstart at epsilon 2 and without noise, and of it with one option changed. Every figure by a second encoder,
+# too; of three runs a fine-tuned classifier and a language model that learn from the texts.
 # References are the public held-out split. Options are those of main.py, for all but the trained generator. Runs go to
 # results/quality, one a core at a time (on one thread each, which is faster than one after the other), and what is there is not
-# done again. About three hours.
+# done again. About four hours.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export out=results/quality
