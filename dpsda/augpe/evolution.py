@@ -114,7 +114,7 @@ class Evolution:
             if self.ledger.holds(samples):
                 kept = self._read(samples)
             else:
-                started = time.monotonic()
+                started, asked = time.monotonic(), self._asks_at(t)
                 candidates = self._candidates(t, kept)
                 rng = self._rng(t, _SELECTION)
                 mode = self.options.select_syn_mode
@@ -129,7 +129,7 @@ class Evolution:
                 took = time.monotonic() - started
                 self.say(
                     f"iteration {t}/{self.options.epochs}: {len(candidates):,} candidates, {len(kept):,} kept, epsilon "
-                    f"{round_up(self.ledger.epsilon())} spent, {took:.0f} s{self._left(t, took)}"
+                    f"{round_up(self.ledger.epsilon())} spent, {took:.0f} s{self._left(t, took, asked)}"
                 )
             self.observe(t, kept.texts)
         return self._written(self._saved(kept))
@@ -224,7 +224,7 @@ class Evolution:
             )
         write_atomic(self.folder.step(0) / "prompts.jsonl", prompt_lines(made.prompts))
         took = time.monotonic() - started
-        self.say(f"start: {len(made.texts):,} texts from prompts alone, {took:.0f} s{self._left(0, took)}")
+        self.say(f"start: {len(made.texts):,} texts from prompts alone, {took:.0f} s{self._left(0, took, len(cells))}")
         self._tell_lost(made)
         return made.texts
 
@@ -244,7 +244,7 @@ class Evolution:
 
     def _candidates(self, t: int, kept: Population) -> Population:
         """The population that is voted on at iteration `t`, made from what was kept at t - 1."""
-        path = self.folder.state / f"candidates-{t}.csv"
+        path = self._candidates_path(t)
         if self.ledger.holds(path):
             return self._read(path)
         keep, times = self.options.keeps(t), self.options.times(t)
@@ -261,6 +261,9 @@ class Evolution:
         self._tell_lost(made)
         self._store(path, candidates, t - 1)
         return candidates
+
+    def _candidates_path(self, t: int) -> Path:
+        return self.folder.state / f"candidates-{t}.csv"
 
     def _made(self, t: int, kept: Population, times: int) -> Made:
         """`times` new texts for each that is kept: its variations, or samples of the model that was tuned on them."""
@@ -338,13 +341,16 @@ class Evolution:
                 shown |= {(cell, text): shots for text in texts}
         return shown
 
-    def _left(self, t: int, took: float) -> str:
-        """About how long the rest of the run takes, by what a text took at `t`; what private records take at first, to
-        be embedded, is not in the start, and is in the first iteration."""
-        sizes = self.options.sizes
-        wanted = [sizes[0], *(sizes[i - 1] * self.options.times(i) for i in range(1, len(sizes)))]
-        rest = sum(wanted[t + 1 :])
-        return f", about {about(took * rest / wanted[t])} left" if rest and wanted[t] else ""
+    def _asks_at(self, t: int) -> int:
+        """How many new texts iteration `t` asks the model for: none where its candidates are there."""
+        there = self.ledger.holds(self._candidates_path(t))
+        return 0 if there else self.options.sizes[t - 1] * self.options.times(t)
+
+    def _left(self, t: int, took: float, asked: int) -> str:
+        """About how long the iterations after `t` take, by what each of the `asked` texts took; what private records
+        take at first, to be embedded, is not in the start, and is in the first iteration."""
+        rest = sum(map(self._asks_at, range(t + 1, self.options.epochs + 1)))
+        return f", about {about(took * rest / asked)} left" if rest and asked else ""
 
     def _tell_lost(self, made: Made) -> None:
         if made.lost:
