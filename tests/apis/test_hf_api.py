@@ -305,7 +305,7 @@ def test_layers_are_fused_where_that_computes_the_same(scale, dtype):
     before = model["layer"]["mlp"](rows).float()
     hf_api.pack(model)
     packed = model["layer"]["mlp"]
-    if not any(isinstance(module, hf_api.PackedLinear) for module in model.modules()):
-        pytest.skip("this processor packs nothing of this format")
-    assert isinstance(packed, hf_api.GatedLinear) == (scale == 1.0)
+    # a processor that packs nothing of this format leaves the layers as they are
+    packs = any(isinstance(module, hf_api.PackedLinear) for module in model.modules())
+    assert isinstance(packed, hf_api.GatedLinear) == (packs and scale == 1.0)
     assert (packed(rows).float() - before).norm() <= 4 * torch.finfo(dtype).eps * before.norm()

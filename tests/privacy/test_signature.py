@@ -16,7 +16,8 @@ from dpsda.privacy.errors import PrivacyError
 from tests.forks import ROOT
 from tests.privacy.test_ledger import finished
 
-pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")
+# OpenSSH is the user's own: nothing here depends on it but these two commands, which say where it is missing
+pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="signatures need OpenSSH's ssh-keygen")
 
 
 @pytest.fixture
