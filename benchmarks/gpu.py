@@ -221,20 +221,18 @@ def pmixed(sizes: Sizes) -> Figures:
 
 
 def parity_votes(sizes: Sizes) -> Figures:
-    """Votes that differ, and by how much in score; and of the candidates' neighbours, of which csls is made, those that
-    do."""
+    """Votes that differ, and by how much in score."""
     from votes import made_up_vote
 
-    from dpsda.augpe.ballot import NEIGHBOURS, Ballot
+    from dpsda.augpe.ballot import Ballot
     from dpsda.augpe.options import CORRECTIONS
-    from dpsda.neighbors import nearest, others
+    from dpsda.neighbors import nearest
 
     with tempfile.TemporaryDirectory() as folder:
         shape = sizes((50_000, 768, 1, 5_000), (2_000, 64, 1, 300))
         private, _, candidates, cells = made_up_vote(Path(folder), *shape)
         private = np.array(private)
-    near = [np.sort(others(candidates, NEIGHBOURS, device=device), axis=1) for device in BOTH]
-    found: Figures = {"neighbours of candidates that differ": int((near[0] != near[1]).sum())}
+    found: Figures = {}
     for correction, strength in CORRECTIONS.items():
         ballot = Ballot.of(candidates, cells, "L2", correction, strength)
         votes = [nearest(private, ballot.vectors, shifts=ballot.shifts, device=device)[:, 0] for device in BOTH]

@@ -20,8 +20,8 @@ Metric = Literal["L2", "IP", "cos_sim"]
 LONGEST = 1e18  # the length above which a vector is not multiplied in float32
 BLOCK = 1024  # queries scored at a time
 TILE = 1 << 14  # candidates scored at a time
-PAIRS = 1 << 13  # pairs rescored at a time
-PANEL = 1 << 11  # vectors scored among themselves at a time
+PART = 32  # candidates of which the best score is looked at first: a power of two
+PAIRS = 1 << 7  # pairs rescored at a time: as many as the processor's cache holds
 
 
 def nearest(
@@ -58,48 +58,6 @@ def search(
     """
     indices, scores = _best(queries, candidates, k, metric, None, None, device)
     return indices, np.sqrt(-scores) if metric == "L2" else scores
-
-
-def others(rows: np.ndarray, k: int, metric: Metric = "L2", *, device: str = "auto") -> np.ndarray:
-    """Indices (N, k) int64 of the k nearest others of each of `rows` (N, D), nearest first; of public vectors, as here
-    a block is multiplied once for both of its ends, in float32, and what differs by its rounding may change places.
-
-    Raises ValueError if k is not in 1..N-1, or a vector is not finite.
-    """
-    import torch
-
-    if not 1 <= k < len(rows):
-        raise ValueError(f"k = {k} is not between 1 and the number of the others, {len(rows) - 1}")
-    device = pick_device(device)
-    vectors = _float32(rows, "vector")
-    if metric == "L2":  # a distance stays where all is moved, and what is short is rounded less
-        vectors = vectors - vectors.mean(axis=0)
-    norms = _norms(vectors)
-    if metric == "cos_sim":
-        vectors = _unit(vectors, norms)
-    v = torch.from_numpy(vectors).to(device)
-    b = torch.from_numpy(-(norms**2) / 2 if metric == "L2" else np.zeros(len(rows))).float().to(device)
-    best = torch.full((len(rows), k), -torch.inf, device=device)
-    found = torch.zeros((len(rows), k), dtype=torch.int64, device=device)
-
-    def merge(row: int, column: int, scores: torch.Tensor) -> None:
-        """The best of what stood there and of (m, n) scores of rows from `row` on and columns from `column` on."""
-        there = slice(row, row + len(scores))
-        near, at = scores.topk(min(k, scores.shape[1]), dim=1)
-        near, order = torch.cat([best[there], near], dim=1).topk(k, dim=1)
-        best[there], found[there] = near, torch.cat([found[there], at + column], dim=1).gather(1, order)
-
-    for row in range(0, len(rows), PANEL):
-        for column in range(row, len(rows), PANEL):
-            one, other = slice(row, row + PANEL), slice(column, column + PANEL)
-            products = v[one] @ v[other].T
-            if row == column:
-                products.fill_diagonal_(-torch.inf)
-            else:
-                merge(column, row, products.T + b[one])
-            merge(row, column, products + b[other])
-    index: np.ndarray = found.cpu().numpy()
-    return index
 
 
 def _best(
@@ -146,9 +104,10 @@ def _best(
 class _Tile:
     """Some of the candidates, and what every block of queries needs to know of them.
 
-    The score of a pair (more is nearer) is q.c + s for IP, q.c / |c| + |q| s for cos_sim and, as a stand-in for
-    -|q - c|^2 / 2 + s that orders the candidates of a query in the same way, q.c - |c|^2 / 2 + s + const for L2, where
-    s is the shift of c. So it is always q.v + w b, where w is |q| for cos_sim, and 1.
+    A pair is scored (more is nearer) by x.v + b. For IP x is q, v is c - m and b is the shift s, where m is the middle
+    of the candidates; for cos_sim the same at length one; for L2 x is q - m and b is s - |v|^2 / 2. Whatever m is, that
+    orders the candidates of a query as q.c + s, its cosine + s and -|q - c|^2 / 2 + s do: each differs by a number that
+    all candidates share. What is short is rounded less, so fewer pairs are left.
     """
 
     def __init__(self, candidates: np.ndarray, shifts: np.ndarray, index: np.ndarray, metric: Metric, device: str):
@@ -160,19 +119,25 @@ class _Tile:
         # a GPU may be set to multiply float32 with fewer bits, which the bound does not allow for; float64 it leaves be
         on_cpu = torch.bfloat16 if multiplies_bfloat16("cpu") else torch.float32
         self.low = on_cpu if device == "cpu" else torch.float64
-        vectors, shifts = self.exact, shifts[index]
-        self.shifts = shifts
+        self.shifts = shifts[index]
+        v = self.exact.astype(np.float64)
         if metric == "cos_sim":
-            vectors = _unit(vectors, self.norms)
-        if metric == "L2":
-            shifts = ((self.norms**2).mean() - self.norms**2) / 2 + shifts
-        v, b = torch.from_numpy(vectors), torch.from_numpy(shifts)[:, None]
-        low, low_b = v.to(self.low), b.to(self.low)
-        self.longest = _norms(v.numpy()).max()
-        self.largest_b = b.abs().max().item()
-        self.rounded = _norms((v - low.float()).numpy()).max()
-        self.rounded_b = (b - low_b).abs().max().item()
-        self.table = torch.cat([low, low_b], dim=1).to(device)  # (m, D + 1)
+            v = _unit(v, self.norms)
+        self.farthest = _norms(v).max()
+        self.middle = v.mean(axis=0)
+        v -= self.middle
+        lengths = _norms(v)
+        b = self.shifts - lengths**2 / 2 if metric == "L2" else self.shifts
+        b = b - b.mean()
+        self.longest, self.largest_b = lengths.max(), np.abs(b).max()
+        low = torch.from_numpy(v).to(self.low)
+        high_b = torch.from_numpy(b).to(self.low)
+        low_b = (torch.from_numpy(b) - high_b).to(self.low)  # b takes two columns, so that hardly any of it is lost
+        self.rounded = _norms(v - low.double().numpy()).max()
+        self.rounded_b = np.abs(b - high_b.double().numpy() - low_b.double().numpy()).max()
+        table = torch.cat([low, high_b[:, None], low_b[:, None]], dim=1)  # (m, D + 2)
+        filled = torch.arange(-(-len(v) // PART) * PART).clamp(max=len(v) - 1)  # to whole parts, by the last one
+        self.table = table[filled].to(device)
 
     def best(self, block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Pairs that hold, for every query of the block, its k best of this tile: query, index and exact score."""
@@ -180,8 +145,12 @@ class _Tile:
         score = np.empty(len(row), dtype=np.float64)
         for start in range(0, len(row), PAIRS):
             pairs = slice(start, start + PAIRS)
-            q, c = block[row[pairs]].astype(np.float64), self.exact[column[pairs]].astype(np.float64)
-            score[pairs] = -np.vecdot(q - c, q - c) if self.metric == "L2" else np.vecdot(q, c)
+            q, c = block[row[pairs]].astype(np.float64), self.exact[column[pairs]]
+            if self.metric == "L2":
+                q -= c
+                score[pairs] = -np.vecdot(q, q)
+            else:
+                score[pairs] = np.vecdot(q, c.astype(np.float64))
         if self.metric == "cos_sim":
             lengths = _norms(block)[row] * self.norms[column]
             score = np.divide(score, lengths, out=np.zeros_like(score), where=lengths > 0)
@@ -190,40 +159,48 @@ class _Tile:
     def _survivors(self, block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """(row, column) of every pair that may be among the k best of its query, and of some that are not.
 
-        Let E be the true score, P what the product is before its result is rounded to S. With q = q' + dq and
-        v = v' + dv, where q' and v' are the rounded factors, and w and b likewise, |P - E| is at most
-        e := |dq| |v| + |q'| |dv| + |w| |db| + |dw| |b'| + (sums in float32). If t is at most the k-th largest S, k
-        candidates have S >= t, so P >= t - u |t| and E >= t - u |t| - e. One of the k best has no smaller E, so its
-        P >= t - u |t| - 2 e, and S keeps that order.
+        Let E be the true score, P what the product is before its result is rounded to S. With x = x' + dx and
+        v = v' + dv, where x' and v' are the rounded factors, and b likewise, |P - E| is at most
+        e := |dx| |v| + |x'| |dv| + |db| + (sums in float32 here, and in float64 where pairs are scored). If t is at most
+        the k-th largest S, k candidates have S >= t, so P >= t - u |t| and E >= t - u |t| - e. One of the k best has no
+        smaller E, so its P >= t - u |t| - 2 e, and S keeps that order.
         """
         import torch
 
-        q = torch.zeros(BLOCK, block.shape[1] + 1)  # the last block is filled up with zeros
-        q.numpy()[: len(block), :-1] = block
-        length = _norms(block)
-        weight = length if self.metric == "cos_sim" else np.ones(len(block))
-        q.numpy()[: len(block), -1] = weight
-        low = q.to(self.low)
-        scores = self.table @ low.T.to(self.device)  # (m, BLOCK): what follows runs along the rows
-
-        rounded = low[: len(block)].float().numpy()
-        lost, lost_weight = _norms(block - rounded[:, :-1]), np.abs(weight - rounded[:, -1])
-        largest = length * self.longest + weight * self.largest_b
+        x, far = block.astype(np.float64), self.farthest * _norms(block)
+        if self.metric == "cos_sim":
+            x, far = _unit(x, _norms(x)), np.ones(len(x))
+        if self.metric == "L2":
+            x -= self.middle
+        length = _norms(x)
+        largest = length * self.longest + self.largest_b
         if largest.max(initial=0) > 1e37:
             raise ValueError("the vectors are too long to multiply in float32")
-        sums = (q.shape[1] + 8) * 2.0**-22 * largest + 1e-30  # above n u sum |q_i v_i|, the textbook bound; underflow
-        error = lost * self.longest + length * self.rounded + weight * self.rounded_b + lost_weight * self.largest_b
-        error = 1.01 * (error + sums)
+        rows = torch.zeros(BLOCK, x.shape[1] + 2)  # the last block is filled up with zeros
+        rows.numpy()[: len(x), :-2] = x
+        rows[:, -2:] = 1
+        low = rows.to(self.low)
+        scores = self.table @ low.T.to(self.device)  # (m, BLOCK): what follows runs along the rows
 
-        # the k-th best of the best of some parts is at most the k-th best of all
-        parts = 1 if k == 1 else min(len(self.index), 4 * k)
-        size = len(self.index) // parts
-        peaks = scores[: parts * size].view(parts, size, BLOCK).amax(dim=1)
-        kth = peaks[:, : len(block)].float().topk(k, dim=0).values[-1]
+        lost = _norms(x - low[: len(x), :-2].float().numpy())
+        # above n u sum |x_i v_i|, the textbook bound; underflow
+        sums = (rows.shape[1] + 8) * (2.0**-22 * largest + 2.0**-50 * far) + 1e-30
+        error = 1.01 * (lost * self.longest + length * self.rounded + self.rounded_b + sums)
+
+        size = PART
+        while size > 1 and 4 * k * size > len(self.index):
+            size //= 2
+        count = -(-len(self.index) // size)  # of parts with a candidate of their own
+        parts = scores.view(-1, size, BLOCK)[:count, :, : len(x)]
+        peaks = parts.amax(dim=1)
+        kth = peaks.float().topk(k, dim=0).values[-1]  # at most the k-th best of all
         slack = 1.01 * 2.0**-8 * kth.abs() + 2 * torch.from_numpy(error).to(kth)
-        survives = scores[:, : len(block)] >= (kth - slack).to(self.low)
-        column, row = np.divmod(np.flatnonzero(survives.cpu().numpy()), len(block))
-        return row, column
+        least = (kth - slack).to(self.low)
+        part, row = (peaks >= least).nonzero(as_tuple=True)
+        pair, place = (parts[part, :, row] >= least[row, None]).nonzero(as_tuple=True)
+        row, column = row[pair].cpu().numpy(), (part[pair] * size + place).cpu().numpy()
+        real = column < len(self.index)
+        return row[real], column[real]
 
 
 def usable(rows: np.ndarray) -> np.ndarray:
@@ -260,8 +237,8 @@ def _float32(rows: np.ndarray, what: str) -> np.ndarray:
 
 
 def _unit(rows: np.ndarray, norms: np.ndarray) -> np.ndarray:
-    """(N, D) float32: the rows at length one; a row of zeros stays."""
-    scaled: np.ndarray = (rows / np.where(norms > 0, norms, 1)[:, None]).astype(np.float32)
+    """(N, D): the rows at length one; a row of zeros stays."""
+    scaled: np.ndarray = (rows / np.where(norms > 0, norms, 1)[:, None]).astype(rows.dtype)
     return scaled
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpsda import neighbors
-from dpsda.neighbors import nearest, others, search
+from dpsda.neighbors import nearest, search
 
 METRICS = ["L2", "IP", "cos_sim"]
 
@@ -48,34 +48,6 @@ def test_matches_brute_force_in_float64(n, m, k, dim, metric, scale, seed):
     np.testing.assert_allclose(-(near**2) if metric == "L2" else near, expected, rtol=0, atol=tolerance)
     assert all(len(set(row)) == k for row in index.tolist())
     assert (np.diff(near, axis=1) * (1 if metric == "L2" else -1) >= 0).all()
-
-
-@given(
-    st.integers(2, 60), st.integers(1, 12), st.integers(1, 30), st.sampled_from(METRICS),
-    st.sampled_from([0.01, 300.0]), st.integers(0, 2**32 - 1),
-)  # fmt: skip
-@settings(max_examples=60, deadline=None)
-def test_the_nearest_others_are_those_of_brute_force(n, k, dim, metric, scale, seed):
-    rng, k = np.random.default_rng(seed), min(k, n - 1)
-    rows = (rng.normal(size=(n, dim)) * scale + rng.normal() * scale).astype(np.float32)
-    rows = rows[rng.integers(0, n, n)]  # duplicates
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbors, "PANEL", 7)
-        index = others(rows, k, metric)
-    scores = reference(rows, rows, n, metric)[2]
-    np.fill_diagonal(scores, -np.inf)
-    assert index.shape == (n, k) and (index != np.arange(n)[:, None]).all()
-    assert all(len(set(row)) == k for row in index.tolist())
-    found, expected = np.take_along_axis(scores, index, axis=1), -np.sort(-scores, axis=1)[:, :k]
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * max(1, scale**2 * dim))
-
-
-def test_the_nearest_others_of_bad_rows():
-    rows = np.ones((3, 2), np.float32)
-    with pytest.raises(ValueError, match="k = 3 is not between 1 and the number of the others, 2"):
-        others(rows, 3)
-    with pytest.raises(ValueError, match="a vector holds NaN"):
-        others(rows * np.nan, 1)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -132,10 +104,10 @@ def test_shapes_and_precision_do_not_change_the_answer(monkeypatch):
 def test_the_first_step_drops_most_and_never_the_best():
     """Fails if the bound is too small (a best pair is dropped) or is so large that nothing is dropped."""
     rng = np.random.default_rng(3)
-    q, c = (rng.normal(size=(n, 64)).astype(np.float32) for n in (500, 3000))
+    q, c = ((rng.normal(size=(n, 64)) + 2).astype(np.float32) for n in (500, 3000))  # far from the origin
     for metric in METRICS:
         row, column = neighbors._Tile(c, np.zeros(3000), np.arange(3000), metric, "cpu")._survivors(q, 2)
-        assert len(row) < 0.05 * 500 * 3000
+        assert len(row) < 8 * 500
         kept = np.zeros((500, 3000), dtype=bool)
         kept[row, column] = True
         best = np.concatenate([reference(part, c, 2, metric)[0] for part in np.split(q, 50)])
@@ -188,7 +160,7 @@ def test_refuses_what_is_not_finite(bad):
 
 def test_refuses_what_would_overflow():
     with pytest.raises(ValueError, match="too long"):
-        nearest(np.full((1, 2), 1e20, np.float32), np.full((3, 2), 1e20, np.float32))
+        nearest(np.full((1, 2), 1e20, np.float32), np.array([[1e20, 1e20], [0, 1]], np.float32))
 
 
 def test_refuses_other_shapes_and_metrics():

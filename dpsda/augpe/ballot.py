@@ -24,7 +24,7 @@ import numpy as np
 
 from dpsda.augpe.options import CORRECTIONS
 from dpsda.errors import InputError
-from dpsda.neighbors import Metric, others
+from dpsda.neighbors import Metric, search
 
 NEIGHBOURS = 20  # of csls
 
@@ -68,12 +68,11 @@ def _to_all(rows: np.ndarray, metric: str) -> np.ndarray:
 
 def _to_nearest(rows: np.ndarray, metric: str) -> np.ndarray:
     """(m,) the mean of sim(c, c') over the NEIGHBOURS nearest others c', or all where there are fewer."""
-    found = others(rows, min(NEIGHBOURS, len(rows) - 1), cast(Metric, metric))
-    rows, total = _scaled(rows, metric), np.zeros(len(rows))
-    for near in found.T:
-        other = rows[near]
-        total += -np.vecdot(rows - other, rows - other) / 2 if metric == "L2" else np.vecdot(rows, other)
-    mean: np.ndarray = total / found.shape[1]
+    found, near = search(rows, rows, min(NEIGHBOURS + 1, len(rows)), cast(Metric, metric))
+    near = -(near**2) / 2 if metric == "L2" else near
+    itself = found == np.arange(len(rows))[:, None]
+    itself[~itself.any(axis=1), -1] = True  # of many copies, and by inner product, it need not be among the nearest
+    mean: np.ndarray = near[~itself].reshape(len(rows), -1).mean(axis=1)
     return mean
 
 

@@ -57,7 +57,7 @@ def test_votes_are_those_of_brute_force(metric, correction, size):
     votes = vote(private, np.zeros(300, int), ballot, k)
     scores = brute(private, candidates, metric, correction, strength)
     best = -np.sort(-scores, axis=1)[:, :k]
-    np.testing.assert_allclose(np.take_along_axis(scores, votes, axis=1), best, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(np.take_along_axis(scores, votes, axis=1), best, rtol=0, atol=1e-12)
     assert (np.sort(votes, axis=1)[:, 1:] != np.sort(votes, axis=1)[:, :-1]).all()
 
 
