@@ -104,10 +104,14 @@ def _best(
 class _Tile:
     """Some of the candidates, and what every block of queries needs to know of them.
 
-    A pair is scored (more is nearer) by x.v + b. For IP x is q, v is c - m and b is the shift s, where m is the middle
-    of the candidates; for cos_sim the same at length one; for L2 x is q - m and b is s - |v|^2 / 2. Whatever m is, that
-    orders the candidates of a query as q.c + s, its cosine + s and -|q - c|^2 / 2 + s do: each differs by a number that
-    all candidates share. What is short is rounded less, so fewer pairs are left.
+    A pair is scored (more is nearer) by x.v + b, with m the middle of the candidates and s the shift of c:
+
+        IP       x = q      v = c - m    b = s
+        cos_sim  the same, of vectors that are brought to length one
+        L2       x = q - m  v = c - m    b = s - |v|^2 / 2
+
+    That differs from q.c + s, the cosine + s and -|q - c|^2 / 2 + s by what all candidates of a query share, whatever m
+    is. So it orders them alike. Short vectors lose less in rounding, so fewer pairs are left.
     """
 
     def __init__(self, candidates: np.ndarray, shifts: np.ndarray, index: np.ndarray, metric: Metric, device: str):
@@ -161,18 +165,19 @@ class _Tile:
 
         Let E be the true score, P what the product is before its result is rounded to S. With x = x' + dx and
         v = v' + dv, where x' and v' are the rounded factors, and b likewise, |P - E| is at most
-        e := |dx| |v| + |x'| |dv| + |db| + (sums in float32 here, and in float64 where pairs are scored). If t is at most
-        the k-th largest S, k candidates have S >= t, so P >= t - u |t| and E >= t - u |t| - e. One of the k best has no
-        smaller E, so its P >= t - u |t| - 2 e, and S keeps that order.
+        e := |dx| |v| + |x'| |dv| + |db| + (sums, in float32 here and in float64 where pairs are scored). If t is at
+        most the k-th largest S, k candidates have S >= t, so P >= t - u |t| and E >= t - u |t| - e. One of the k best
+        has no smaller E, so its P >= t - u |t| - 2 e, and S keeps that order.
         """
         import torch
 
-        x, far = block.astype(np.float64), self.farthest * _norms(block)
+        x = block.astype(np.float64)
         if self.metric == "cos_sim":
-            x, far = _unit(x, _norms(x)), np.ones(len(x))
+            x = _unit(x, _norms(x))
         if self.metric == "L2":
             x -= self.middle
         length = _norms(x)
+        exact = (length + self.longest) ** 2 if self.metric == "L2" else length * self.farthest  # |q - c|^2, or |q| |c|
         largest = length * self.longest + self.largest_b
         if largest.max(initial=0) > 1e37:
             raise ValueError("the vectors are too long to multiply in float32")
@@ -184,7 +189,7 @@ class _Tile:
 
         lost = _norms(x - low[: len(x), :-2].float().numpy())
         # above n u sum |x_i v_i|, the textbook bound; underflow
-        sums = (rows.shape[1] + 8) * (2.0**-22 * largest + 2.0**-50 * far) + 1e-30
+        sums = (rows.shape[1] + 8) * (2.0**-22 * largest + 2.0**-50 * exact) + 1e-30
         error = 1.01 * (lost * self.longest + length * self.rounded + self.rounded_b + sums)
 
         size = PART
