@@ -391,12 +391,24 @@ def _prv_bounds(groups: Groups, delta: float) -> tuple[float, float] | None:
 def _randomized_response(event: PureDp, count: int) -> tuple[dict[int, float], dict[int, float]]:
     """Log probabilities of how many of `count` randomised responses are the truth, on two neighbours. No composition of
     (epsilon, 0)-DP releases loses more than this one does (Kairouz, Oh, Viswanath 2015, Theorem 3.3), and taken whole
-    its loss is rounded to the grid of the PLD once, not `count` times."""
+    its loss is rounded to the grid of the PLD once, not `count` times.
+
+    Of many responses, what is far from both means is one outcome of its own for each neighbour, whose loss is infinite:
+    together less than 2 exp(-62), by Hoeffding's inequality with a reach of sqrt(31 count)."""
     from scipy.stats import binom
 
-    said = np.arange(count + 1)
+    reach = math.ceil(math.sqrt(31 * count))
     truth = 1 / (1 + math.exp(-event.epsilon))
-    return tuple(dict(enumerate(binom.logpmf(said, count, p).tolist())) for p in (1 - truth, truth))  # type: ignore[return-value]
+    chances = 1 - truth, truth
+    means = [int(count * p) for p in chances]
+    said = np.union1d(*(np.arange(max(0, mean - reach), min(count, mean + 1 + reach) + 1) for mean in means))
+    logs = [binom.logpmf(said, count, p) for p in chances]
+    # of many outcomes, each is off by the same, up to 1e-7 of itself
+    laws = [dict(zip(said.tolist(), (log - np.logaddexp.reduce(log)).tolist(), strict=True)) for log in logs]
+    if len(said) <= count:
+        for i, law in enumerate(laws):
+            law[-1 - i] = math.log(2) - 62
+    return laws[0], laws[1]
 
 
 @contextlib.contextmanager
@@ -447,15 +459,20 @@ def _rdp_epsilon(events: Sequence[Event], delta: float) -> float:
 
 
 def _pure_epsilon(event: PureDp, count: int, delta: float) -> float:
-    """The exact epsilon at `delta` of `count` randomised responses."""
+    """The exact epsilon at `delta` of `count` randomised responses: where the probability that the loss is above it,
+    less exp(epsilon) times that on the other neighbour, is `delta`. Both are tails of a binomial law. An upper bound
+    beyond 700, where the other tail may be too small for float64."""
     from scipy.optimize import brentq
+    from scipy.stats import binom
 
-    _, said = _randomized_response(event, count)
-    loss = event.epsilon * (2 * np.arange(count + 1) - count)
-    mass = np.exp(list(said.values()))
+    if event.epsilon == 0:
+        return 0.0
+    truth = 1 / (1 + math.exp(-event.epsilon))
 
     def excess(epsilon: float) -> float:
-        return float(mass @ np.maximum(-np.expm1(np.minimum(epsilon - loss, 0)), 0)) - delta
+        below = math.floor((epsilon / event.epsilon + count) / 2)  # as many truths have a loss of at most epsilon
+        lost, other = binom.sf(below, count, truth), binom.logsf(below, count, 1 - truth)
+        return float(lost - math.exp(min(epsilon + other, 0.0))) - delta
 
     if excess(0.0) <= 0:
         return 0.0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 
 from dpsda.errors import InputError
 from dpsda.pmixed import projection
-from dpsda.pmixed.planning import plan
+from dpsda.pmixed.planning import largest, plan
 from dpsda.privacy import accounting
 from dpsda.privacy.accounting import Claimed, PureDp, RdpCurve, Zcdp
 from dpsda.privacy.errors import PrivacyError
@@ -213,6 +215,27 @@ def test_pure_dp_composes_exactly():
     assert found < beside < found + 0.3
     assert accounting.epsilon([PureDp(0.3, 20), Zcdp(1e-9)], 1e-3) >= found
     assert accounting.cross_check([PureDp(0.3, 20)], 1e-3) is None
+
+
+def test_a_hundred_million_answers_are_planned_in_bounded_memory():
+    """So many answers are nearly a Gaussian release, alone (to 1e-6) and, on the grid of the PLD, beside one."""
+    count, mu = 10**8, 2.0
+    one = mu / math.sqrt(count)
+    before = accounting.gaussian_epsilon(1 / mu, 1, 1e-6)
+    assert accounting.epsilon([PureDp(one, count)], 1e-6) == pytest.approx(before, rel=1e-6)
+    one = mu / math.sqrt(10**6)
+    tracemalloc.start()
+    beside = accounting.epsilon([PureDp(one, 10**6), accounting.DiscreteGaussian(5.0, 1)], 1e-6)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    together = accounting.gaussian_epsilon(1 / math.hypot(mu, 1 / 5), 1, 1e-6)
+    assert together < beside < 1.001 * together
+    assert peak < 5e7  # a number for each outcome on each neighbour would be 1.6e7 in arrays, and 3e8 in dictionaries
+    for law, other in itertools.permutations(accounting._randomized_response(PureDp(one, 10**6), 10**6)):
+        assert sum(map(math.exp, law.values())) == pytest.approx(1, abs=1e-9)
+        assert len(law.keys() - other.keys()) == 1  # what is left out of both has an infinite loss
+    found = plan("max", Mixture(64, 0.5), count, 8.0, 1e-5)
+    assert largest(found, 10**9, 8.0, 1e-5, ()) == pytest.approx(count, rel=1e-3)
 
 
 def test_plans_end_and_leave_the_paper_out_where_it_has_no_budget():
