@@ -236,8 +236,8 @@ class Evolution:
         if self.options.first_texts == "samples" and len(kept) < 0.9 * sizes.sum():
             raise InputError(
                 f"{self.folder.root}: of the {sizes.sum():,} first texts that are wanted, label by label, only "
-                f"{len(kept):,} are among the samples; draw more (--num_samples of finetune.py), ask for fewer, or let "
-                "prompts fill the rest (--first_texts both)"
+                f"{len(kept):,} are among the samples; draw more (`dpsda finetune --num_samples`), ask for fewer, or "
+                "let prompts fill the rest (--first_texts both)"
             )
         self.say(f"start: {len(kept):,} samples of the generator that was trained here")
         return kept
