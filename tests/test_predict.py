@@ -456,7 +456,7 @@ def test_bad_input_is_one_line(tmp_path, dataset, llama, gpt2, trained):
         (("--inclusion", 1.5), "--inclusion has to be above 0 and at most 1"),
         (("--order", 1), "--order has to be at least 2"),
         (("--queries", 0), "--queries has to be at least 1"),
-        (("--epsilon", "inf"), "takes a finite --epsilon"),
+        (("--epsilon", "inf"), "--epsilon has to be finite here"),
         (("--privacy_unit", "user"), "the shards are of whole records"),
         (("--length", 62), "the model takes 64"),
         (("--epsilon", 0.01), "leaves nothing for answers"),
