@@ -49,5 +49,10 @@ class TextAPI(ABC):
         machine; a remote model may not. Answers are as the model gave them, special tokens removed.
         """
 
+    @property
+    def tokens_generated(self) -> int:
+        """The tokens of all answers so far; 0 where nobody counts them."""
+        return 0
+
     def check(self, prompt: Prompt) -> None:  # noqa: B027
         """Raises InputError where no answer could come: called once before anything is spent."""

@@ -138,6 +138,10 @@ class AzureAPI(TextAPI):
         answers = self._collect(self._ask, prompts, on_answer, self.progress)
         return [answers[number] for number in range(len(prompts))]
 
+    @property
+    def tokens_generated(self) -> int:
+        return self.spending.completion_tokens
+
     def check(self, prompt: Prompt) -> None:
         short = replace(prompt, max_new_tokens=min(prompt.max_new_tokens, CHECK_LENGTH))
         self._collect(self._ask, [short], lambda number, answer: None, progress=False)
@@ -169,6 +173,7 @@ class AzureAPI(TextAPI):
         answers: dict[int, str | None] = {}
         reasons: list[Exception] = []
         waiting = iter(enumerate(prompts))
+        start, before = time.monotonic(), self.tokens_generated
 
         async def work() -> None:
             for number, prompt in waiting:
@@ -179,7 +184,10 @@ class AzureAPI(TextAPI):
                 except Exception as error:
                     reasons.append(error)
                     self._stopped.set()
-                bar.set_postfix_str(f"{self.retries:,} retries, {self.spending.totals}", refresh=False)
+                rate = (self.tokens_generated - before) / max(time.monotonic() - start, 1e-9)
+                bar.set_postfix_str(
+                    f"{rate:.0f} tokens/s, {self.retries:,} retries, {self.spending.totals}", refresh=False
+                )
                 bar.update(len(answers) - bar.n)
                 if self._stopped.is_set():
                     return

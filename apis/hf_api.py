@@ -35,6 +35,7 @@ class HFAPI(TextAPI):
     `top_p` 1 and `top_k` 0 are off. `batch_size` rows are decoded at a time; None fits the batch into `CACHE_BYTES`.
     """
 
+    tokens_generated = 0  # over the life of the engine, stop tokens included
     CACHE_BYTES = 2**30  # for keys and values on a CPU; a GPU gives half of what is free
 
     def __init__(
@@ -65,7 +66,6 @@ class HFAPI(TextAPI):
         self.model, self.tokenizer = load(model, self.device, pick_dtype(dtype, self.device))
         stops = self.model.generation_config.eos_token_id
         self.stops = {self.tokenizer.eos_token_id, *(stops if isinstance(stops, list) else [stops])} - {None}
-        self.tokens_generated = 0  # over the life of the engine, stop tokens included
         self._folds: dict[tuple, bool] = {}  # by the template and the shape of a conversation
         with loading(f"the model {model!r}", REMEDY):
             [request] = self.requests([Prompt("Write a text.")])
@@ -85,7 +85,8 @@ class HFAPI(TextAPI):
     ) -> list[str | None]:
         answers: list[str | None] = [None for _ in prompts]
         start, before = time.perf_counter(), self.tokens_generated
-        with tqdm(total=len(prompts), unit="text", desc="generate", disable=not (self.progress and prompts)) as bar:
+        quiet = not (self.progress and prompts)
+        with tqdm(total=len(prompts), unit="text", desc="generate", disable=quiet, leave=False) as bar:
             for i, answer in self.stream(prompts, [(seed, number) for number in range(len(prompts))]):
                 answers[i] = answer
                 on_answer(i, answer)

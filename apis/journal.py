@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -12,12 +13,15 @@ from typing import Any
 
 from apis.api import OnAnswer, Prompt, TextAPI
 
+TOOK = "took"
+
 
 class Journal(TextAPI):
     """Another API, whose answers are stored in `folder`: one file a call, `SEED.jsonl`, one line an answer.
 
     An answer belongs to its seed, its place in the call and its prompt; one that is there is not asked for again. The
-    folder belongs to one run, whose configuration fixes the model and its settings.
+    folder belongs to one run, whose configuration fixes the model and its settings. Beside it stand the seconds since
+    the one before it in the call: not the time of day, as between two calls private records are read and vote.
     """
 
     def __init__(self, api: TextAPI, folder: Path):
@@ -36,10 +40,14 @@ class Journal(TextAPI):
         if missing:
             self.folder.mkdir(parents=True, exist_ok=True)
             with open(path, "ab") as file:
+                before = time.monotonic()
 
                 def keep(place: int, answer: str | None) -> None:
+                    nonlocal before
                     known[keys[missing[place]]] = answer
-                    file.write(json.dumps({"key": keys[missing[place]], "answer": answer}).encode() + b"\n")
+                    took, before = time.monotonic() - before, time.monotonic()
+                    line = {"key": keys[missing[place]], "answer": answer, TOOK: round(took, 3)}
+                    file.write(json.dumps(line).encode() + b"\n")
                     file.flush()  # to the system: what follows a kill can read it
                     on_answer(missing[place], answer)
 
@@ -49,6 +57,10 @@ class Journal(TextAPI):
                 finally:
                     os.fsync(file.fileno())
         return [known[key] for key in keys]
+
+    @property
+    def tokens_generated(self) -> int:
+        return self.api.tokens_generated
 
     def check(self, prompt: Prompt) -> None:
         self.api.check(prompt)
@@ -65,4 +77,14 @@ def whole_lines(path: Path) -> list[dict[str, Any]]:
     whole = data.rfind(b"\n") + 1
     if whole < len(data):
         os.truncate(path, whole)
-    return [json.loads(line) for line in data[:whole].split(b"\n")[:-1]]
+    return _parsed(data[:whole])
+
+
+def lines_so_far(path: Path) -> list[dict[str, Any]]:
+    """The same while another process may be writing the last one: the file is left as it is."""
+    data = path.read_bytes() if path.exists() else b""
+    return _parsed(data[: data.rfind(b"\n") + 1])
+
+
+def _parsed(data: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in data.split(b"\n")[:-1]]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from apis.journal import whole_lines
+from apis.journal import lines_so_far, whole_lines
 from apis.prices import PRICES, price_of
 from dpsda.errors import InputError
 
@@ -42,6 +42,15 @@ class Spending:
         for line in whole_lines(log) if log else ():
             self.requests += 1
             self._count(line)
+
+    @classmethod
+    def so_far(cls, model: str, log: Path, prices: Path | None) -> Spending:
+        """That of a run which another process may be making."""
+        found = cls(model, max_requests=None, max_cost=None, prices=prices, log=None)
+        for line in lines_so_far(log):
+            found.requests += 1
+            found._count(line)
+        return found
 
     @property
     def cost(self) -> float | None:

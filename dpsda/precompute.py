@@ -1,10 +1,10 @@
 """Embed the private records of a data set before a run (Xie et al. 2024, Algorithm 1, line 1).
 
-    python -m dpsda.precompute --config data/yelp/embeddings.yaml
+    dpsda precompute --config data/yelp/embeddings.yaml
     bash scripts/embeddings.sh --yelp --openreview --pubmed
 
 The vectors go to the private cache of embeddings, in shards, as they are made: a command that was stopped goes on where
-it was, and a run with the same encoder finds them by their texts. main.py does the same for what is not there.
+it was, and a run with the same encoder finds them by their texts. `dpsda augpe` does the same for what is not there.
 """
 
 from __future__ import annotations
@@ -48,4 +48,4 @@ def embed(data: DataOptions, embedding: EmbeddingOptions, engine: EngineOptions,
 if __name__ == "__main__":
     from dpsda.commands import COMMANDS
 
-    COMMANDS["precompute"].main("python -m dpsda.precompute", __doc__)
+    COMMANDS["precompute"].main("dpsda precompute", __doc__)

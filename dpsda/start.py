@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import shlex
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpsda import hub_datasets, yaml_files
+from dpsda.arg_utils import typed
 from dpsda.data.spec import SAID
 from dpsda.errors import InputError
 from dpsda.options import PrivacyOptions
@@ -61,7 +63,8 @@ def in_its_folder(generate: Callable[..., None], nothing_kept: str) -> Callable[
             return
         root = Path(options[-1].result_folder)
         if RunFolder.is_run(root):
-            print(f"{root}: a run is there; this dry run is of a new one, and `dpsda show {root}` has what is spent")
+            shown = typed(f"show {shlex.quote(str(root))}")
+            print(f"{root}: a run is there; this dry run is of a new one, and `{shown}` has what is spent")
         with tempfile.TemporaryDirectory() as scratch:
             generate(Path(scratch), *options, **more)
         print(nothing_kept)

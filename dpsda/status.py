@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
+from apis.journal import TOOK, lines_so_far
+from apis.spending import Spending
 from dpsda.arg_utils import Parser, run
+from dpsda.augpe.options import AugPEOptions
 from dpsda.runs import RunFolder, read_json
-from dpsda.stages import AUGPE, FINETUNE, PREDICT, RESAMPLE, builders
+from dpsda.stages import AS_BEFORE, AUGPE, FINETUNE, PREDICT, RESAMPLE, builders
+from dpsda.wording import about
 
 NAMES = {AUGPE: "Aug-PE", FINETUNE: "fine-tuning", PREDICT: "private prediction", RESAMPLE: "resampling"}
 
@@ -24,8 +30,8 @@ def main() -> None:
 
 
 def line(root: Path) -> str:
-    """Stage, progress, spend, answers and age of a run. InputError where none is."""
-    from dpsda.finetune.planning import charged_steps, done_steps
+    """Stage, progress, spend, answers, cost, time left and age of a run. InputError where none is."""
+    from dpsda.finetune.planning import all_steps, charged_steps, done_steps
     from dpsda.privacy import certificate
     from dpsda.privacy.accounting import round_up
     from dpsda.privacy.ledger import Ledger
@@ -39,14 +45,17 @@ def line(root: Path) -> str:
     config = read_json(folder.state / f"{stage}.json") if stage in begun else {}
     if stage == AUGPE:
         parts[0] += f", iteration {max(folder.steps(), default=0)} of {config.get('epochs')}"
-    if stage == FINETUNE and charged_steps(ledger):
-        parts[0] += f", {done_steps(ledger):,} steps in checkpoints"
-    spent, budget = ledger.epsilon(), ledger.budget
-    parts.append(f"epsilon {round_up(spent)}" + (f" of {budget:g}" if budget is not None else "") + " spent")
+    if stage == FINETUNE and charged_steps(ledger) and config:
+        planned = all_steps(config["steps"], config["epochs"], config["batch_size"] / ledger.header["units"])
+        parts[0] += f", {done_steps(ledger):,} of {planned:,} steps in checkpoints"
+    spent, budget = round_up(ledger.epsilon()), ledger.budget
+    left = "" if budget is None else f" of {budget:g}"
+    parts.append(f"epsilon {spent}{left} spent" + (f", {budget - spent:.4f} left" if budget and budget > spent else ""))
     if math.isinf(spent):
         parts[-1] = "no guarantee"
     answers = sum(path.read_bytes().count(b"\n") for path in folder.answers.glob("*.jsonl"))
     parts += [f"{answers:,} answers stored"] if answers else []
+    parts += _cost(folder, config)
     certified = folder.shared / certificate.FILE
     published = max((i for i, entry in enumerate(ledger.lines) if entry["type"] == "publish"), default=0)
     went_on = any(entry.get("stage") in NAMES for entry in ledger.lines[published:])
@@ -55,8 +64,33 @@ def line(root: Path) -> str:
     else:
         files = [path for path in folder.state.rglob("*") if path.is_file()]
         age = time.time() - max(path.stat().st_mtime for path in files)
-        parts.append(f"not finished, last file written {age:,.0f} s ago")
+        parts += _time_left(folder, config) if stage == AUGPE else []
+        parts.append(f"not finished, last file written {about(age)} ago")
     return f"{root}: {'; '.join(parts)}"
+
+
+def _cost(folder: RunFolder, config: dict[str, Any]) -> list[str]:
+    """What a served model was asked, and what that cost, if its prices are known."""
+    log, prices = folder.state / "requests.jsonl", config.get("prices")
+    if not log.is_file():
+        return []
+    table = Path(prices) if prices and Path(prices).is_file() else None  # as seen from where the run was started
+    return [Spending.so_far(config.get("model_type", ""), log, table).totals]
+
+
+def _time_left(folder: RunFolder, config: dict[str, Any]) -> list[str]:
+    """How long the answers take that a run of Aug-PE is still to ask for, by what they took so far; votes come on top.
+    An answer that was asked for again counts for the text that it was to be."""
+    given = {**AS_BEFORE[AUGPE], **config}
+    options = AugPEOptions(**{f.name: given[f.name] for f in fields(AugPEOptions) if f.name in given})
+    t, answers = max(folder.steps(), default=-1), [*folder.answers.glob("*.jsonl")]
+    kept = (folder.step(t) / "samples.csv").stat().st_mtime if t >= 0 else 0.0
+    begun = sum(len(lines_so_far(path)) for path in answers if path.stat().st_mtime > kept)
+    now = min(begun, options.asks(t + 1))
+    done = now + sum(map(options.asks, range(t + 1)))
+    left = sum(map(options.asks, range(t + 1, options.epochs + 2))) - now
+    took = sum(line.get(TOOK, 0.0) for path in answers for line in lines_so_far(path))
+    return [f"answers for about {about(took / done * left)} left"] if left and done and took else []
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dpsda.arg_utils import typed
 from dpsda.privacy.accounting import epsilon, round_up
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, label_columns, read_csv, read_json, row_columns
@@ -53,8 +55,8 @@ def examples(frame: pd.DataFrame, labels: list[str], beside: Sequence[str] = (),
 
 
 def show(folder: RunFolder, ledger: Ledger, epochs: int, distances: Path, *, log_private: bool) -> None:
-    """Print how a finished run ends: the table, ten texts, the guarantee, and where the release lies. Nothing from
-    `private/` is printed without `log_private`."""
+    """Print how a finished run ends: the table, ten texts, the guarantee, where the release lies, and how its pages are
+    made. Nothing from `private/` is printed without `log_private`."""
     facts = read_json(folder.release / "certificate.json")
     texts = read_csv(folder.release / "synthetic.csv")
     may_show = distances.exists() and (log_private or folder.private not in distances.parents)
@@ -67,3 +69,4 @@ def show(folder: RunFolder, ledger: Ledger, epochs: int, distances: Path, *, log
         print()
     print(facts["statement"])
     print(f"release: {folder.release}")
+    print(f"pages of it, to share and for yourself: {typed(f'report {shlex.quote(str(folder.root))}')}")

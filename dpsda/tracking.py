@@ -24,34 +24,41 @@ from dpsda.wording import count
 
 _MODES = ("online", "offline", "disabled")
 PATIENCE = 30  # seconds for a server that may not be there
-Observe = Callable[[int, list[str]], None]
+Observe = Callable[[int, list[str]], dict[str, float]]
 
 
 @contextlib.contextmanager
 def tracker(
     folder: RunFolder, ledger: Ledger, run: TrackedRunOptions, distances: Distances, *options: Any
 ) -> Iterator[Observe]:
-    """What to call with the texts kept at each iteration: it notes their distances and, with --log_online, logs them.
+    """What to call with the texts kept at each iteration: it notes their distances, logs them with --log_online, and
+    gives those that may be shown.
 
-    `options` are shown with the run. Distances to a private reference, and all of a run without noise, are logged with
-    --log_private only.
+    `options` are shown with the run. Distances to a private reference, and all of a run without noise, are shown and
+    logged with --log_private only.
     """
+    shown = run.log_private or (distances.public and folder.protected)
+
+    def noted(t: int, texts: list[str]) -> dict[str, float]:
+        distances.note(t, texts)
+        return distances.row(t) if shown else {}
+
     if run.log_online and not run.dry_run and not (folder.protected or run.log_private):
         print("wandb: nothing is logged of a run without noise, unless --log_private is given")
     elif run.log_online and not run.dry_run:
         config = {name: value for group in options for name, value in asdict(group).items()}
-        shown = run.log_private or distances.public
         with _start(folder, folder.private if run.log_private else folder.shared, run.project, config) as log:
 
-            def observe(t: int, texts: list[str]) -> None:
-                distances.note(t, texts)
+            def observe(t: int, texts: list[str]) -> dict[str, float]:
+                measured = noted(t, texts)
                 words = sum(count(text) for text in texts) / max(len(texts), 1)
                 figures = {"epsilon": spent(ledger, t), "texts": len(texts), "mean_words": words}
-                log({"iteration": t, **figures, **(distances.row(t) if shown else {})})
+                log({"iteration": t, **figures, **measured})
+                return measured
 
             yield observe
             return
-    yield distances.note
+    yield noted
 
 
 def _init(mode: Any, arguments: dict[str, Any]) -> Any:

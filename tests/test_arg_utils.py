@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass
 import pytest
 
 from dpsda import arg_utils
-from dpsda.arg_utils import option, parse, run
+from dpsda.arg_utils import option, parse, run, typed
 from dpsda.errors import InputError
 from dpsda.options import DataOptions, ModelOptions, PrivacyOptions, RunOptions
 from dpsda.privacy.errors import BudgetError
@@ -245,3 +245,28 @@ def test_another_default_changes_nothing_else():
     assert Other().count == 7 and parse(["--count", "3"], "", "", Other)[0].count == 3
     with pytest.raises(InputError, match="at least 1"):
         Other(0)
+
+
+def test_commands_are_told_as_they_can_be_typed(tmp_path, monkeypatch):
+    """By name where the PATH has this very program; by the path of the one beside this Python from where one stands."""
+    bin, other = tmp_path / "clone" / ".venv" / "bin", tmp_path / "other"
+    for folder in (bin, other):
+        folder.mkdir(parents=True)
+    for program in (bin / "dpsda", other / "dpsda"):
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    monkeypatch.chdir(tmp_path / "clone")
+    monkeypatch.setattr(sys, "executable", str(bin / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert typed("show RUN") == ".venv/bin/dpsda show RUN"
+    monkeypatch.setenv("PATH", str(other))
+    assert typed("show RUN") == ".venv/bin/dpsda show RUN"
+    monkeypatch.setenv("PATH", str(bin))
+    assert typed("show RUN") == "dpsda show RUN"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert typed("show RUN") == "clone/.venv/bin/dpsda show RUN"
+    monkeypatch.chdir(other)
+    assert typed("show RUN") == f"{bin / 'dpsda'} show RUN"
+    (bin / "dpsda").unlink()
+    assert typed("show RUN") == f"{bin / 'python'} -m dpsda show RUN"

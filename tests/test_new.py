@@ -77,9 +77,9 @@ def test_what_is_written_runs(tmp_path, table, capsys, monkeypatch):
         assert re.search(r"Its kind: (bug|feature request)\. Its plan: (free|paid|not given)\.", line)
     assert len({*asked}) == 3
     use(monkeypatch)
-    tried, walked, ran = (line.split() for line in printed.splitlines() if line.startswith("    dpsda "))
-    assert tried[:3] == ["dpsda", "prompts", str(folder)]
-    assert walked == [*ran, "--dry_run"] and ran[:4] == ["dpsda", "augpe", "--config", "tickets/augpe.yaml"]
+    tried, walked, ran = (line.split() for line in printed.splitlines() if "/dpsda " in line)
+    assert tried[1:3] == ["prompts", str(folder)] and Path(tried[0]).is_file()  # they work as they are printed
+    assert walked == [*ran, "--dry_run"] and ran[:4] == [tried[0], "augpe", "--config", "tickets/augpe.yaml"]
     options = parse(walked[2:], "dpsda augpe", "", *COMMANDS["augpe"].groups)
     assert (options[1].privacy_unit, options[-1].result_folder) == ("user", "results/tickets")
     COMMANDS["augpe"].route()(*options)

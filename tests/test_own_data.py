@@ -46,7 +46,7 @@ def pasted(block, tmp_path_factory) -> tuple[Path, str]:
 def test_the_block_is_short_and_ends_in_a_verified_run(block):
     assert len(block) < 5
     assert sum("dpsda augpe" in line for line in block) == 1  # the dry run and the run are the same command
-    assert block[-1] == "$run && .venv/bin/python -m dpsda.privacy verify results/tickets"
+    assert block[-1] == "$run && .venv/bin/dpsda verify results/tickets"
 
 
 def test_every_ticket_is_loaded(pasted):

@@ -456,7 +456,7 @@ def test_bad_input_is_one_line(tmp_path, dataset, llama, gpt2, trained):
         (("--inclusion", 1.5), "--inclusion has to be above 0 and at most 1"),
         (("--order", 1), "--order has to be at least 2"),
         (("--queries", 0), "--queries has to be at least 1"),
-        (("--epsilon", "inf"), "takes a finite --epsilon"),
+        (("--epsilon", "inf"), "--epsilon has to be finite here"),
         (("--privacy_unit", "user"), "the shards are of whole records"),
         (("--length", 62), "the model takes 64"),
         (("--epsilon", 0.01), "leaves nothing for answers"),
@@ -506,7 +506,7 @@ def test_bad_input_is_one_line(tmp_path, dataset, llama, gpt2, trained):
     path.write_text(whole)
     victim = steps._adapters(steps._trained(trained)[0], 4)[2]
     shutil.rmtree(victim)
-    refused("this model is missing; run predict.py train to its end", generate, trained)
+    refused("this model is missing; run `", generate, trained)
     rows = pd.read_csv(dataset / "train.csv", keep_default_na=False).to_dict("records")
     write_rows(dataset / "train.csv", rows[:-1])
     refused("was trained on other private data", train, trained, dataset, llama)

@@ -207,11 +207,11 @@ def test_the_mean_length_that_is_logged(monkeypatch, tmp_path):
     monkeypatch.setattr(tracking, "_start", lambda *options: contextlib.nullcontext(logged.append))
     monkeypatch.setattr(tracking, "spent", lambda ledger, t: 0.0)
     folder = SimpleNamespace(protected=True, shared=tmp_path, private=tmp_path)
-    distances = SimpleNamespace(public=False, note=lambda t, texts: None)
+    distances = SimpleNamespace(public=False, note=lambda t, texts: None, row=lambda t: {"fid": 0.5})
     run = TrackedRunOptions(result_folder=str(tmp_path), log_online=True, project="p")
     with tracking.tracker(folder, None, run, distances) as observe:
-        observe(0, [CHINESE, "Two words."])
-    assert logged[0]["mean_words"] == 10
+        assert observe(0, [CHINESE, "Two words."]) == {}  # of a private reference
+    assert logged[0]["mean_words"] == 10 and "fid" not in logged[0]
 
 
 def test_bigrams_and_copies_in_chinese():

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dpsda.arg_utils import typed
 from dpsda.data import DatasetSpec, PrivateCorpus, load, rows, taken
 from dpsda.data.loading import user_hash
 from dpsda.errors import InputError
@@ -109,7 +110,7 @@ def read(folder: Path, spec: DatasetSpec, split: str, share: float, *, attribute
     planted, or not in this split."""
     corpus, canaries = (folder / "private" / name for name in (CORPUS, CANARIES))
     if not canaries.is_file():
-        raise InputError(f"{folder}: no canaries are planted here; python audit.py plant does it")
+        raise InputError(f"{folder}: no canaries are planted here; `{typed('audit plant')}` does it")
     table = read_table(canaries)
     number = table[NUMBER].astype(int).to_numpy()
     there = np.zeros(number.max() + 1, dtype=bool)

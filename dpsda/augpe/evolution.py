@@ -11,7 +11,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,6 +25,7 @@ from dpsda.augpe import planning
 from dpsda.augpe.ballot import Ballot
 from dpsda.augpe.labels import labels_of
 from dpsda.augpe.options import EXAMPLES, AugPEOptions
+from dpsda.augpe.pace import Pace
 from dpsda.augpe.population import Fits, Made, Population, Varies, initial, lookahead, prompt_lines, variations
 from dpsda.augpe.selection import RULES, select
 from dpsda.augpe.voting import Voters
@@ -93,8 +94,9 @@ class Evolution:
     rows: Rows | None = None  # that the texts are written to
     tuned: Tunes | None = None  # what makes candidates from iteration 2 on, where variations do not
     samples: Population | None = None  # that it begins with, where prompts alone do not make its first texts
-    observe: Callable[[int, list[str]], None] = lambda t, texts: None
+    observe: Callable[[int, list[str]], dict[str, float]] = lambda t, texts: {}  # figures that may be shown
     say: Callable[[str], None] = print
+    pace: Pace = field(default_factory=Pace)
 
     def run(self) -> pd.DataFrame:
         """Evolve up to T = `options.epochs`; what is released: id, parent_id, text, then the label columns, and the
@@ -108,13 +110,14 @@ class Evolution:
         if self._last_kept() < self.options.epochs:
             self._expectation(counts, sizes)
         kept = self._start(sizes[0])
-        self.observe(0, kept.texts)
+        begun = self.observe(0, kept.texts)
         for t in range(1, self.options.epochs + 1):
             samples = self.folder.step(t) / "samples.csv"
             if self.ledger.holds(samples):
                 kept = self._read(samples)
+                self.observe(t, kept.texts)
             else:
-                started, asked = time.monotonic(), self._asks_at(t)
+                started, asked, before = time.monotonic(), self._asks_at(t), replace(self.pace)
                 candidates = self._candidates(t, kept)
                 rng = self._rng(t, _SELECTION)
                 mode = self.options.select_syn_mode
@@ -127,11 +130,13 @@ class Evolution:
                 )
                 self._store(samples, kept, t)
                 took = time.monotonic() - started
+                now = self.observe(t, kept.texts)
+                shown = [f", {name} {now[name]:.3f} ({begun[name]:.3f} at the start)" for name in now if name in begun]
                 self.say(
                     f"iteration {t}/{self.options.epochs}: {len(candidates):,} candidates, {len(kept):,} kept, epsilon "
-                    f"{round_up(self.ledger.epsilon())} spent, {took:.0f} s{self._left(t, took, asked)}"
+                    f"{round_up(self.ledger.epsilon())} spent{''.join(shown)}, {took:.0f} s{self._speed(before)}"
+                    f"{self._left(t, took, asked)}"
                 )
-            self.observe(t, kept.texts)
         return self._written(self._saved(kept))
 
     def _label_counts(self) -> np.ndarray:
@@ -207,9 +212,10 @@ class Evolution:
         rng = self._rng(0, _PROMPTS)
         cells = np.repeat(np.arange(len(sizes)), sizes)
         rows = self.rows.drawn(self._tables, cells, self._rng(0, _ROWS), self.say) if self.rows else None
-        started = time.monotonic()
+        started, before = time.monotonic(), replace(self.pace)
+        self._begin("start", 0)
         made = initial(
-            self.api,
+            self._model,
             lambda cell, row: self.book.initial(self._label(cell, row), rng),
             self.book.text_of,
             cells,
@@ -224,7 +230,10 @@ class Evolution:
             )
         write_atomic(self.folder.step(0) / "prompts.jsonl", prompt_lines(made.prompts))
         took = time.monotonic() - started
-        self.say(f"start: {len(made.texts):,} texts from prompts alone, {took:.0f} s{self._left(0, took, len(cells))}")
+        self.say(
+            f"start: {len(made.texts):,} texts from prompts alone, {took:.0f} s{self._speed(before)}"
+            f"{self._left(0, took, len(cells))}"
+        )
         self._tell_lost(made)
         return made.texts
 
@@ -236,8 +245,8 @@ class Evolution:
         if self.options.first_texts == "samples" and len(kept) < 0.9 * sizes.sum():
             raise InputError(
                 f"{self.folder.root}: of the {sizes.sum():,} first texts that are wanted, label by label, only "
-                f"{len(kept):,} are among the samples; draw more (--num_samples of finetune.py), ask for fewer, or let "
-                "prompts fill the rest (--first_texts both)"
+                f"{len(kept):,} are among the samples; draw more (`dpsda finetune --num_samples`), ask for fewer, or "
+                "let prompts fill the rest (--first_texts both)"
             )
         self.say(f"start: {len(kept):,} samples of the generator that was trained here")
         return kept
@@ -248,6 +257,7 @@ class Evolution:
         if self.ledger.holds(path):
             return self._read(path)
         keep, times = self.options.keeps(t), self.options.times(t)
+        self._begin(f"iteration {t}/{self.options.epochs}" if t <= self.options.epochs else "release", t)
         made = self._made(t, kept, times)
         if times and not len(made.texts):
             raise InputError(
@@ -270,11 +280,11 @@ class Evolution:
         seed = self._seed(t, _ANSWERS)
         if self.tuned is None or t == 1 or not times:  # before the first vote, there is nothing to learn
             varying = self._varying(t, _PROMPTS, kept)
-            return variations(self.api, varying, self.book.text_of, kept, times, str(t), seed, self._fits)
+            return variations(self._model, varying, self.book.text_of, kept, times, str(t), seed, self._fits)
         tuned, most = self.tuned, self.book.max_tokens
         cells = np.repeat(kept.cells, times)
         return initial(
-            tuned.writer(t, kept),
+            self.pace.over(tuned.writer(t, kept)),
             lambda cell, row: tuned.prompt(cell, most),
             self.book.text_of,
             cells,
@@ -310,7 +320,7 @@ class Evolution:
             assert own is not None
             return own
         varying, seed = self._varying(t, _LOOKAHEAD), self._seed(t, _LOOKAHEAD)
-        ahead = lookahead(self.api, varying, self.book.text_of, candidates, degree, seed)
+        ahead = lookahead(self._model, varying, self.book.text_of, candidates, degree, seed)
         total = self._embed(ahead).reshape(len(candidates), degree, -1).sum(axis=1)
         return total / degree if own is None else (total + own) / (degree + 1)
 
@@ -342,14 +352,28 @@ class Evolution:
         return shown
 
     def _asks_at(self, t: int) -> int:
-        """How many new texts iteration `t` asks the model for: none where its candidates are there."""
-        there = self.ledger.holds(self._candidates_path(t))
-        return 0 if there else self.options.sizes[t - 1] * self.options.times(t)
+        """How many answers iteration `t` asks the model for: none where its candidates are there."""
+        return 0 if self.ledger.holds(self._candidates_path(t)) else self.options.asks(t)
+
+    def _asks_after(self, t: int) -> int:
+        return sum(map(self._asks_at, range(t + 1, self.options.epochs + 2)))
+
+    def _begin(self, step: str, t: int) -> None:
+        self.pace.step, self.pace.later = step, self._asks_after(t)
+
+    @functools.cached_property
+    def _model(self) -> TextAPI:
+        return self.pace.over(self.api)
+
+    def _speed(self, before: Pace) -> str:
+        """How fast the model wrote since then, if it was long enough to tell, and somebody counts its tokens."""
+        seconds, tokens = self.pace.seconds - before.seconds, self.pace.tokens - before.tokens
+        return f" ({tokens / seconds:,.0f} tokens/s)" if seconds > 1 and tokens else ""
 
     def _left(self, t: int, took: float, asked: int) -> str:
         """About how long the iterations after `t` take, by what each of the `asked` texts took; what private records
         take at first, to be embedded, is not in the start, and is in the first iteration."""
-        rest = sum(map(self._asks_at, range(t + 1, self.options.epochs + 1)))
+        rest = self._asks_after(t)
         return f", about {about(took * rest / asked)} left" if rest and asked else ""
 
     def _tell_lost(self, made: Made) -> None:

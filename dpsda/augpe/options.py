@@ -135,6 +135,16 @@ class AugPEOptions(Options):
         """How many new texts iteration `t` >= 1 asks for, for each that was kept."""
         return (self.init_L if t == 1 else self.L) - self.keeps(t)
 
+    def asks(self, t: int) -> int:
+        """How many answers iteration `t` asks a model for, if none of them is lost: at 0 the first texts, after T what
+        is released of variations."""
+        if t == 0:
+            return 0 if self.first_texts == "samples" else self.sizes[0]
+        if t > self.epochs:
+            return 0 if self.save_syn_mode == "selected" else self.sizes[-1] * self.times(t)
+        ahead = self.lookahead_degree * (self.times(t) + self.keeps(t)) if self.takes_votes else 0
+        return self.sizes[t - 1] * (self.times(t) + ahead)
+
     @property
     def sizes(self) -> list[int]:
         """How many texts are kept at 0, 1, ... T."""

@@ -13,7 +13,7 @@ from dpsda.augpe.options import CORRECTIONS, DEFAULT, AugPEOptions
 from dpsda.budget import multiplier
 from dpsda.label_counts import LABEL_COUNTS
 from dpsda.options import PrivacyOptions
-from dpsda.privacy.accounting import shown
+from dpsda.privacy.accounting import round_up, shown
 from dpsda.privacy.ledger import Ledger
 from dpsda.privacy.mechanism import Histogram, histogram
 from dpsda.runs import RunFolder
@@ -108,24 +108,32 @@ def describe_plan(
     labelled: bool,
     marginals: Marginals | None = None,
 ) -> str:
-    """The budget in one line, for the user."""
+    """What is still to be released under which noise, in one line for the user."""
     unit, units, delta = ledger.header["unit"], ledger.header["units"], ledger.header["delta"]
     if not privacy.protected:
         return f"epsilon inf: no noise at all, nothing is protected; everything goes to {ledger.run / 'private'}"
-    if not options.takes_votes and not marginals and not (labelled and privacy.label_counts == "private"):
+    label_counts = labelled and privacy.label_counts == "private"
+    names = releases(options.epochs, label_counts=label_counts, votes=options.takes_votes, rows=bool(marginals))
+    still = [name for name in names if not ledger.charged(name)]  # what is charged may have had another multiplier
+    spent = f"epsilon {round_up(ledger.epsilon())}" if len(still) < len(names) else ""
+    if not names:
         return "privacy: nothing of the private data is released"
+    if not still:
+        of = "" if ledger.budget is None else f" of {ledger.budget:g}"
+        return f"privacy: all releases are charged already, {spent}{of} is spent; a larger --epochs spends more"
     goal = "the epsilon of" if privacy.epsilon is None else f"epsilon {privacy.epsilon:g} by"
-    extra = " and for the label counts, an event that the paper does not charge" if labelled else ""
-    if privacy.label_counts == "public":
-        extra = " (the label counts are taken as public)" if labelled else ""
-    if marginals:
-        public = extra if privacy.label_counts == "public" else ""
+    extra = ""
+    if MARGINALS in still and marginals:
         times = f", {options.marginals_noise:g} times that," if options.marginals_noise != 1 else ""
-        extra = f" and{times} for {len(marginals.sets)} marginals of the attributes{public}"
-    what = f"{options.epochs} vote{'s' if options.epochs > 1 else ''}{extra}"
-    if not options.takes_votes:
-        what = f"no vote{extra}"
-    return f"privacy: {goal} noise multiplier {noise:.4f} for {what}; delta {shown(delta)}, {units:,} {unit}s"
+        extra = f" and{times} for {len(marginals.sets)} marginals of the attributes"
+    elif LABEL_COUNTS in still:
+        extra = " and for the label counts, an event that the paper does not charge"
+    if labelled and not label_counts:
+        extra += " (the label counts are taken as public)"
+    votes = sum(name not in (MARGINALS, LABEL_COUNTS) for name in still)
+    what = f"{votes or 'no'} {'more ' if spent else ''}vote{'s' if votes > 1 else ''}{extra}"
+    there = f"; {spent} is spent already" if spent else ""
+    return f"privacy: {goal} noise multiplier {noise:.4f} for {what}{there}; delta {shown(delta)}, {units:,} {unit}s"
 
 
 def top_share(noisy: np.ndarray, part: int = 100) -> float:

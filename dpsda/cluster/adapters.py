@@ -44,7 +44,7 @@ class RayAPI(TextAPI):
 
             return arguments
 
-        with tqdm(total=len(prompts), unit="text", desc="generate", disable=not prompts) as bar:
+        with tqdm(total=len(prompts), unit="text", desc="generate", disable=not prompts, leave=False) as bar:
             for part, (place, answer) in self.workers.map("answer", [rest(part) for part in range(size)]):
                 number = asked[part][place]
                 answers[number] = answer

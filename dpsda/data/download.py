@@ -1,7 +1,7 @@
 """Fetch the public files of data sets: `data/<name>/download.yaml` says from where, and what has to come.
 
-    bash scripts/download_data.sh                 all data sets
-    bash scripts/download_data.sh yelp pubmed     these; the path of a folder with both YAML files works, too
+    dpsda download                 all data sets
+    dpsda download yelp pubmed     these; the path of a folder with both YAML files works, too
 
     train.csv: {google_drive: ID, rows: 1000}     # rows: how many the published file has
     dev.csv: {url: "https://...", rows: 100}
@@ -181,7 +181,7 @@ def check(source: Source, path: Path) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m dpsda.data.download",
+        prog="dpsda download",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

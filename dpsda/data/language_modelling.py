@@ -1,8 +1,8 @@
 """WikiText-103 and One Billion Word, which PMixED is published on (Flemings et al. 2024), as data sets of this project.
 
-    python -m dpsda.data.language_modelling wikitext                             both splits from the hub
-    python -m dpsda.data.language_modelling one_billion_word
-    python -m dpsda.data.language_modelling wikitext --train wiki.train.raw --test wiki.test.raw      local copies
+    dpsda language_modelling wikitext                             both splits from the hub
+    dpsda language_modelling one_billion_word
+    dpsda language_modelling wikitext --train wiki.train.raw --test wiki.test.raw      local copies
 
 A local copy is text files, or parquet files with a column `text`: a line each. Writes data/NAME/train.parquet and
 test.parquet. A record, which is what is protected, is an article of WikiText, from its heading on, and a sentence of
@@ -110,7 +110,7 @@ def convert(corpus: Corpus, lines: Iterable[str], output: Path) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = Parser("python -m dpsda.data.language_modelling", __doc__)
+    parser = Parser("dpsda language_modelling", __doc__)
     parser.add_argument("corpus", choices=sorted(CORPORA))
     parser.add_argument("--train", type=Path, nargs="+", help="files of a local copy; default: from the hub")
     parser.add_argument("--test", type=Path, nargs="+", help="files of a local copy; default: from the hub")

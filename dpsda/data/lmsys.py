@@ -1,8 +1,8 @@
 """LMSYS-Chat-1M, and files like it, as private instructions: one row (text, answer) for every conversation that passes.
 
-    python -m dpsda.data.lmsys COPY/*.parquet                 a local copy: parquet files or json lines
-    python -m dpsda.data.lmsys lmsys/lmsys-chat-1m            by hub name, for whom the hub has granted access
-    python -m dpsda.data.lmsys FILE --output data/mine/conversations.parquet
+    dpsda lmsys COPY/*.parquet                 a local copy: parquet files or json lines
+    dpsda lmsys lmsys/lmsys-chat-1m            by hub name, for whom the hub has granted access
+    dpsda lmsys FILE --output data/mine/conversations.parquet
 
 What passes (Yu et al. 2024, 5.1): the language is English, nothing was redacted, no message was flagged by moderation,
 and the first turn is a user's. `text` is that turn and `answer` the one after it, empty where there is none.
@@ -181,7 +181,7 @@ def convert(sources: Sequence[str], output: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m dpsda.data.lmsys", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="dpsda lmsys", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("source", nargs="+", help="parquet files, json lines, or a name on the hub")
     default = DATA / "lmsys" / "conversations.parquet"

@@ -10,14 +10,16 @@ import functools
 import hashlib
 import hmac
 import operator
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
 from dpsda import csv_records, hub_datasets, json_lines, text_folder
+from dpsda.arg_utils import typed
 from dpsda.data.attributes import coded
 from dpsda.data.spec import DatasetSpec, normalise
 from dpsda.errors import InputError
@@ -178,10 +180,7 @@ def load(
     if not start:
         raise InputError(f"{path} is empty: it has no records")
     if not sum(map(len, cells)):
-        raise InputError(
-            f"{path}, split {split!r}: no record is left after the filter, the hash range and the checks of text, "
-            f"labels, user and UTF-8; compare the file with {spec.folder / 'spec.yaml'}"
-        )
+        raise InputError(_none_left(path, spec, split, bounds))
     return PrivateCorpus(
         spec=spec,
         file=path,
@@ -208,7 +207,7 @@ def load_columns(
         for values, column in zip(found, columns, strict=True):
             values += [value or "" for value in kept[column].to_pylist()]
     if not found[0]:
-        raise InputError(f"{path}, split {split!r}: no record is left; compare the file with {spec.folder}/spec.yaml")
+        raise InputError(_none_left(path, spec, split, _bounds(spec, split, 1.0)))
     return found
 
 
@@ -225,6 +224,27 @@ def rows(spec: DatasetSpec, split: str, *, file: str | Path | None = None, attri
     wanted = list(dict.fromkeys([*spec.columns, *own]))
     schema = pa.schema([(name, pa.large_string()) for name in wanted])
     return pa.concat_tables([schema.empty_table(), *_whole(path, wanted)])
+
+
+def _none_left(path: Path, spec: DatasetSpec, split: str, bounds: tuple[float, float]) -> str:
+    """Why no record of a file is left, and what to do: the first key of spec.yaml that lets none in, or else what is
+    most often wrong with those that it lets in. No count is told, and nothing that a single record may have alone."""
+    names = [*spec.filter]
+    stages = {name: {key: spec.filter[key] for key in names[: n + 1]} for n, name in enumerate(names)}
+    let_in, wrong = Counter[str](), Counter[str]()
+    for table, broken in _tables(path, list(spec.columns)):
+        for name, filters in stages.items():
+            let_in[name] += int(_judge(table, replace(spec, filter=filters), (0.0, 1.0), broken)[0].sum())
+        selected, _, reason = _judge(table, spec, bounds, broken)
+        wrong.update(_reasons(spec)[reason[selected]].tolist())
+    where, spec_yaml = f"{path}, split {split!r}: no record is left: ", spec.folder / "spec.yaml"
+    for name in names:
+        if not let_in[name]:
+            return f"{where}`filter:` of {spec_yaml} lets none in by {name}; compare its values with the file's"
+    if not wrong:
+        return f"{where}none lies in the hash range {bounds[0]:g} to {bounds[1]:g} of {spec_yaml}; widen it"
+    [(most, _)] = wrong.most_common(1)
+    return f"{where}all are left out (most often: {most}); compare columns and domains in {spec_yaml} with the file"
 
 
 def taken(table: pa.Table, spec: DatasetSpec, split: str, share: float = 1.0) -> np.ndarray:
@@ -244,7 +264,7 @@ def _file(spec: DatasetSpec, split: str, file: str | Path | None) -> Path:
     path = spec.path(spec.split(split).file if file is None else hub_datasets.absolute(file))
     if not (path.is_file() or path.is_dir() or hub_datasets.is_named(path)):
         known = file is None and (spec.folder / "download.yaml").exists()
-        how = f"fetch it by bash scripts/download_data.sh {spec.name}" if known else "put it there"
+        how = f"fetch it by `{typed(f'download {spec.name}')}`" if known else "put it there"
         raise InputError(f"{spec.name}, split {split!r}: there is no file {path}; {how}, or name another one")
     return path
 

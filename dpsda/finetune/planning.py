@@ -74,7 +74,7 @@ def plan(
         )
     before = folder.earlier_config(FINETUNE, config, may_change) if ledger.reservations(FINETUNE) else {}
     rate = training.batch_size / units
-    steps = training.steps or max(1, int(training.epochs / rate + 1e-9))
+    steps = all_steps(training.steps, training.epochs, rate)
     made = Plan(steps, rate, training.batch_size, 0.0, counts, training.histogram_noise)
     if went_on(ledger, FINETUNE) and steps > done_steps(ledger):
         raise InputError(
@@ -92,6 +92,11 @@ def plan(
         beside=others(ledger, made),
     )
     return replace(made, noise_multiplier=noise)
+
+
+def all_steps(steps: int | None, epochs: float, rate: float) -> int:
+    """How many steps are asked for, by their number or by that of the passes over the data."""
+    return steps or max(1, int(epochs / rate + 1e-9))
 
 
 def keep(folder: RunFolder, ledger: Ledger, privacy: PrivacyOptions, config: dict[str, Any], made: Plan) -> None:

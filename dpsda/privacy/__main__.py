@@ -1,12 +1,12 @@
 """Noise from epsilon, epsilon from noise, and what a run has spent.
 
-python -m dpsda.privacy calibrate --epsilon 1 --delta 3.56e-8 --steps 10
-python -m dpsda.privacy epsilon --noise 0.82 --delta 5e-7 --steps 439 --sampling_rate 0.02276
-python -m dpsda.privacy calibrate --epsilon 5.98 --delta 5e-7 --steps 439 --sampling_rate 0.02276 --histogram_noise 10
-python -m dpsda.privacy show RUN          the spend, release by release, and how it splits
-python -m dpsda.privacy verify RUN        recompute the certificate from the ledger, check every hash and the signature
-python -m dpsda.privacy sign RUN --key ~/.ssh/id_ed25519                 sign the certificate; ssh-keygen does it
-python -m dpsda.privacy total RUN RUN     several runs on the same data
+dpsda calibrate --epsilon 1 --delta 3.56e-8 --steps 10
+dpsda epsilon --noise 0.82 --delta 5e-7 --steps 439 --sampling_rate 0.02276
+dpsda calibrate --epsilon 5.98 --delta 5e-7 --steps 439 --sampling_rate 0.02276 --histogram_noise 10
+dpsda show RUN          the spend, release by release, and how it splits
+dpsda verify RUN        recompute the certificate from the ledger, check every hash and the signature
+dpsda sign RUN --key ~/.ssh/id_ed25519                 sign the certificate; ssh-keygen does it
+dpsda total RUN RUN     several runs on the same data
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = _Parser(
-        prog="python -m dpsda.privacy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _Parser(prog="dpsda", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, about in (("calibrate", "noise multiplier for an epsilon"), ("epsilon", "epsilon of a noise multiplier")):
         command = commands.add_parser(name, help=about, description=about)

@@ -14,6 +14,7 @@ import numpy as np
 
 from apis.engines import ENGINES
 from dpsda import release
+from dpsda.arg_utils import typed
 from dpsda.attributes import marginals
 from dpsda.audit import bounds, canaries, mechanisms, scores, votes
 from dpsda.audit.bounds import Array
@@ -90,7 +91,7 @@ def plant(data: DataOptions, options: PlantOptions) -> bool:
     check_apart(Path(options.output), spec, data.train_data_file)
     path = canaries.plant(Path(options.output), spec, data, options.canaries, options.repeats)
     unit = "user" if options.repeats > 1 else "record"
-    print(f"planted: run a route with --train_data_file {path} --privacy_unit {unit}, then audit.py score")
+    print(f"planted: run a route with --train_data_file {path} --privacy_unit {unit}, then `{typed('audit score')}`")
     return False
 
 

@@ -168,8 +168,8 @@ def _samples(folder: RunFolder, ledger: Ledger, spec: DatasetSpec, *, rows: bool
     done = certified.is_file() and certificate.is_current(read_json(certified), ledger)
     if not ledger.reservations(FINETUNE) or not (done or went_on(ledger, FINETUNE)) or not ledger.holds(shards):
         raise InputError(
-            f"{folder.root}: --first_texts samples or both goes on with a finished run of finetune.py, and none is "
-            "here; run that first, with the same --result_folder"
+            f"{folder.root}: --first_texts samples or both goes on with a finished run of `dpsda finetune`, and none "
+            "is here; run that first, with the same --result_folder"
         )
     frame = read_table(shards)
     if rows and not set(spec.attribute_names) <= set(frame):

@@ -14,6 +14,7 @@ import numpy as np
 
 from apis.prompting import PromptBook
 from dpsda import hub_datasets, json_lines, yaml_files
+from dpsda.arg_utils import typed
 from dpsda.assets import DATA
 from dpsda.data import DatasetSpec, new
 from dpsda.data.loading import column_names
@@ -175,8 +176,9 @@ def _show(name: str, folder: Path, near: Path, there: list[str], length: int) ->
         print(f"    {book.initial(labels[which], rng).text}")
     print("next: try the prompts on a model without any record, then see what a run would do, without a vote of one")
     model = f"--model_type embedded:smollm2-135m-instruct --length {length} --temperature {new.TEMPERATURE}"
-    print(f"    dpsda prompts {shlex.quote(name)} {model}")
+    print("    " + typed(f"prompts {shlex.quote(name)} {model}"))
     settings = shlex.quote(f"{near}/augpe.yaml")
-    print(f"    dpsda augpe --config {settings} --epsilon 4 --dry_run")
+    run = typed(f"augpe --config {settings} --epsilon 4")
+    print(f"    {run} --dry_run")
     print("and last, the run itself")
-    print(f"    dpsda augpe --config {settings} --epsilon 4")
+    print(f"    {run}")

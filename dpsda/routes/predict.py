@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import math
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from dpsda import release, start
+from dpsda.arg_utils import typed
 from dpsda.budget import open_histogram
 from dpsda.data import DatasetSpec, PrivateCorpus, load
 from dpsda.data.layout import layout
@@ -134,7 +136,9 @@ def generate(
     from dpsda.pmixed.answers import Text, Writer
 
     if privacy.epsilon is None or math.isinf(privacy.epsilon):
-        raise InputError("predict.py generate takes a finite --epsilon; finetune.py --dp none is the reference without")
+        raise InputError(
+            "--epsilon has to be finite here; `dpsda finetune --epsilon inf` is the reference without a guarantee"
+        )
     root = Path(run.result_folder)
     folder, config = _trained(root)
     if privacy.privacy_unit != config["privacy_unit"]:
@@ -150,7 +154,7 @@ def generate(
     labels = None if labelled else NO_COUNTS
     with start.open_run(root, corpus, privacy, labels, protected=guaranteed) as (folder, ledger):
         if ledger.reservations(RESAMPLE):
-            print(f"{root}: this run is complete, and its texts were resampled; resample.py goes on from here")
+            print(f"{root}: this run is complete, and its texts were resampled; `dpsda resample` goes on from here")
             return
         counted = labelled and privacy.label_counts == "private"
         mechanism = _plan(folder, ledger, privacy, asked, options, config["shards"], counted=counted)
@@ -362,11 +366,12 @@ def _trained(root: Path) -> tuple[RunFolder, dict[str, Any]]:
     """The run of an ensemble and its settings; InputError where there is none, or not all of it."""
     path = root / "state" / f"{ENSEMBLE}.json"
     if not path.is_file():
-        raise InputError(f"{root}: no ensemble is here; train one by predict.py train --result_folder {root}")
+        train = typed(f"predict train --result_folder {shlex.quote(str(root))}")
+        raise InputError(f"{root}: no ensemble is here; train one by `{train}`")
     folder, config = RunFolder(root).make(), whole_json(path, CONFIG)
     missing = [path for path in _adapters(folder, config["shards"]) if not path.exists()]
     if missing:
-        raise InputError(f"{missing[0]}: this model is missing; run predict.py train to its end")
+        raise InputError(f"{missing[0]}: this model is missing; run `{typed('predict train')}` to its end")
     return folder, config
 
 
@@ -413,4 +418,4 @@ def _tuned(root: Path, config: dict[str, Any]) -> tuple[str, list[Path], float]:
         return base, [folder.state / "adapter"], epsilon
     if (folder.state / "model").exists():
         return str(folder.state / "model"), [], epsilon
-    raise InputError(f"{root}: no fine-tuned model is here; run finetune.py to its end")
+    raise InputError(f"{root}: no fine-tuned model is here; run `{typed('finetune')}` to its end")

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The main experiment of Flemings et al. 2024: GPT-2 on WikiText-103 or One Billion Word, 80 models, epsilon 8, 32 runs of
 # 1,024 queries. For a GPU: 80 models of 15 passes each. What is complete is not done again.
-#   python -m dpsda.data.language_modelling wikitext      # or one_billion_word; the data, once
+#   .venv/bin/dpsda language_modelling wikitext           # or one_billion_word; the data, once
 #   bash scripts/pmixed/published.sh wikitext             # more options go to the evaluation
 set -euo pipefail
 source "$(dirname "$0")/../common.sh"

@@ -1,7 +1,7 @@
 import pytest
 
 from apis.api import Prompt, TextAPI
-from apis.journal import Journal
+from apis.journal import TOOK, Journal, lines_so_far
 
 ODD = ["two\nlines\r\n", "a\u2028b\u2029c\x85d", "half \ud800 letter", None, "", '"}', "\x00", "ünï\U0001f600"]
 
@@ -45,6 +45,16 @@ def test_what_came_before_a_failure_is_kept(tmp_path):
     assert rest.asked == prompts(5)[2::-1]
     assert rest.seed != 3  # the same seed would repeat the draws of the first two
     assert sorted(heard) == list(enumerate("abcde"))
+
+
+def test_another_process_reads_along(tmp_path):
+    """What is there so far, each with the seconds that it took, and the file stays as it is."""
+    Journal(Listed("cba"), tmp_path).generate(prompts(3), 3)
+    path = tmp_path / "3.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"key": "on its w')
+    assert [line["answer"] for line in lines_so_far(path)] == list("cba")
+    assert all(0 <= line[TOOK] < 5 for line in lines_so_far(path))
+    assert path.read_bytes().endswith(b" its w") and lines_so_far(tmp_path / "nothing") == []
 
 
 @pytest.mark.parametrize("cut", [1, 2, 30])

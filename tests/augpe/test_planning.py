@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dpsda.augpe.options import CORRECTIONS, DEFAULT, AugPEOptions
-from dpsda.augpe.planning import plan, releases, settled, signal, top_share
+from dpsda.augpe.planning import describe_plan, plan, releases, settled, signal, top_share
 from dpsda.errors import InputError
 from dpsda.options import PrivacyOptions
 from dpsda.privacy.errors import BudgetError
@@ -58,6 +58,25 @@ def test_more_iterations_compose_with_what_was_spent(tmp_path):
         planned(tmp_path, epsilon=2, epochs=7)
     _, spent = planned(tmp_path, epsilon=3, epochs=7, spend=["votes/7"])
     assert 2 < spent <= 3
+
+
+def test_the_plan_tells_the_noise_of_what_is_still_to_come(tmp_path):
+    """What is charged may have had another multiplier, or the whole budget of an earlier command."""
+
+    def said(epsilon, epochs, spend=()):
+        noise, _ = planned(tmp_path, epsilon=epsilon, epochs=epochs, spend=spend)
+        ledger, options = Ledger(tmp_path, read_only=True), AugPEOptions(epochs=epochs)
+        return noise, describe_plan(ledger, PrivacyOptions(epsilon), options, noise, labelled=True)
+
+    noise, line = said(2.0, 2)
+    assert f"epsilon 2 by noise multiplier {noise:.4f} for 2 votes and for the label counts" in line
+    assert " for 1 more vote; epsilon 1." in said(2.0, 2, ["label_counts", "votes/1"])[1]
+    noise, line = said(2.0, 2, ["votes/2"])
+    assert "all releases are charged already, epsilon 2.0 of 2 is spent" in line
+    noise, line = said(4.0, 2)  # nothing is there to be noised
+    assert "noise multiplier" not in line and " of 4 is spent" in line
+    noise, line = said(4.0, 3)
+    assert f"epsilon 4 by noise multiplier {noise:.4f} for 1 more vote; epsilon 2.0 is spent already" in line
 
 
 def test_another_configuration_is_refused(tmp_path):

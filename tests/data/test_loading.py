@@ -96,6 +96,25 @@ def test_joint_cells_follow_the_spec(tmp_path):
     assert [data.cells[cell] for cell in corpus.cells] == [row[1:] for row in rows]
 
 
+def test_where_no_record_is_left_the_cause_is_named(tmp_path):
+    rows = [("a", "4", "en", "u"), ("b", "4", "en", " "), ("c", "5", "fr", "w")]
+    write(tmp_path, rows, header=("text", "stars", "language", "author"))
+
+    def why(columns=None, **settings):
+        with pytest.raises(InputError) as error:
+            if columns:
+                load_columns(spec(tmp_path, **settings), "train", columns)
+            else:
+                load(spec(tmp_path, **settings), "train")
+        return str(error.value).split("no record is left: ")[1]
+
+    assert why(labels=STARS).startswith("all are left out (most often: stars is outside its domain); compare")
+    assert why(["language"], labels=STARS, user="author").startswith("all are left out (most often: stars is outside")
+    assert "lets none in by language;" in why(filter={"author": ("u", "w"), "language": ("de",)})
+    assert "lets none in by author;" in why(filter={"language": ("fr",), "author": ("u",)})  # none has both
+    assert why(splits={"train": Split("t.csv", (0.0, 1e-12))}).startswith("none lies in the hash range 0 to 1e-12 of ")
+
+
 @pytest.mark.parametrize("stars", [[1, 2, 3], [1.0, 2.0, 3.0], ["1", "2.0", " 3 "]])
 @pytest.mark.parametrize("text", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
 def test_parquet(tmp_path, stars, text):
