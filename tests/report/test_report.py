@@ -26,6 +26,7 @@ from dpsda.errors import InputError
 from dpsda.privacy import certificate
 from dpsda.privacy.errors import PrivacyError
 from dpsda.privacy.ledger import Ledger
+from dpsda.privacy.reservation import Reservation
 from dpsda.report import charts, owner, released
 from dpsda.report.page import esc, number, power
 from dpsda.routes import augpe
@@ -221,6 +222,35 @@ def test_other_private_records_are_not_taken_for_those_of_the_run(make_run, page
     (dataset / "train.csv").write_text((dataset / "train.csv").read_text().replace("thing number 7.", "thing."))
     told = words(pages(run)[1])
     assert "not those that the run was made from" in told and "of the variance" not in told
+
+
+def test_each_release_has_its_share_of_epsilon(make_run, pages):
+    """The bars of the ledger's releases end where the certificate does, and below a budget that was not spent."""
+    run = make_run(privacy={"noise": None, "epsilon": 4.0})
+    released_page = pages(run)[0]
+    told, spent = words(released_page), json.loads((run / "release" / "certificate.json").read_text())["epsilon"]
+    added = [float(value) for value in re.findall(r">\+ ([\d.]+)</text>", released_page.read_text())]
+    assert len(added) == 3 and math.isclose(sum(added), spent, abs_tol=1e-9)
+    assert f"Together they have spent {spent:g}, of the 4 that were allowed" in told
+    assert "Counts of each label" in told and "Votes for the nearest texts, iteration 2" in told
+
+
+def test_releases_that_are_alike_are_shown_as_one():
+    """A training by its steps, however it was stored; votes by iteration, where there are few of them."""
+
+    def names(*releases: str) -> list[str]:
+        lines = ({"stage": "any", "name": name, "file": None} for name in releases)
+        return [name for name, _ in released._alike([Reservation.of(line) for line in lines])]
+
+    votes = [f"votes/{t}" for t in range(1, 20)]
+    assert names("steps/0-10", "steps/10-1200", "label_counts", *votes[:2], "odd") == [
+        "Training of the model, steps 1 to 1,200",
+        "Counts of each label",
+        "Votes for the nearest texts, iteration 1",
+        "Votes for the nearest texts, iteration 2",
+        "odd",
+    ]
+    assert names("label_counts", *votes)[1:] == ["Votes for the nearest texts, iteration 1 to 19"]
 
 
 # several runs
