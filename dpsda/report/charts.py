@@ -135,7 +135,7 @@ def bars(title: str, names: Sequence[str], groups: Sequence[tuple[str, np.ndarra
     shown, rest = sorted(order[:VALUES].tolist()), order[VALUES:]
     titles = [names[i] for i in shown] + ([f"{len(rest):,} other values"] if len(rest) else [])
     shares = [np.append(s[shown], [s[rest].sum()] if len(rest) else []) for _, s, _ in groups]
-    high, thick = max(float(share.max()) for share in shares) or 1.0, 9
+    high, thick = max(float(share.max()) for share in shares) or 1.0, 11
     step = 18 + thick * len(groups) + 8
     parts = []
     for place, value in enumerate(titles):
