@@ -35,11 +35,15 @@ class Clusters:
         means = KMeans(count, init="random", n_init=1, random_state=seed).fit(pca.transform(rows))
         return cls(pca.mean_, pca.components_.T, means.cluster_centers_)
 
-    def histogram(self, rows: np.ndarray) -> np.ndarray:
-        """(K,) how many of `rows` (N, D) lie in each cell."""
+    def cells(self, rows: np.ndarray) -> np.ndarray:
+        """(N,) the cell in which each of `rows` (N, D) lies."""
         projected = (_unit(rows) - self.mean) @ self.axes
         scores = projected @ self.centres.T - np.vecdot(self.centres, self.centres) / 2
-        return np.bincount(scores.argmax(axis=1), minlength=len(self.centres))
+        return scores.argmax(axis=1)
+
+    def histogram(self, rows: np.ndarray) -> np.ndarray:
+        """(K,) how many of `rows` (N, D) lie in each cell."""
+        return np.bincount(self.cells(rows), minlength=len(self.centres))
 
 
 def kl(real: np.ndarray, synthetic: np.ndarray) -> float:

@@ -135,7 +135,7 @@ def bars(title: str, names: Sequence[str], groups: Sequence[tuple[str, np.ndarra
     shown, rest = sorted(order[:VALUES].tolist()), order[VALUES:]
     titles = [names[i] for i in shown] + ([f"{len(rest):,} other values"] if len(rest) else [])
     shares = [np.append(s[shown], [s[rest].sum()] if len(rest) else []) for _, s, _ in groups]
-    high, thick = max(float(share.max()) for share in shares) or 1.0, 9
+    high, thick = max(float(share.max()) for share in shares) or 1.0, 11
     step = 18 + thick * len(groups) + 8
     parts = []
     for place, value in enumerate(titles):
@@ -154,6 +154,26 @@ def bars(title: str, names: Sequence[str], groups: Sequence[tuple[str, np.ndarra
         for (name, _, _), share in zip(groups, shares, strict=True)
     )
     return _svg(title, caption, parts, height=len(titles) * step)
+
+
+def spans(title: str, rows: Sequence[tuple[str, float, float]], most: float, shown: Callable[[float], str]) -> str:
+    """What a total is made of: a bar each, from where the one before it ended, on a track that is `most` long. A row is
+    its name, and where its bar begins and ends. The last bar is all of them together."""
+    width, step = WIDTH - 60, 36
+    parts = []
+    for place, (name, start, end) in enumerate([*rows, ("Together", 0.0, max(end for _, _, end in rows))]):
+        y, added = place * step, shown(end - start)
+        x, long = 2 + width * start / most, max(width * (end - start) / most, 1.0)
+        look, said = ("line0", f"+ {added}") if place < len(rows) else ("total", added)
+        caption = f"<title>{esc(f'{name}: from {shown(start)} to {shown(end)}')}</title>"
+        parts.append(f'<text class="said" x="2" y="{y + 12}">{esc(name)}</text>')
+        parts.append(f'<rect class="track" x="2" y="{y + 18}" width="{width}" height="9"/>')
+        parts.append(
+            f'<rect class="bar {look}" x="{x:.1f}" y="{y + 18}" width="{long:.1f}" height="9">{caption}</rect>'
+        )
+        parts.append(f'<text class="said" x="{WIDTH - 2}" y="{y + 27}" text-anchor="end">{said}</text>')
+    caption = "; ".join(f"{name}: {shown(end - start)}" for name, start, end in rows)
+    return _svg(title, caption, parts, height=step * (len(rows) + 1) - 6)
 
 
 def points(title: str, groups: Sequence[tuple[str, np.ndarray, str]]) -> str:

@@ -1,6 +1,6 @@
-"""The page for the owner of the data: real texts against synthetic ones. It never leaves `private/`.
+"""The page for the owner of the data: real texts beside synthetic ones. It never leaves `private/`.
 
-It holds figures and charts of the private records, and none of their texts.
+It holds figures and charts of the private records, and some of their texts as they are.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dpsda.attributes.read_off import codes_of, read_off
-from dpsda.data.attributes import row_codes
+from dpsda.data.attributes import MISSING, Attribute, row_codes
 from dpsda.errors import InputError
-from dpsda.neighbors import usable
 from dpsda.options import EmbeddingOptions
-from dpsda.report import charts, measurements, page, rows
+from dpsda.report import charts, measurements, neighbourhoods, page, rows
 from dpsda.report.finished import FinishedRun, words
+from dpsda.report.neighbourhoods import Placed
 from dpsda.report.page import esc, power
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from dpsda.embedding import Embeds
 
 REAL = 5000  # records that are embedded and counted
-DOTS = 1000  # points of each set on the map
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,8 @@ class _Real:
     total: int
     why_not: str = ""
     spec: DatasetSpec | None = None
-    columns: dict[str, np.ndarray] = field(default_factory=dict)  # of each attribute of these, (N,) codes
+    labels: Sequence[Attribute] = ()  # as attributes, whose values they are
+    columns: dict[str, np.ndarray] = field(default_factory=dict)  # of each attribute and label of these, (N,) codes
 
 
 def build(run: FinishedRun) -> str:
@@ -52,12 +52,13 @@ def build(run: FinishedRun) -> str:
         page.header("For the owner of the data", f"{run.data_set}: real against synthetic", _lede(run)),
         page.banner(
             "Computed from private data without noise: do not share.",
-            "No guarantee covers this page. For whoever receives the data there is release/report.html.",
+            "It shows private texts as they are, and no guarantee covers it. For whoever receives the data there is "
+            "release/report.html.",
         ),
         _distances(run, found),
         _copies(found),
         _downstream(run, list(scores.values())),
-        *([_lengths(run, real), _rows(run, real), _map(run, real)] if not run.frame.empty else []),
+        *([_lengths(run, real), _rows(run, real), _neighbourhoods(run, real)] if not run.frame.empty else []),
         _tables(found),
     ]
     return page.document(f"Private: {run.data_set}, real against synthetic", body)
@@ -122,7 +123,11 @@ def _real(run: FinishedRun) -> _Real:
     total = len(corpus.texts)
     drawn = np.sort(np.random.default_rng(0).permutation(total)[:REAL])
     columns = {name: codes[drawn] for name, codes in corpus.columns.items()}
-    return _Real([corpus.texts[int(i)] for i in drawn], total, "", spec, columns)
+    if spec.labels:
+        cells = np.unravel_index(corpus.cells[drawn], [len(label.domain) for label in spec.labels])
+        columns |= dict(zip(spec.label_columns, cells, strict=True))
+    labels = [Attribute(label.column, "domain", (*label.domain, MISSING)) for label in spec.labels]
+    return _Real([corpus.texts[int(i)] for i in drawn], total, "", spec, labels, columns)
 
 
 def _lengths(run: FinishedRun, real: _Real) -> str:
@@ -159,15 +164,21 @@ def _drawn(real: _Real) -> str:
 
 
 def _rows(run: FinishedRun, real: _Real) -> str:
-    if not run.attribute_columns:
+    """Labels and attributes: both stand beside the text in a release."""
+    title = "Rows" if run.attribute_columns else "Labels"
+    if not run.attribute_columns + run.label_columns:
         return ""
     if real.spec is None:
-        return page.section("Rows", page.paragraph(_left_out(real)))
+        return page.section(title, page.paragraph(_left_out(real)))
+    labels = [label for label in real.labels if label.name in run.frame]
+    shown = [*labels, *(real.spec.attributes if run.attribute_columns else ())]
+    if not shown:
+        return ""
     try:
-        sets = _row_sets(run, real)
+        sets = _row_sets(run, real, shown)
     except InputError as error:
-        return page.section("Rows", page.paragraph(_without(error)))
-    return rows.section(real.spec.attributes, *sets)
+        return page.section(title, page.paragraph(_without(error)))
+    return rows.section(title, shown, *sets)
 
 
 def row_bars(run: FinishedRun) -> list[str]:
@@ -175,65 +186,37 @@ def row_bars(run: FinishedRun) -> list[str]:
     real = _real(run)
     if real.spec is None:
         raise InputError(real.why_not)
-    return rows.bars(real.spec.attributes, *_row_sets(run, real))
+    return rows.bars(real.spec.attributes, *_row_sets(run, real, real.spec.attributes))
 
 
-def _row_sets(run: FinishedRun, real: _Real) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _row_sets(
+    run: FinishedRun, real: _Real, attributes: Sequence[Attribute]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(N, K) codes of the records, of the released rows, and of what their texts say. InputError for want of the
     encoder."""
-    assert real.spec is not None
-    attributes = real.spec.attributes
     encoder = _encoder(run) if any(attribute.says for attribute in attributes) else None
     records = codes_of(real, attributes, lambda: _encoder(run))
     said = read_off(attributes, list(run.frame["text"]), encoder, private=not run.folder.protected)
     return records, row_codes(run.frame, attributes), said
 
 
-def _map(run: FinishedRun, real: _Real) -> str:
-    title = "Where the synthetic texts lie"
+def _neighbourhoods(run: FinishedRun, real: _Real) -> str:
+    title, texts, start = neighbourhoods.TITLE, list(run.frame["text"]), run.start_texts()
     if not real.texts:
         return page.section(title, page.paragraph(_left_out(real)))
     try:
         encoder = _encoder(run)
     except InputError as error:
         return page.section(title, page.paragraph(_without(error)))
-    vectors = encoder.embed(real.texts, private=True, desc="real")
-    vectors = vectors[usable(vectors)]
-    centre = vectors.mean(axis=0)
-    variances, axes = np.linalg.eigh((vectors - centre).T @ (vectors - centre))  # (D,) upwards, (D, D)
-    plane = axes[:, :-3:-1]
-    explained = float(variances[-2:].sum() / max(variances.sum(), 1e-12))
 
-    def place(some: np.ndarray) -> np.ndarray:
-        kept = np.random.default_rng(0).permutation(len(some))[:DOTS]
-        return (some[kept] - centre) @ plane
+    def drawn(texts: Sequence[str], *, private: bool) -> Placed:
+        return Placed.drawn(texts, lambda some: encoder.embed(some, private=private, desc="map"))
 
-    def synthetic(texts: Sequence[str]) -> np.ndarray:
-        vectors = encoder.embed(texts, private=not run.folder.protected, desc="synthetic")  # where the run has put them
-        return place(vectors)
-
-    groups = [("real texts", place(vectors), "line1")]
-    start = run.start_texts()
-    if start:
-        groups.append(("iteration 0, before any vote", synthetic(start), "start"))
-    groups.append(("released texts", synthetic(list(run.frame["text"])), "line0"))
-    toggles = {"line1": "show-real", "start": "show-start", "line0": "show-released"}
-    boxes = "".join(
-        f'<label><input type="checkbox" id="{toggles[look]}"{"" if look == "start" else " checked"}>'
-        f"{charts.dot(look)}{name}</label>"
-        for name, _, look in groups
-    )
-    return page.section(
-        title,
-        page.paragraph(
-            "Every dot is a text, and dots that are near to each other tend to be alike. A part with real dots only "
-            "is one that the synthetic texts miss; a part with synthetic dots only is one that they made up. The "
-            "plane is that of the two directions in which the real texts' embeddings differ most "
-            f"({page.percent(explained)} of the variance), so texts that are far apart may still fall together."
-        ),
-        f'<div class="map"><p class="toggles">{boxes}</p>\n<div class="plot">'
-        f"{charts.points('Real and synthetic texts in the plane', groups)}</div></div>",
-        page.paragraph(f"At most {DOTS:,} dots of each set. {_drawn(real)}", "note"),
+    public = run.folder.protected  # where the run has put its texts
+    return neighbourhoods.section(
+        drawn(real.texts, private=True),
+        drawn(texts, private=not public),
+        drawn(start, private=not public) if start else None,
     )
 
 

@@ -35,11 +35,89 @@
     });
   }
 
+  // the map and the neighbourhoods: sets of texts, each with the number of its neighbourhood, in the order of the dots
+  const LONG = 700, FEW = 3;
+  const cut = (element, text, most, filled = (part) => { element.append(part); }) => {
+    if (text.length <= most) return filled(text);
+    const more = make("button", "show all", "more");
+    more.type = "button";
+    more.addEventListener("click", () => { element.replaceChildren(); filled(text); });
+    filled(`${text.slice(0, most - 100)}…`);
+    element.append(more);
+  };
+  const mapped = document.getElementById("map-data");
+  if (mapped) {
+    const sets = JSON.parse(mapped.textContent);
+    const plot = document.querySelector(".plot"), find = document.getElementById("find");
+    const covered = document.querySelector(".places details"), opened = covered.open;
+    const cards = [...document.querySelectorAll("article")];
+    const buttons = cards.map((card) => card.querySelector("button"));
+    const layers = ["line1", "line0"].map((look) => {
+      const all = plot.querySelector(`path.dots.${look}`), some = all.cloneNode();
+      some.classList.add("found");
+      some.removeAttribute("d");
+      all.after(some);
+      return { dots: all.getAttribute("d").match(/M[^M]+/g), some };
+    });
+    // a list item with the text, in which what was searched for stands out
+    const item = (text, wanted) => {
+      const line = make("li");
+      line.dir = "auto";
+      cut(line, text, 300, (part) => {
+        const low = part.toLowerCase(), plain = low.length === part.length; // else places would differ
+        let from = 0;
+        for (let at = low.indexOf(wanted); wanted && plain && at >= 0; at = low.indexOf(wanted, from)) {
+          line.append(part.slice(from, at), make("mark", part.slice(at, at + wanted.length)));
+          from = at + wanted.length;
+        }
+        line.append(part.slice(from));
+      });
+      return line;
+    };
+    const draw = () => {
+      const wanted = find.value.trim().toLowerCase();
+      const chosen = buttons.findIndex((button) => button.getAttribute("aria-pressed") === "true");
+      const says = sets.map(({ texts }) => texts.map((text) => text.toLowerCase().includes(wanted)));
+      const asked = wanted !== "" || chosen >= 0;
+      plot.classList.toggle("searched", asked);
+      layers.forEach(({ dots, some }, side) => some.setAttribute("d",
+        dots.filter((_, i) => asked && says[side][i] && (chosen < 0 || sets[side].near[i] === chosen)).join("")));
+      cards.forEach((card, place) => {
+        let there = 0;
+        card.querySelectorAll("ul").forEach((list, side) => {
+          const { texts, near } = sets[side];
+          const own = texts.filter((_, i) => near[i] === place && says[side][i]);
+          const shown = own.slice(0, FEW).map((text) => item(text, wanted));
+          if (wanted && own.length > FEW) shown.push(make("li", `and ${own.length - FEW} more`, "note"));
+          if (!own.length) shown.push(make("li", "none", "note"));
+          list.replaceChildren(...shown);
+          there += own.length;
+        });
+        card.hidden = there === 0;
+      });
+      const count = says.map((of) => of.filter(Boolean).length.toLocaleString("en"));
+      document.getElementById("found").textContent =
+        wanted ? `${count[0]} real and ${count[1]} released texts say it.` : "";
+    };
+    find.addEventListener("input", () => {
+      covered.open = find.value.trim() !== "" || opened;
+      draw();
+    });
+    for (const button of buttons) {
+      button.addEventListener("click", () => {
+        const was = button.getAttribute("aria-pressed") === "true";
+        for (const other of buttons) other.setAttribute("aria-pressed", String(other === button && !was));
+        draw();
+      });
+    }
+    draw();
+  }
+
   // the texts to browse: rows are [text, label, ..., number of words]
   const source = document.getElementById("samples-data");
   if (!source) return;
   const { columns, rows } = JSON.parse(source.textContent);
-  const PAGE = 25, LONG = 700;
+  const PAGE = 25;
   const box = document.getElementById("samples");
   const controls = box.querySelector(".controls"), body = box.querySelector("tbody");
   const shown = document.getElementById("shown");
@@ -61,14 +139,7 @@
   const textCell = (text) => {
     const cell = make("td");
     cell.dir = "auto";
-    if (text.length <= LONG) {
-      cell.textContent = text;
-      return cell;
-    }
-    const part = make("span", text.slice(0, LONG - 100) + "…"), more = make("button", "show all", "more");
-    more.type = "button";
-    more.addEventListener("click", () => { part.textContent = text; more.remove(); });
-    cell.append(part, more);
+    cut(cell, text, LONG);
     return cell;
   };
   const draw = () => {

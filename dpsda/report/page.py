@@ -20,6 +20,7 @@ from typing import Any
 
 from dpsda.privacy.files import write_atomic
 
+MANY = 8  # columns that paper has room for
 _HERE = Path(__file__).parent
 _NOT_IN_HTML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -119,24 +120,31 @@ def table(
 ) -> str:
     """A table in a box of its own that scrolls where it is wider than the page; `marked` rows are references.
 
-    Columns of numbers are set to the right, but for the first. A sortable table sorts where its header is clicked.
+    Columns of numbers are set to the right, but for the first. A sortable table sorts where its header is clicked. On
+    paper, where nothing scrolls, the cells of one with many columns follow each other with their names.
     """
     body = [list(map(str, row)) for row in rows]
     figures = [i > 0 and all(_is_figure(row[i]) for row in body) for i in range(len(columns))]
     references = set(marked)
+    many = len(columns) > MANY
+    kinds = " ".join(["sortable"] * sortable + ["many"] * many)
 
     def head(i: int, name: str) -> str:
         kind = " ".join(["number"] * figures[i] + ["long"] * (len(name) > 20))
         inner = f'<button type="button">{esc(name)}</button>' if sortable else esc(name)
         return f'<th scope="col" class="{kind}">{inner}</th>'
 
+    def cell(i: int, value: str) -> str:
+        name = f' data-name="{esc(columns[i])}"' if many else ""
+        return f"<td{' class=number' if figures[i] else ''}{name}>{esc(value)}</td>"
+
     def line(n: int, row: list[str]) -> str:
-        cells = "".join(f"<td{' class=number' if figures[i] else ''}>{esc(cell)}</td>" for i, cell in enumerate(row))
+        cells = "".join(cell(i, value) for i, value in enumerate(row))
         return f"<tr{' class=reference' if n in references else ''}>{cells}</tr>"
 
     return "\n".join(
         [
-            f'<div class="scroll" role="region" aria-label="table" tabindex="0"><table{" class=sortable" * sortable}>',
+            f'<div class="scroll" role="group" aria-label="table" tabindex="0"><table class="{kinds}">',
             f"<thead><tr>{''.join(head(i, name) for i, name in enumerate(columns))}</tr></thead>",
             "<tbody>",
             *(line(n, row) for n, row in enumerate(body)),

@@ -5,23 +5,36 @@ It is built from what lies outside `private/` alone, so it is covered by the run
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dpsda.augpe.planning import top_share
-from dpsda.privacy import certificate
+from dpsda.privacy import accounting, certificate
 from dpsda.report import charts, measurements, page
 from dpsda.report.finished import FinishedRun
 from dpsda.report.page import esc, percent, power
 from dpsda.runs import whole_csv
-from dpsda.summary import spent
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dpsda.privacy.reservation import Reservation
+
 MOST = 2000  # texts that a page holds
+BARS = 12  # releases that have a bar each
+# the kinds of releases, by their names in a ledger, which stay: how a page calls them, and the number of the first one
+KINDS = {
+    "label_counts": ("Counts of each label", None),
+    "marginals": ("Counts of each value, and of pairs", None),
+    "votes": ("Votes for the nearest texts, iteration", 0),
+    "steps": ("Training of the model, steps", 1),
+    "clusters": ("Counts near each cluster of texts", None),
+    "answers": ("Answers", 1),
+}
 
 
 def build(run: FinishedRun) -> str:
@@ -153,16 +166,6 @@ def _found(epsilon: float, delta: float, wrong: float) -> float:
 
 
 def _spend(run: FinishedRun) -> str:
-    def cell(value: object) -> str:
-        return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-    keys = ("releases", "what", "mechanism", "noise_multiplier", "l2_sensitivity", "scale")
-    names = ["releases", "what", "mechanism", "noise multiplier", "L2 sensitivity", "noise scale"]
-    rows = [[cell(row.get(key)) for key in keys] for row in run.certificate["mechanisms"]]
-    if any("settings" in row for row in run.certificate["mechanisms"]):
-        names.append("bounds")
-        for shown, row in zip(rows, run.certificate["mechanisms"], strict=True):
-            shown.append(certificate.strength(row) if "settings" in row else "")
     caption = "These figures were taken, without noise, from the private data."
     if run.folder.protected:
         labels = run.certificate.get("facts", {}).get("labels", "none")
@@ -175,30 +178,68 @@ def _spend(run: FinishedRun) -> str:
     if run.trained:
         model = "The model was trained on private records"
         model += ": what it learnt of them are noisy sums of clipped gradients." if run.folder.protected else "."
+    chart, table = _spend_by_release(run), _mechanisms(run)
     return page.section(
         "What was released of the private data",
         page.paragraph(f"{caption} {model}"),
-        page.table(names, rows) if rows else page.paragraph("No release: nothing was asked of the private data."),
-        _spend_by_iteration(run),
+        chart,
+        page.more("How the noise of each was drawn", table) if chart else table,
     )
 
 
-def _spend_by_iteration(run: FinishedRun) -> str:
-    """A table and a chart; nothing without noise, where there is no end to it."""
-    steps = run.folder.steps()
-    if not run.folder.protected or not steps:
+def _mechanisms(run: FinishedRun) -> str:
+    def cell(value: object) -> str:
+        return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+    keys = ("releases", "what", "mechanism", "noise_multiplier", "l2_sensitivity", "scale")
+    names = ["releases", "what", "mechanism", "noise multiplier", "L2 sensitivity", "noise scale"]
+    rows = [[cell(row.get(key)) for key in keys] for row in run.certificate["mechanisms"]]
+    if any("settings" in row for row in run.certificate["mechanisms"]):
+        names.append("bounds")
+        for shown, row in zip(rows, run.certificate["mechanisms"], strict=True):
+            shown.append(certificate.strength(row) if "settings" in row else "")
+    return page.table(names, rows) if rows else page.paragraph("No release: nothing was asked of the private data.")
+
+
+def _spend_by_release(run: FinishedRun) -> str:
+    """What each release added to epsilon, in the order of the ledger; nothing where there is no end to it."""
+    if not run.certificate["mechanisms"] or not 0 < run.epsilon < math.inf:
         return ""
-    epsilons = [(float(t), spent(run.ledger, t)) for t in steps]
-    drawn = charts.lines(
-        "Epsilon spent by iteration",
-        [charts.Line("epsilon spent", epsilons)],
-        x_name="iteration",
-        x_ticks=charts.iteration_ticks(steps),
-        from_zero=True,
+    budget, delta = run.certificate["budget"], float(run.certificate["delta"])
+    rows: list[tuple[str, float, float]] = []
+    events: list[accounting.Event] = []
+    for name, charges in _alike(run.ledger.charges()):
+        events += [charge.event for charge in charges if charge.event is not None]
+        rows.append((name, rows[-1][2] if rows else 0.0, accounting.round_up(accounting.epsilon(events, delta))))
+    limit = run.epsilon if budget is None else max(run.epsilon, float(budget))
+    title, allowed = (
+        "Epsilon that each release added",
+        "" if budget is None else f", of the {budget:g} that were allowed",
     )
-    caption = "everything that was released until then, taken together"
-    table = page.table(["iteration", "epsilon spent"], [[f"{t:.0f}", f"{epsilon:.4f}"] for t, epsilon in epsilons])
-    return charts.grid([table, charts.figure(drawn, "Epsilon spent up to each iteration", caption)])
+    chart = charts.spans(title, rows, limit, lambda value: f"{value:.4f}")
+    caption = (
+        "Each bar is one release, and its length is what it added to epsilon. Together they have spent "
+        f"{run.epsilon:g}{allowed}. Several releases lose less than the sum of each alone, so a bar depends on those "
+        "before it."
+    )
+    return (
+        page.paragraph(caption) + f'<div class="wide">{charts.figure(chart, title, "in the order of the ledger")}</div>'
+    )
+
+
+def _alike(charges: Sequence[Reservation]) -> list[tuple[str, list[Reservation]]]:
+    """What is shown as one release, with its name: all of a kind that follow each other, as a training is stored in
+    parts; the votes of every iteration, where they are few."""
+    few = len(charges) <= BARS
+    found = []
+    for _, group in itertools.groupby(charges, lambda x: x.name if few and x.kind == "votes" else x.kind):
+        some = list(group)
+        name, counted_from = KINDS.get(some[0].kind, (some[0].kind, None))
+        if counted_from is not None:
+            first, last = (n + counted_from for n in (some[0].start, some[-1].stop - 1))
+            name += f" {first:,} to {last:,}" if last > first else f" {first:,}"
+        found.append((name, some))
+    return found
 
 
 def _not_protected(run: FinishedRun) -> str:

@@ -32,7 +32,9 @@ def bars(attributes: Sequence[Attribute], *sets: np.ndarray) -> list[str]:
     return drawn
 
 
-def section(attributes: Sequence[Attribute], records: np.ndarray, rows: np.ndarray, said: np.ndarray) -> str:
+def section(
+    title: str, attributes: Sequence[Attribute], records: np.ndarray, rows: np.ndarray, said: np.ndarray
+) -> str:
     """The shares of the values of each attribute, and the pairs in which the rows differ most from the records."""
     drawn = zip(bars(attributes, records, rows, said), attributes, strict=True)
     figures = [charts.figure(chart, attribute.name) for chart, attribute in drawn if chart]
@@ -47,15 +49,19 @@ def section(attributes: Sequence[Attribute], records: np.ndarray, rows: np.ndarr
         ["pair", "total variation"],
         [[esc(f"{attributes[i].name}, {attributes[j].name}"), f"{far:.3f}"] for far, i, j in pairs[:PAIRS]],
     )
-    told = "The pairs of attributes in which the rows differ most from the records: half of the sum of the differences "
-    return page.section(
-        "Rows",
-        page.paragraph(
+    caption = "How often each value is there among the records, and in the release."
+    tells = bool((said >= 0).any())
+    if tells:
+        caption = (
             "How often each value is there: among the records, in the released rows, and as the texts say it, where a "
-            "text tells it. What rows differ by is noise, and what the model of the noisy counts leaves out. Where "
-            "texts differ from their rows, the language model wrote something else than it was asked for."
-        ),
-        charts.legend(*LEGEND),
+            "text tells it. Where texts differ from their rows, the language model wrote something else than it was "
+            "asked for."
+        )
+    told = "The pairs of columns in which the rows differ most from the records: half of the sum of the differences "
+    return page.section(
+        title,
+        page.paragraph(f"{caption} What the two differ by is noise, and what the noisy counts leave out."),
+        charts.legend(*LEGEND[: 2 + tells]),
         charts.grid(figures),
         *([page.paragraph(f"{told}of their shares, 0 where they are alike."), table] if pairs else []),
     )

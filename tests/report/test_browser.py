@@ -9,7 +9,46 @@ import pytest
 
 from tests.report.conftest import HOSTILE, write_downstream, write_metrics
 
-SIZES = {"desk": {"width": 1280, "height": 800}, "phone": {"width": 360, "height": 740}}
+SIZES = {
+    "desk": {"width": 1280, "height": 800},
+    "tablet": {"width": 768, "height": 1024},
+    "phone": {"width": 360, "height": 740},
+}
+# What is hard to read or to reach: text of too little contrast on what is below it (WCAG 1.4.3, of SVG, too), controls
+# and pictures without a name, headings that leave a level out, and ids that are there twice.
+BARRIERS = """() => {
+  const rgb = (colour) => (colour.match(/[\\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
+  const light = (colour) => rgb(colour).slice(0, 3).map((c) => c / 255)
+    .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const below = (element) => {
+    for (let e = element; e; e = e.parentElement) {
+      const paper = getComputedStyle(e).backgroundColor;
+      if ((rgb(paper)[3] ?? 1) > 0) return paper;
+    }
+  };
+  const found = [];
+  for (const element of document.querySelectorAll("body *")) {
+    if (!element.checkVisibility() || element.disabled) continue;
+    const says = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    if (!says || ["SCRIPT", "title", "desc"].includes(element.tagName)) continue;
+    const style = getComputedStyle(element);
+    const [a, b] = [light(element instanceof SVGElement ? style.fill : style.color), light(below(element))];
+    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (contrast < 4.5) found.push(`contrast ${contrast.toFixed(2)}: ${element.outerHTML.slice(0, 90)}`);
+  }
+  for (const control of document.querySelectorAll("button, input, select, summary")) {
+    const name = control.labels?.[0]?.textContent || control.textContent;
+    if (!name.trim()) found.push(`no name: ${control.outerHTML}`);
+  }
+  for (const picture of document.querySelectorAll("svg:not([aria-hidden])"))
+    if (!picture.matches("[role=img]:has(> title)")) found.push(`no title: ${picture.outerHTML.slice(0, 90)}`);
+  const levels = [...document.querySelectorAll("h1, h2, h3, h4")].map((heading) => Number(heading.tagName[1]));
+  levels.forEach((level, i) => { if (level > (levels[i - 1] ?? 0) + 1) found.push(`heading ${i} of level ${level}`); });
+  const ids = [...document.querySelectorAll("[id]")].map((element) => element.id);
+  if (new Set(ids).size < ids.length) found.push(`ids ${ids}`);
+  return found;
+}"""
 
 
 @pytest.fixture
@@ -53,9 +92,72 @@ def test_every_page_shows(browser, make_run, pages, tmp_path):
                 wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
                 assert wide <= 0, (path, size)
                 assert page.locator("svg.chart").first.is_visible() and not wrong, (path, wrong)
+                assert page.evaluate(BARRIERS) == [], (path, scheme)
                 papers.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
             page.close()
     assert len(papers) == 2  # the dark scheme is another one
+
+
+def test_every_page_prints(browser, make_run, pages, tmp_path):
+    """In the dark scheme, too, on white; nothing is folded or beyond the edge of an A4 page."""
+    runs = make_run("one"), tmp_path / "two"
+    shutil.copytree(*runs)
+    for run in runs:
+        write_metrics(run / "metrics_test.csv", "0.71", **{f"another_{i}": "0.5" for i in range(12)})
+    paths = pages(*runs)
+    for path in (paths[0], paths[1], paths[4]):
+        page, _ = open_page(browser, path)
+        page.set_viewport_size({"width": 700, "height": 1000})  # A4 but for its margins
+        page.emulate_media(media="print", color_scheme="dark")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        assert page.evaluate(BARRIERS) == [], path
+        assert all(part.is_visible() for part in page.locator("details > :not(summary)").all())
+        widest = "Math.max(...[...document.querySelectorAll('main *')].map((e) => e.getBoundingClientRect().right))"
+        assert page.evaluate(widest) <= 700, path
+        page.close()
+
+
+def test_all_is_reached_by_keyboard(browser, make_run, pages):
+    """Tab comes by every control in turn, and shows which one it is at."""
+    run = make_run()
+    write_metrics(run / "metrics_test.csv", "0.71")
+    for path in pages(run):
+        page, wrong = open_page(browser, path)
+        controls = page.evaluate(
+            "() => [...document.querySelectorAll('button, input, select, summary, [tabindex]')]"
+            ".filter((control) => control.checkVisibility() && !control.disabled).length"
+        )
+        for _ in range(controls):
+            page.keyboard.press("Tab")
+            at = page.evaluate(
+                "() => ((e, s) => [e.tagName, s.outlineStyle, parseFloat(s.outlineWidth)])"
+                "(document.activeElement, getComputedStyle(document.activeElement))"
+            )
+            assert at[0] != "BODY" and at[1] != "none" and at[2] >= 1, (path, at)
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.tagName") == "BODY" and not wrong, wrong
+
+
+def test_searching_the_neighbourhoods(browser, make_run, pages):
+    """What was typed stands out on the map and in the texts of both sides; a name marks its neighbourhood."""
+    page, wrong = open_page(browser, pages(make_run())[1])
+    found = page.locator(".plot .found").first
+    assert page.locator("article").count() == 4 and not found.get_attribute("d")
+    page.focus("#find")
+    page.keyboard.type("NUMBER 7")
+    real = page.locator("article .sides > div:first-child li:not(.note)").all_inner_texts()
+    assert real and all("number 7" in text for text in real)
+    assert {*page.locator("mark").all_inner_texts()} == {"number 7"} and "say it" in page.locator("#found").inner_text()
+    assert found.get_attribute("d") and page.locator(".plot.searched").count() == 1
+    page.fill("#find", "nobody says this")
+    assert not page.locator("article").first.is_visible() and not found.get_attribute("d")
+    page.fill("#find", "")
+    name = page.locator("article button[aria-pressed]").first
+    name.focus()
+    page.keyboard.press("Enter")
+    assert name.get_attribute("aria-pressed") == "true" and found.get_attribute("d")
+    page.keyboard.press("Enter")
+    assert name.get_attribute("aria-pressed") == "false" and not found.get_attribute("d") and not wrong, wrong
 
 
 def test_browsing_the_texts(browser, make_run, pages):
