@@ -26,7 +26,6 @@ SETTINGS = {
     "global": "epsilon 4, hubs corrected by `global`",
     "centred": "epsilon 4, hubs corrected by `centred`",
     "example": "epsilon 4, half of the new texts by example",
-    "tuned": "epsilon 4, new texts of the model tuned on kept ones",
     "composed": "epsilon 4, a generator trained under DP, and one vote",
     "paper": "epsilon 4, hubs not corrected, three iterations",
 }

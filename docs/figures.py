@@ -41,7 +41,6 @@ TITLES = {
     "epsinf": "the quickstart without noise",
     "iterations": "the quickstart, four iterations",
     "many": "the quickstart, 1,000 texts",
-    "tuned": "the quickstart, its model tuned on what the first vote kept",
     "composed": "DP fine-tuning, then one vote",
 }
 PAGES = {  # which rows and columns the table of a page has

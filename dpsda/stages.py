@@ -29,8 +29,6 @@ AS_BEFORE = {
         "in_context_share": 0.0,
         "first_texts": "prompts",
         "labels_from": "prompts",
-        "new_texts": "variations",
-        "tuning_epochs": 6,
         "attributes": "rows",
         "marginals": 2,
         "marginals_noise": 1.0,

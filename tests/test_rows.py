@@ -179,16 +179,9 @@ def test_the_share_of_the_marginals():
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"labels_from": "votes"}, "--labels_from votes: texts made so have no row"),
-        ({"new_texts": "tuned"}, "--new_texts tuned: texts made so have no row"),
-    ],
-)
-def test_what_makes_texts_without_rows_is_refused(tmp_path, table, settings, said):
-    with pytest.raises(InputError, match=f"{said}.*give --attributes none"):
-        run(tmp_path / "run", table, **settings)
+def test_labels_that_are_not_those_of_the_rows_are_refused(tmp_path, table):
+    with pytest.raises(InputError, match=r"--labels_from votes: texts would have other labels.*give --attributes none"):
+        run(tmp_path / "run", table, labels_from="votes")
     assert not (tmp_path / "run").exists()
 
 

@@ -68,13 +68,6 @@ class Prompts(Protocol):
     def text_of(self, answer: str | None) -> tuple[str, str]: ...
 
 
-class Tunes(Protocol):
-    """What the loop needs of a model that is tuned on kept texts."""
-
-    def writer(self, t: int, kept: Population) -> TextAPI: ...
-    def prompt(self, cell: int, tokens: int) -> Prompt: ...
-
-
 @dataclass
 class Evolution:
     """One Aug-PE run over `corpus`, whose records vote as `voters`. Calling `run` twice is harmless: the second time
@@ -92,7 +85,6 @@ class Evolution:
     encoder: Embeds
     seed: int
     rows: Rows | None = None  # that the texts are written to
-    tuned: Tunes | None = None  # what makes candidates from iteration 2 on, where variations do not
     samples: Population | None = None  # that it begins with, where prompts alone do not make its first texts
     observe: Callable[[int, list[str]], dict[str, float]] = lambda t, texts: {}  # figures that may be shown
     say: Callable[[str], None] = print
@@ -258,7 +250,8 @@ class Evolution:
             return self._read(path)
         keep, times = self.options.keeps(t), self.options.times(t)
         self._begin(f"iteration {t}/{self.options.epochs}" if t <= self.options.epochs else "release", t)
-        made = self._made(t, kept, times)
+        varying, seed = self._varying(t, _PROMPTS, kept), self._seed(t, _ANSWERS)
+        made = variations(self._model, varying, self.book.text_of, kept, times, str(t), seed, self._fits)
         if times and not len(made.texts):
             raise InputError(
                 f"the model made no new text of those kept at iteration {t - 1} ({made.why()}), and no vote is spent "
@@ -274,24 +267,6 @@ class Evolution:
 
     def _candidates_path(self, t: int) -> Path:
         return self.folder.state / f"candidates-{t}.csv"
-
-    def _made(self, t: int, kept: Population, times: int) -> Made:
-        """`times` new texts for each that is kept: its variations, or samples of the model that was tuned on them."""
-        seed = self._seed(t, _ANSWERS)
-        if self.tuned is None or t == 1 or not times:  # before the first vote, there is nothing to learn
-            varying = self._varying(t, _PROMPTS, kept)
-            return variations(self._model, varying, self.book.text_of, kept, times, str(t), seed, self._fits)
-        tuned, most = self.tuned, self.book.max_tokens
-        cells = np.repeat(kept.cells, times)
-        return initial(
-            self.pace.over(tuned.writer(t, kept)),
-            lambda cell, row: tuned.prompt(cell, most),
-            self.book.text_of,
-            cells,
-            seed,
-            beside=kept,
-            prefix=str(t),
-        )
 
     def _saved(self, kept: Population) -> Population:
         """What is released of the texts kept at T: these, or their variations, which a run with more iterations takes

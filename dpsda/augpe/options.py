@@ -84,13 +84,6 @@ class AugPEOptions(Options):
         least=0,
         most=1,
     )
-    new_texts: str = option(
-        "variations",
-        "what the next candidates are, from iteration 2 on; variations: of the kept texts; tuned: samples of the local "
-        "model after fine-tuning on the kept texts, each of which counts once",
-        choices=("variations", "tuned"),
-    )
-    tuning_epochs: int = option(6, "passes over the kept texts, with --new_texts tuned", least=1)
     variation_degree_schedule: list[float] = option(
         [0.5],
         "share of tokens that blank_fill blanks out at iteration 1, 2, ...; the last one is repeated",
@@ -104,8 +97,6 @@ class AugPEOptions(Options):
             raise InputError("--hub_correction centred compares directions; it takes --nn_mode cos_sim or L2")
         if self.labels_by_votes and not self.takes_votes:
             raise InputError(f"--labels_from votes: --select_syn_mode {self.select_syn_mode} takes none")
-        if self.new_texts == "tuned" and self.save_syn_mode == "one_var":
-            raise InputError("--save_syn_mode one_var releases variations, and --new_texts tuned makes none")
         if min(self.sizes) < 1:
             raise InputError("--num_seed_samples has to be at least 1, and --num_samples_schedule L (first: init_L)")
         if not self.variation_degree_schedule:

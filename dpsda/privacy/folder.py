@@ -31,7 +31,6 @@ MADE = (
     "state/rows.csv",
     "state/candidates-*.csv",
     "state/adapter/*",
-    "state/tuned/[0-9]*/*",
     "state/model/*",
     "state/samples/*.parquet",
     "state/centres.safetensors",

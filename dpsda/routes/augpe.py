@@ -14,7 +14,7 @@ from dpsda import embedding, reference, release, start, summary
 from dpsda.attributes.marginals import MARGINALS
 from dpsda.attributes.options import RowOptions
 from dpsda.attributes.release import Rows, marginals_of
-from dpsda.augpe.evolution import Evolution, Tunes
+from dpsda.augpe.evolution import Evolution
 from dpsda.augpe.options import AugPEOptions
 from dpsda.augpe.planning import describe_plan, mechanism, plan, settled
 from dpsda.augpe.population import Population
@@ -75,8 +75,6 @@ def generate(
     unnamed = [name for name in names if rows and not book.names(name)]
     if unnamed:
         print(f"warning: no first prompt names {', '.join(unnamed)}, so texts will not fit that; see {start.PROMPTS}")
-    if evolution.new_texts == "tuned" and (api is not None or not model.loads or engine.engine != "serial"):
-        raise InputError("--new_texts tuned trains the model, so it takes one that is loaded here (--engine serial)")
     with start.open_run(root, corpus, privacy) as (folder, ledger):
         evolution = settled(folder, ledger, evolution)
         samples = None
@@ -98,8 +96,6 @@ def generate(
         }
         if evolution.hub_correction != "none" and evolution.takes_votes:
             about["votes"] = f"corrected for hubs: {evolution.hub_correction}, strength {evolution.hub_strength:g}"
-        if evolution.new_texts == "tuned":
-            about["new texts"] = f"of the model tuned on kept texts, {evolution.tuning_epochs} passes"
         if marginals:
             about["attributes"] = marginals.told
         if evolution.labels_by_votes:
@@ -136,7 +132,6 @@ def generate(
                     seed=run.seed,
                     rows=Rows(spec.attributes, marginals, folder, ledger, AUGPE) if marginals else None,
                     samples=samples,
-                    tuned=_tuned(folder, ledger, spec, evolution, model, run),
                     observe=observe,
                 ).run()
             release.publish(folder, ledger, texts, about, types)
@@ -152,13 +147,12 @@ run = start.in_its_folder(
 
 
 def _keeps_rows(spec: DatasetSpec, evolution: AugPEOptions) -> None:
-    """InputError where texts would have no row of their own, or could move away from it."""
-    for option, value in (("new_texts", "variations"), ("labels_from", "prompts")):
-        if getattr(evolution, option) != value:
-            raise InputError(
-                f"--{option} {getattr(evolution, option)}: texts made so have no row of the attributes that "
-                f"{spec.folder / 'spec.yaml'} has; give --attributes none"
-            )
+    """InputError where the votes could move a text away from its row."""
+    if evolution.labels_by_votes:
+        raise InputError(
+            f"--labels_from votes: texts would have other labels than the rows of the attributes that "
+            f"{spec.folder / 'spec.yaml'} has; give --attributes none"
+        )
 
 
 def _samples(folder: RunFolder, ledger: Ledger, spec: DatasetSpec, *, rows: bool) -> Population:
@@ -175,37 +169,6 @@ def _samples(folder: RunFolder, ledger: Ledger, spec: DatasetSpec, *, rows: bool
     if rows and not set(spec.attribute_names) <= set(frame):
         raise InputError(f"{folder.root}: the generator here was trained without attributes; give --attributes none")
     return Population.from_frame(frame, spec, spec.attributes if rows else ())
-
-
-def _tuned(
-    folder: RunFolder,
-    ledger: Ledger,
-    spec: DatasetSpec,
-    evolution: AugPEOptions,
-    model: ModelOptions,
-    run: TrackedRunOptions,
-) -> Tunes | None:
-    """The model that is tuned on kept texts, if the run has one; a dry run trains none. InputError for one that cannot
-    be tuned."""
-    if evolution.new_texts != "tuned" or run.dry_run:
-        return None
-    from dpsda.augpe.tuned import TunedModel
-    from dpsda.tuning.generator import cell_prefixes
-    from dpsda.tuning.options import LoraOptions
-
-    tuned = TunedModel(
-        folder,
-        ledger,
-        LoraOptions(model.model_type),
-        model.device,
-        model.dtype,
-        evolution.tuning_epochs,
-        cell_prefixes(spec, conditional=bool(spec.labels)),
-        lambda path: Journal(engines.local(model, name=path)(), folder.answers),
-        run.seed,
-    )
-    tuned.check()
-    return tuned
 
 
 def _book(
