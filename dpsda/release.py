@@ -158,7 +158,7 @@ def _card(facts: dict[str, Any], about: dict[str, str], count: int | None) -> st
     lines += [
         "`certificate.json` holds the same for machines, with the head of the run's ledger. It is not a signature:",
         "`certificate.json.sig` is one, where it is there. Who has the run folder checks both with",
-        "`python -m dpsda.privacy verify RUN`.",
+        "`dpsda verify RUN`.",
         "",
     ]
     return "\n".join(lines)

@@ -34,5 +34,5 @@ workflow() {
     for step in downstream metric; do
         "$python" "$step.py" --config "data/$data/$step.yaml" --result_folder "$folder" ${shared[@]+"${shared[@]}"}
     done
-    [[ " $* " == *" --dry_run "* ]] || "$python" -m dpsda.report "$folder"
+    [[ " $* " == *" --dry_run "* ]] || "$python" -m dpsda report "$folder"
 }

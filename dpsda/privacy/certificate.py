@@ -41,7 +41,7 @@ LIMITS = {
     "hyper_parameters": "The choice of hyper-parameters, where several runs on the same data were compared to make it.",
     "private_folder": "What is looked up in the folder private/: it is computed from the private data without noise.",
     "pre_training": "Private text that the language model or the encoder saw in its own training.",
-    "other_runs": "Other runs on the same data: their losses add up (`python -m dpsda.privacy total RUN ...`).",
+    "other_runs": "Other runs on the same data: their losses add up (`dpsda total RUN ...`).",
     "taken_as_public": "The number of units, which is treated as public, and what the owner wrote: the domains of "
     "labels and attributes, their bins and descriptions, and the prompts.",
     "dropout": "Dropout in training against its generator, which is seeded in secret and is not a cryptographic one.",

@@ -1,9 +1,7 @@
 """The pages of a finished run, each one file that needs no network.
 
-    python -m dpsda.report RUN                      RUN/release/report.html: share it with the data
-                                                    RUN/private/report.html: for the owner, never share it
-    python -m dpsda.report RUN RUN ...              those of every run, and private/comparison.html in the first one
-    python -m dpsda.report RUN ... --output FILE    only a comparison on public references, which may be shared
+    dpsda report RUN [RUN ...]      RUN/release/report.html: share it with the data
+                                    RUN/private/report.html: for the owner, never share it
 
 The released page is made of what lies outside private/ alone. A run without noise protects nothing, so all its pages
 are private.
@@ -18,28 +16,19 @@ from dpsda.arg_utils import Parser, run
 
 
 def main() -> None:
-    parser = Parser("python -m dpsda.report", __doc__)
+    parser = Parser("dpsda report", __doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="the --result_folder of a finished run")
-    parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="write a comparison that may be shared, and no more"
-    )
-    args = parser.parse_args()
-    report(args.runs, args.output)
+    report(parser.parse_args().runs)
 
 
-def report(roots: list[Path], output: Path | None = None) -> None:
+def report(roots: list[Path]) -> None:
     """Write the pages of these runs, and print where each lies."""
     from dpsda.privacy import certificate
     from dpsda.privacy.ledger import Ledger
-    from dpsda.report import comparison, owner, page, released
+    from dpsda.report import owner, page, released
     from dpsda.report.finished import FinishedRun
 
-    runs = [FinishedRun.read(root) for root in roots]
-    if output is not None:
-        page.write(output, comparison.build(runs, public=True), private=False)
-        print(output)
-        return
-    for finished in runs:
+    for finished in [FinishedRun.read(root) for root in roots]:
         folder = finished.folder
         for path, build in (
             (folder.release / certificate.PAGE, released.build),
@@ -50,10 +39,6 @@ def report(roots: list[Path], output: Path | None = None) -> None:
         # the page of the release belongs to it: the ledger notes it as it is now
         with contextlib.closing(Ledger(folder.root, protected=folder.shared == folder.root)) as ledger:
             ledger.note("report", folder.release / certificate.PAGE)
-    if len(runs) > 1:
-        path = runs[0].folder.private / "comparison.html"
-        page.write(path, comparison.build(runs, public=False), private=True)
-        print(path)
 
 
 if __name__ == "__main__":

@@ -72,11 +72,11 @@ def _lede(run: FinishedRun) -> str:
 
 def _distances(run: FinishedRun, found: list[measurements.Measured]) -> str:
     parts = measurements.distances(found, run.folder.steps())
-    return page.section("Distances by iteration", *(parts or [page.paragraph(_nothing("metric.py"))]))
+    return page.section("Distances by iteration", *(parts or [page.paragraph(_nothing("dpsda metric"))]))
 
 
 def _nothing(command: str) -> str:
-    return f"Nothing was measured yet: <code>python {command}</code> does it."
+    return f"Nothing was measured yet: <code>{command} --result_folder RUN</code> does it."
 
 
 def _copies(found: list[measurements.Measured]) -> str:
@@ -96,7 +96,7 @@ def _downstream(run: FinishedRun, scores: list[measurements.Measured]) -> str:
     )
     return page.section(
         "What models learn from the texts",
-        *([caption, *parts] if parts else [page.paragraph(_nothing("downstream.py"))]),
+        *([caption, *parts] if parts else [page.paragraph(_nothing("dpsda downstream"))]),
     )
 
 

@@ -1,8 +1,8 @@
 """What the perplexity of private answers depends on: the ablations of Flemings et al. 2024, as charts.
 
-    python -m dpsda.report.perplexity RUN [RUN ...]      RUN/private/perplexity.html in the first one: never share it
+    dpsda perplexity RUN [RUN ...]      RUN/private/perplexity.html in the first one: never share it
 
-Reads the tables that predict.py evaluate left in the private/ of each run. A chart for every setting that was varied
+Reads the tables that `dpsda predict evaluate` left in the private/ of each run. A chart for every setting that was varied
 while all others stayed the same: the budget, the queries, the models, the inclusion probability, and the order of the
 published projection. What is drawn is the perplexity over that of the public model on the same texts, since tables of
 more queries or runs have more texts.
@@ -51,7 +51,7 @@ def read(roots: list[Path]) -> pd.DataFrame:
             table["data"] = " ".join(str(config[key]) for key in CONFIG)
             found.append(table[table.method.isin(METHODS)])
     if not found:
-        raise InputError(f"{roots[0]}: no table of predict.py evaluate is here; run it first")
+        raise InputError(f"{roots[0]}: no table of `dpsda predict evaluate` is here; run it first")
     rows = pd.concat(found, ignore_index=True)
     rows[NUMBERS] = rows[NUMBERS].apply(pd.to_numeric)
     return rows
@@ -111,7 +111,7 @@ def _charts(rows: pd.DataFrame, setting: str) -> list[str]:
 
 
 def main() -> None:
-    parser = Parser("python -m dpsda.report.perplexity", __doc__)
+    parser = Parser("dpsda perplexity", __doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="the --result_folder of an ensemble")
     roots = parser.parse_args().runs
     path = roots[0] / "private" / "perplexity.html"

@@ -133,7 +133,7 @@ def _guarantee(run: FinishedRun) -> str:
             "note",
         ),
         page.paragraph(
-            "Who has the run folder recomputes all of this with <code>python -m dpsda.privacy verify RUN</code>.",
+            "Who has the run folder recomputes all of this with <code>dpsda verify RUN</code>.",
             "note",
         ),
     )

@@ -41,4 +41,5 @@ for epsilon in "${@:-4}"; do
     for draw in "$resampled"/resample/draw-*.csv; do measure "$resampled" --synthetic_file "$draw"; done
     runs+=("$augpe" "$control" "$tuned" "$composed" "$resampled" "$classifier")
 done
-"$python" -m dpsda.report "${runs[@]}"
+"$python" -m dpsda report "${runs[@]}"
+"$python" -m dpsda compare "${runs[@]}"

@@ -12,6 +12,7 @@ from apis.echo import EchoAPI
 from dpsda.dry_run import HashEncoder
 from dpsda.report import owner
 from dpsda.report.__main__ import report
+from dpsda.report.compare import compare
 from dpsda.routes import augpe
 from tests.conftest import options, use
 
@@ -59,12 +60,14 @@ def make_run(tmp_path: Path, dataset: Path, monkeypatch) -> Callable[..., Path]:
 
 @pytest.fixture
 def pages(capsys) -> Callable[..., list[Path]]:
-    """`pages(run, ...)` are the files that the command prints, for these runs."""
+    """`pages(run, ...)` are the pages of these runs, and last that of several; with `output` it is the only one."""
 
     def make(*runs: Path, output: Path | None = None) -> list[Path]:
         capsys.readouterr()
-        report(list(runs), output)
-        return [Path(line) for line in capsys.readouterr().out.splitlines()]
+        if output is None:
+            report(list(runs))
+        made = [Path(line) for line in capsys.readouterr().out.splitlines()]
+        return [*made, Path(compare(list(runs), output)[-1])] if output or len(runs) > 1 else made
 
     return make
 
