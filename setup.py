@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-KEPT = {".yaml", ".md"}  # downloaded data lies beside them and stays where it is
+KEPT = {".yaml", ".md"}  # downloaded data lies beside them and stays where it is; as in MANIFEST.in
 
 
 class WithDataSets(build_py):

@@ -72,7 +72,7 @@ def _dataset(path: Path) -> Any:
     try:
         import datasets
     except ImportError:
-        raise InputError(f"{path}: needs the package datasets: pip install '.[alignment]'") from None
+        raise InputError(f"{path}: needs the package datasets: pip install 'dpsda[alignment]'") from None
     name, _, split = str(path).removeprefix(PREFIX).partition("#")
     datasets.disable_progress_bars()
     try:

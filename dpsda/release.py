@@ -7,10 +7,11 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from dpsda import croissant
 from dpsda.data.layout import cast
 from dpsda.privacy import certificate
 from dpsda.privacy.accounting import round_up, shown
-from dpsda.privacy.files import appearing, drop_unfinished, write_atomic
+from dpsda.privacy.files import appearing, drop_unfinished, write_atomic, write_json
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, csv_bytes, read_json
 
@@ -47,9 +48,10 @@ def publish(
         texts, parquet = (folder.release / name for name in certificate.TEXTS)
         columns, count = _write_tables(texts, parquet, frames, types)
         described = {**about, "texts": f"{count:,}", "columns": ", ".join(columns)}
+        write_json(folder.release / certificate.METADATA, croissant.metadata(texts, parquet, facts["statement"], about))
     else:
         described = about
-        for name in certificate.TEXTS:  # of a model before this one
+        for name in (*certificate.TEXTS, certificate.METADATA):  # of texts before this model
             (folder.release / name).unlink(missing_ok=True)
     write_atomic(folder.release / certificate.CARD, _card(facts, described, count).encode())
     return certificate.publish(ledger, facts, about)
@@ -156,9 +158,9 @@ def _card(facts: dict[str, Any], about: dict[str, str], count: int | None) -> st
         lines.append(f"| {row['releases']} | {row['what']} | {row['mechanism']} | {certificate.strength(row)} |")
     lines += ["", "## What it does not cover", "", *(f"- {line}" for line in facts["not_protected"]), ""]
     lines += [
-        "`certificate.json` holds the same for machines, with the head of the run's ledger. It is not a signature:",
-        "`certificate.json.sig` is one, where it is there. Who has the run folder checks both with",
-        "`dpsda verify RUN`.",
+        "`certificate.json` holds the same for machines, with the head of the run's ledger, and answers the questions",
+        "of NIST SP 800-226. It is not a signature: `certificate.json.sig` is one, where it is there. Who has the run",
+        "folder checks both with `dpsda verify RUN`.",
         "",
     ]
     return "\n".join(lines)

@@ -19,7 +19,7 @@ from tests.forks import ROOT
 from tests.privacy.test_ledger import finished
 from tests.privacy.test_signature import key
 
-NAMES = {"certificate.json", "README.md", "synthetic.csv", "synthetic.parquet"}
+NAMES = {"certificate.json", "croissant.json", "README.md", "synthetic.csv", "synthetic.parquet"}
 
 
 class Hub:
@@ -82,7 +82,7 @@ def test_a_folder_gets_the_release_and_nothing_else(run, tmp_path):
     target, before = tmp_path / "there" / "tickets", contents(run)
     said = push(run, str(target))
     assert set(contents(target)) == NAMES and contents(target) == contents(run / "release")
-    assert said[-1] == f"{target}: has all 4 files of the release now" and len(said) == 5
+    assert said[-1] == f"{target}: has all 5 files of the release now" and len(said) == 6
     assert push(run, str(target)) == [f"{target}: has this release already; nothing was sent"]
     assert contents(run) == before
 
@@ -124,7 +124,7 @@ def test_a_dry_run_lists_and_changes_nothing(run, tmp_path, hub, monkeypatch, ta
     before = contents(tmp_path)
     *lines, last = push(run, target, dry_run=True)
     assert {line.split()[-1] for line in lines} == NAMES and lines[0].split()[0] == "13"
-    assert last.startswith("that was a dry run: these 4 files would go to ")
+    assert last.startswith("that was a dry run: these 5 files would go to ")
     assert contents(tmp_path) == before and not hub.files
 
 
@@ -160,7 +160,7 @@ def test_a_signature_goes_along_if_it_is_one(run, tmp_path):
 
 
 def test_a_data_set_of_the_hub(run, hub):
-    assert push(run, "hub:me/reviews")[-1] == "hub:me/reviews: has all 4 files of the release now"
+    assert push(run, "hub:me/reviews")[-1] == "hub:me/reviews: has all 5 files of the release now"
     assert hub.private == {"me/reviews": True} and hub.commits == 1
     there = {name: data for name, data in hub.files["me/reviews"].items() if name != ".gitattributes"}
     assert there == contents(run / "release")

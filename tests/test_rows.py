@@ -281,7 +281,7 @@ def test_rows_are_drawn_with_the_noise_that_the_marginals_have(tmp_path, table, 
 
 def test_nothing_is_spent_without_the_library(tmp_path, table, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"needs the package mbi: run `pip install '.\[attributes\]'`"):
+    with pytest.raises(InputError, match=r"needs the package mbi: run `pip install 'dpsda\[attributes\]'`"):
         run(tmp_path / "run", table)
     assert not (tmp_path / "run").exists()
 

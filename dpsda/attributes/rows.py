@@ -162,7 +162,7 @@ def check_installed() -> None:
     """InputError where there is no `mbi`: before anything is spent on what it is to fit."""
     if importlib.util.find_spec("mbi") is None:
         raise InputError(
-            "`attributes:` of spec.yaml needs the package mbi: run `pip install '.[attributes]'` here, or give "
+            "`attributes:` of spec.yaml needs the package mbi: run `pip install 'dpsda[attributes]'`, or give "
             "--attributes none"
         )
 

@@ -163,7 +163,7 @@ def connect(address: str | None) -> Any:
     try:
         import ray
     except ImportError:
-        raise InputError("--engine ray needs Ray: pip install -e '.[ray]'") from None
+        raise InputError("--engine ray needs Ray: pip install 'dpsda[ray]'") from None
     if not ray.is_initialized():
         settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if not address:

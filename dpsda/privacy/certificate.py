@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from dpsda.privacy import accounting, folder, format_0
+from dpsda.privacy import accounting, folder, format_0, questions
 from dpsda.privacy.errors import LedgerError, PrivacyError
 from dpsda.privacy.files import sha256, write_json
 from dpsda.privacy.ledger import Ledger
@@ -24,7 +24,12 @@ FORMAT = 1
 FILE = "release/certificate.json"
 TEXTS = ("synthetic.csv", "synthetic.parquet")
 CARD = "README.md"
-RELEASED = (*TEXTS, CARD)  # beside it, each with its hash in it; a run whose result is a model has the card alone
+METADATA = "croissant.json"
+RELEASED = (
+    *TEXTS,
+    CARD,
+    METADATA,
+)  # beside it, each with its hash in it; a run whose result is a model has the card alone
 _ENDS = ("lower", "upper")  # of the cross-check
 PAGE = "report.html"  # and this, which is made later, and noted in the ledger
 AUDIT = "\n## An attack on this run\n\n"  # what stands in the card before the line of an audit
@@ -64,7 +69,7 @@ def build(ledger: Ledger) -> dict[str, Any]:
     spent = accounting.epsilon(events, delta)
     bounds = accounting.cross_check(events, delta)
     claimed = {"claimed": {"epsilon": accounting.round_up(spent)}} if accounting.claimed(events) else {}
-    return {
+    facts = {
         "format": FORMAT,
         "epsilon": accounting.round_up(spent) if ledger.guaranteed else "inf",
         **claimed,
@@ -83,6 +88,7 @@ def build(ledger: Ledger) -> dict[str, Any]:
         "ledger": {"lines": len(ledger.lines), "head": ledger.head},
         "versions": {name: version(name) for name in (*_LIBRARIES, *(_TRAINING if _trained(events) else ()))},
     }
+    return {**facts, "evaluation": {"guide": questions.GUIDE, "answers": questions.answers(facts)}}
 
 
 def publish(ledger: Ledger, facts: dict[str, Any], about: dict[str, str]) -> dict[str, Any]:
@@ -260,7 +266,7 @@ def _check_numbers(path: Path, facts: dict[str, Any], actual: dict[str, Any]) ->
 def _check_release(path: Path, facts: dict[str, Any], ledger: Ledger) -> None:
     """Every released file is the one that was certified, and no other file is there."""
     texts = any(name in facts["files"] or (path.parent / name).exists() for name in TEXTS)
-    for name in RELEASED if texts else (CARD,):
+    for name in sorted({CARD, *(TEXTS if texts else ()), *facts["files"]}):  # certificates of before have no METADATA
         file = path.parent / name
         if not file.is_file() or sha256(file) != facts["files"].get(name):
             raise PrivacyError(f"{file}: not the file that was certified")

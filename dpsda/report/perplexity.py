@@ -2,10 +2,10 @@
 
     dpsda perplexity RUN [RUN ...]      RUN/private/perplexity.html in the first one: never share it
 
-Reads the tables that `dpsda predict evaluate` left in the private/ of each run. A chart for every setting that was varied
-while all others stayed the same: the budget, the queries, the models, the inclusion probability, and the order of the
-published projection. What is drawn is the perplexity over that of the public model on the same texts, since tables of
-more queries or runs have more texts.
+It reads the tables that `dpsda predict evaluate` left in the private/ of each run. It draws a chart for every setting
+that was varied while all others stayed the same: the budget, the queries, the models, the inclusion probability, and
+the order of the published projection. What is drawn is the perplexity over that of the public model on the same texts,
+since tables of more queries or runs have more texts.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ from dpsda.runs import write_csv
 from dpsda.start import check_apart
 
 if find_spec("trl") is None or find_spec("peft") is None:
-    raise InputError("the steps need trl and peft: install them with pip install -e '.[alignment]'")
+    raise InputError("the steps need trl and peft: install them with pip install 'dpsda[alignment]'")
 
 
 SAMPLING = ("api", "model_type", "length", *engines.SAMPLING)
