@@ -502,11 +502,12 @@ EchoAPI.generate = lambda *call: (time.sleep(0.05), generate(*call))[1]
 
 def test_killed_at_twenty_random_moments_a_run_still_finishes_within_its_budget(tmp_path, dataset):
     """SIGKILL at random moments of a run, each on what the one before left: no release stores twice, no stored result
-    changes, and the spend is that of a run that nobody killed."""
-    root = tmp_path / "run"
+    changes, and the spend is that of a run that nobody killed. Votes are corrected and tell the labels, as in the
+    quickstart."""
+    root, evolution = tmp_path / "run", {"epochs": 6, "labels_from": "votes"}
     killer = Killer(
         SLOWLY,
-        f"augpe.generate(Path({str(root)!r}), *options(Path({str(dataset)!r}), evolution={{'epochs': 6}}))",
+        f"augpe.generate(Path({str(root)!r}), *options(Path({str(dataset)!r}), evolution={evolution}))",
         root,
     )
     unkilled = certificate.verify(root)["epsilon"]
@@ -526,7 +527,7 @@ def test_killed_at_twenty_random_moments_a_run_still_finishes_within_its_budget(
                 (root / str(t) / "samples.csv").unlink(missing_ok=True)
     killer.close()
     assert killed
-    augpe.generate(root, *options(dataset, evolution={"epochs": 6}))
+    augpe.generate(root, *options(dataset, evolution=evolution))
     book = ledger(root)
     assert certificate.verify(root)["epsilon"] == unkilled
     assert len(book.reservations()) == 7 == len({x["name"] for x in book.lines if x["type"] == "commit"})
