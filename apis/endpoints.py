@@ -89,7 +89,13 @@ def endpoints(model: str, api_base: str | None = None, model_config: Path | None
     )
     if azure_key and azure_url and not api_base:
         deployment = os.environ.get("AZURE_OPENAI_DEPLOYMENT") or model
-        return [Endpoint(azure_url, azure_key, deployment, os.environ.get("OPENAI_API_VERSION") or AZURE_VERSION)]
+        end = Endpoint(azure_url, azure_key, deployment, os.environ.get("OPENAI_API_VERSION") or AZURE_VERSION)
+        if not end.closed:
+            raise InputError(
+                "AZURE_OPENAI_ENDPOINT is plain http to another machine, and the key could be read on the way: give an "
+                "https address"
+            )
+        return [end]
     url = api_base or url
     if not key and not url:
         raise InputError(

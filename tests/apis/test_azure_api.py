@@ -634,6 +634,9 @@ def test_endpoints_of_the_environment(monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "https://other/v1")
     assert endpoints("m") == [Endpoint("https://other/v1", KEY)]
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", OTHER)
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "http://x.example")
+    with pytest.raises(InputError, match="AZURE_OPENAI_ENDPOINT is plain http to another machine"):
+        endpoints("m")
     monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://x.openai.azure.com")
     monkeypatch.setenv("OPENAI_API_VERSION", "2099-01-01")
     assert endpoints("m") == [Endpoint("https://x.openai.azure.com", OTHER, "m", "2099-01-01")]
