@@ -25,11 +25,8 @@ FILE = "release/certificate.json"
 TEXTS = ("synthetic.csv", "synthetic.parquet")
 CARD = "README.md"
 METADATA = "croissant.json"
-RELEASED = (
-    *TEXTS,
-    CARD,
-    METADATA,
-)  # beside it, each with its hash in it; a run whose result is a model has the card alone
+# beside it, each with its hash in it; a run whose result is a model has the card alone
+RELEASED = (*TEXTS, CARD, METADATA)
 _ENDS = ("lower", "upper")  # of the cross-check
 PAGE = "report.html"  # and this, which is made later, and noted in the ledger
 AUDIT = "\n## An attack on this run\n\n"  # what stands in the card before the line of an audit
