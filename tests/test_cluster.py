@@ -307,7 +307,7 @@ def test_options_that_cannot_be(monkeypatch):
     with pytest.raises(InputError, match="room for 4 workers, each of which takes a CPU core, and not for 5"):
         cluster.writer(EngineOptions("ray", ray_workers=5), SlowEcho)
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InputError, match=r"pip install -e '\.\[ray\]'"):
+    with pytest.raises(InputError, match=r"pip install 'dpsda\[ray\]'"):
         cluster.writer(ENGINE, SlowEcho)
 
 

@@ -121,7 +121,7 @@ def test_labels_from_the_votes(tmp_path, dataset, llama):
 def test_what_is_not_there_is_said_before_anything_is_spent(tmp_path, dataset, llama):
     with pytest.raises(InputError, match="labels_from votes: --select_syn_mode random takes none"):
         go_on(tmp_path / "new", dataset, labels_from="votes", select_syn_mode="random")
-    with pytest.raises(InputError, match=r"goes on with a finished run of finetune\.py, and none is here"):
+    with pytest.raises(InputError, match=r"goes on with a finished run of `dpsda finetune`, and none is here"):
         go_on(tmp_path / "new", dataset)
     assert not (tmp_path / "new" / "state" / "augpe.json").exists()
     root = tmp_path / "run"

@@ -75,7 +75,7 @@ def test_what_cannot_be_drawn_is_said(tmp_path):
     with pytest.raises(InputError, match="no setting was varied"):
         perplexity.build(perplexity.read([root]))
     (root / "private" / "perplexity.csv").unlink()
-    with pytest.raises(InputError, match="no table of predict"):
+    with pytest.raises(InputError, match="no table of `dpsda predict"):
         perplexity.read([root])
     with pytest.raises(InputError, match="the file is missing"):
         perplexity.read([tmp_path / "nothing"])
