@@ -39,18 +39,19 @@ class Spending:
         self.batched: set[tuple[str, int]] = set()  # places in batches that are counted
         self._dollars = self._reserved = 0.0
         self._file: TextIO | None = None
-        for line in whole_lines(log) if log else ():
-            self.requests += 1
-            self._count(line)
+        self._restore(whole_lines(log) if log else [])
 
     @classmethod
     def so_far(cls, model: str, log: Path, prices: Path | None) -> Spending:
         """That of a run which another process may be making."""
         found = cls(model, max_requests=None, max_cost=None, prices=prices, log=None)
-        for line in lines_so_far(log):
-            found.requests += 1
-            found._count(line)
+        found._restore(lines_so_far(log))
         return found
+
+    def _restore(self, lines: list[dict[str, Any]]) -> None:
+        self.requests += len(lines)
+        for line in lines:
+            self._count(line)
 
     @property
     def cost(self) -> float | None:

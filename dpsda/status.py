@@ -83,13 +83,14 @@ def _time_left(folder: RunFolder, config: dict[str, Any]) -> list[str]:
     An answer that was asked for again counts for the text that it was to be."""
     given = {**AS_BEFORE[AUGPE], **config}
     options = AugPEOptions(**{f.name: given[f.name] for f in fields(AugPEOptions) if f.name in given})
-    t, answers = max(folder.steps(), default=-1), [*folder.answers.glob("*.jsonl")]
+    t = max(folder.steps(), default=-1)
     kept = (folder.step(t) / "samples.csv").stat().st_mtime if t >= 0 else 0.0
-    begun = sum(len(lines_so_far(path)) for path in answers if path.stat().st_mtime > kept)
+    calls = [(path.stat().st_mtime > kept, lines_so_far(path)) for path in folder.answers.glob("*.jsonl")]
+    begun = sum(len(lines) for new, lines in calls if new)
     now = min(begun, options.asks(t + 1))
     done = now + sum(map(options.asks, range(t + 1)))
     left = sum(map(options.asks, range(t + 1, options.epochs + 2))) - now
-    took = sum(line.get(TOOK, 0.0) for path in answers for line in lines_so_far(path))
+    took = sum(line.get(TOOK, 0.0) for _, lines in calls for line in lines)
     return [f"answers for about {about(took / done * left)} left"] if left and done and took else []
 
 

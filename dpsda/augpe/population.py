@@ -121,16 +121,13 @@ def initial(
     cells: np.ndarray,  # (n,) the label cell of each text wanted
     seed: int,
     rows: np.ndarray | None = None,  # (n, K) and its row
-    beside: Population | None = None,
-    prefix: str = "0",
     fits: Fits | None = None,
 ) -> Made:
-    """One new text for every entry of `cells`, ids `<prefix>-<number>`; `prompt(cell, row)` draws its prompt. None of
-    them is another one's of its label, or one of those that it is to stand `beside`."""
-    wanted = Population([f"{prefix}-{i}" for i in range(len(cells))], [""] * len(cells), [""] * len(cells), cells)
+    """One text for every entry of `cells`, ids `0-<number>`; `prompt(cell, row)` draws its prompt. None of them is
+    another one's of its label."""
+    wanted = Population([f"0-{i}" for i in range(len(cells))], [""] * len(cells), [""] * len(cells), cells)
     wanted = wanted if rows is None else replace(wanted, rows=rows)
-    known = beside.known() if beside else set()
-    return _ask(api, lambda i: prompt(int(cells[i]), wanted.rows[i]), text_of, wanted, known, seed, fits)
+    return _ask(api, lambda i: prompt(int(cells[i]), wanted.rows[i]), text_of, wanted, set(), seed, fits)
 
 
 def variations(

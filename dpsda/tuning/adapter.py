@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from dpsda.errors import InputError
-from dpsda.gguf import unpacked
 from dpsda.libraries import loading
-from dpsda.models import REMEDY, linear_modules
+from dpsda.models import linear_modules
 from dpsda.tuning.options import LoraOptions
 
 if TYPE_CHECKING:
@@ -51,17 +50,6 @@ def lora_config(
         task_type=task_type,
         **more,
     )
-
-
-def check_lora(options: LoraOptions) -> None:
-    """InputError for a model that could get no adapter, before anything is spent on it; no weights are read."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    with loading(f"the model {options.model_type!r}", REMEDY), torch.device("meta"):
-        config = AutoConfig.from_pretrained(unpacked(options.model_type), trust_remote_code=False)
-        model = AutoModelForCausalLM.from_config(config)
-    lora_config(model, options, "CAUSAL_LM")
 
 
 def add_lora(model: nn.Module, options: LoraOptions, *, task_type: str = "CAUSAL_LM") -> nn.Module:
