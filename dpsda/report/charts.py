@@ -18,6 +18,7 @@ from dpsda.report.page import esc, percent, short
 WIDTH, HEIGHT = 320, 200
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 16, 38
 COLOURS = ("#c06020", "#3a7fc4", "#8a8a8a")  # of a file of its own
+LETTER = 11  # the height of a name, as in page.css
 VALUES, LETTERS = 12, 44  # of an attribute that has bars, and of the name of one
 
 
@@ -66,11 +67,16 @@ def lines(
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (y - low) / (high - low)
 
     parts = [*_grid(low, high, y_at, shown), *_x_axis(x_name, [(x_at(x), name) for x, name in x_ticks])]
-    for ref in references:
+    above = -math.inf
+    for ref in sorted(references, key=lambda ref: -ref.y):
         at, anchor = (LEFT + 4, "start") if ref.left else (WIDTH - RIGHT, "end")
-        parts.append(f'<path class="{ref.look}" d="M{LEFT} {y_at(ref.y):.1f}H{WIDTH - RIGHT}"/>')
+        level = y_at(ref.y)
+        # a name stands on its line, or below it where another line is as near as a name is high
+        name_at = level - 4 if level - above > LETTER + 4 else level + LETTER
+        above = level
+        parts.append(f'<path class="{ref.look}" d="M{LEFT} {level:.1f}H{WIDTH - RIGHT}"/>')
         parts.append(
-            f'<text class="name {ref.look}" x="{at}" y="{y_at(ref.y) - 4:.1f}" text-anchor="{anchor}">'
+            f'<text class="name {ref.look}" x="{at}" y="{name_at:.1f}" text-anchor="{anchor}">'
             f"{esc(ref.name)} {esc(shown(ref.y))}</text>"
         )
     for line in series:

@@ -438,6 +438,15 @@ def test_figures_and_cells():
     assert power(1e-5) == "1.0 × 10⁻⁵" and esc("<\x00\ud800>&\"'") == "&lt;��&gt;&amp;&quot;&#x27;"
 
 
+@pytest.mark.parametrize("levels", [(0.5, 0.5), (0.5, 0.52), (0.52, 0.5), (0.1, 0.9)])
+def test_names_of_near_lines_do_not_overlap(levels):
+    references = [charts.Reference("real", levels[0], left=True), charts.Reference("start", levels[1])]
+    line = [charts.Line("a", [(0.0, 0.0), (1.0, 1.0)])]
+    svg = charts.lines("t", line, x_name="x", x_ticks=[(0.0, "0"), (1.0, "1")], references=references)
+    one, other = (float(y) for y in re.findall(r'<text class="name [a-z]+" x="[\d.]+" y="([\d.]+)"', svg))
+    assert abs(one - other) > charts.LETTER
+
+
 def test_charts_of_little():
     same = charts.lines("t", [charts.Line("a", [(0.0, 0.0)])], x_name="x", x_ticks=[(0.0, "0")])
     assert "nan" not in same and "inf" not in same
