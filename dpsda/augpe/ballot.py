@@ -12,7 +12,7 @@ With sim(x, y) the cosine, the inner product, or minus half of the squared dista
     centred  cosine of q - a m and c - a m, m the candidates' mean, times |q - a m|       (Suzuki et al. 2013)
 
 The literature takes the neighbours of a candidate among the queries, or the mean of all points. Queries are private
-here, so the candidates stand in for them.
+here, so the candidates stand in for them. Where there are very many, csls looks for neighbours among a draw of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from dpsda.augpe.options import CORRECTIONS
 from dpsda.errors import InputError
 from dpsda.neighbors import Metric, search
 
-NEIGHBOURS = 20  # of csls
+NEIGHBOURS, FEWEST = 20, 5  # of csls
+AMONG = 1 << 10  # candidates of a label among which csls looks for neighbours
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +68,15 @@ def _to_all(rows: np.ndarray, metric: str) -> np.ndarray:
 
 
 def _to_nearest(rows: np.ndarray, metric: str) -> np.ndarray:
-    """(m,) the mean of sim(c, c') over the NEIGHBOURS nearest others c', or all where there are fewer."""
-    found, near = search(rows, rows, min(NEIGHBOURS + 1, len(rows)), cast(Metric, metric))
+    """(m,) the mean of sim(c, c') over the NEIGHBOURS nearest others c', or all where there are fewer. Of more than
+    AMONG rows, as many are drawn, and the neighbours are those in the draw: on average this share of NEIGHBOURS, and at
+    least FEWEST. So the time is linear in m. docs/hubs.md, "Many candidates", compares both."""
+    among = np.random.default_rng(0).permutation(len(rows))[:AMONG]
+    neighbours = max(FEWEST, round(NEIGHBOURS * len(among) / len(rows)))
+    found, near = search(rows, rows[among], min(neighbours + 1, len(among)), cast(Metric, metric))
     near = -(near**2) / 2 if metric == "L2" else near
-    itself = found == np.arange(len(rows))[:, None]
-    itself[~itself.any(axis=1), -1] = True  # of many copies, and by inner product, it need not be among the nearest
+    itself = among[found] == np.arange(len(rows))[:, None]
+    itself[~itself.any(axis=1), -1] = True  # not drawn; or, of many copies and by inner product, not among the nearest
     mean: np.ndarray = near[~itself].reshape(len(rows), -1).mean(axis=1)
     return mean
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from dpsda.augpe.ballot import NEIGHBOURS, Ballot
+from dpsda.augpe import ballot as ballots
+from dpsda.augpe.ballot import Ballot
 from dpsda.augpe.options import CORRECTIONS
 from dpsda.augpe.voting import vote
 from dpsda.errors import InputError
@@ -32,7 +33,10 @@ def brute(private, candidates, metric, correction, strength):
         mean = strength * unit.mean(axis=0)
         return similarity(own - mean, unit - mean, "cos_sim")
     if correction == "csls":
-        others = -np.sort(-others, axis=1)[:, :NEIGHBOURS]
+        others = np.where(np.eye(len(among), dtype=bool), -np.inf, among)
+        drawn = np.random.default_rng(0).permutation(len(among))[: ballots.AMONG]
+        neighbours = max(5, round(20 * len(drawn) / len(among)))
+        others = -np.sort(-others[:, drawn], axis=1)[:, : min(neighbours, len(drawn) - (len(drawn) == len(among)))]
     return found - (strength * others.mean(axis=1) if correction != "none" else 0)
 
 
@@ -45,8 +49,9 @@ def points(n, seed, dim=12):
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("correction", CORRECTIONS)
-@pytest.mark.parametrize("size", [2, 7, 90])
-def test_votes_are_those_of_brute_force(metric, correction, size):
+@pytest.mark.parametrize("size, among", [(2, 1024), (7, 1024), (90, 1024), (90, 40), (90, 12)])
+def test_votes_are_those_of_brute_force(metric, correction, size, among, monkeypatch):
+    monkeypatch.setattr(ballots, "AMONG", among)
     if correction == "centred" and metric != "cos_sim":
         metric = "L2"
     private, candidates, strength = points(300, 1), points(size, 2), CORRECTIONS[correction]
@@ -79,6 +84,14 @@ def test_equal_candidates_are_corrected_alike(metric, correction):
     shifts = Ballot.of(copies, np.zeros(len(copies), int), metric, correction, 0.5).shifts
     np.testing.assert_allclose(shifts[40:47], shifts[:7], rtol=1e-6)
     np.testing.assert_allclose(shifts[47:], shifts[0], rtol=0, atol=1e-6)
+
+
+def test_a_draw_of_the_candidates_tells_the_hubs(monkeypatch):
+    """csls by a tenth of the candidates ranks their nearness to others as csls by all does."""
+    rows = (np.random.default_rng(7).normal(size=(3000, 12)) + 0.7).astype(np.float32)
+    drawn = Ballot.of(rows, np.zeros(3000, int), "cos_sim", "csls", 0.5).shifts
+    monkeypatch.setattr(ballots, "AMONG", 3000)
+    assert np.corrcoef(drawn, Ballot.of(rows, np.zeros(3000, int), "cos_sim", "csls", 0.5).shifts)[0, 1] > 0.95
 
 
 @pytest.mark.parametrize("correction", ["global", "csls", "centred"])
