@@ -33,7 +33,6 @@ def compare(roots: list[Path], output: Path | None = None) -> list[str]:
         raise InputError(f"{roots[0]}: is one run; name those to compare it with, too")
     runs = [FinishedRun.read(root) for root in roots]
     path = output or runs[0].folder.private / "comparison.html"
-    page.write(path, comparison.build(runs, public=output is not None), private=output is None)
     folders = {one.folder.root: (one.folder.shared, *([] if output else [one.folder.private])) for one in runs}
     bare = [
         str(root)
@@ -41,10 +40,13 @@ def compare(roots: list[Path], output: Path | None = None) -> list[str]:
         if not any(measurements.metrics(p, public=False) or measurements.downstream(p, public=False) for p in places)
     ]
     if output:
-        how = "; a public page needs figures against a split that spec.yaml calls public"
-        return [f"nothing is measured of {root}{how}" for root in bare] + [str(path)]
-    measure = [typed(f"metric --result_folder {shlex.quote(root)}") for root in bare]
-    told = [f"nothing is measured of {root}; `{how}` does that" for root, how in zip(bare, measure, strict=True)]
+        how = ["a public page needs figures against a split that spec.yaml calls public" for _ in bare]
+    else:
+        how = [f"`{typed(f'metric --result_folder {shlex.quote(root)}')}` does that" for root in bare]
+    told = [f"nothing is measured of {root}; {remedy}" for root, remedy in zip(bare, how, strict=True)]
+    if len(bare) == len(runs):
+        raise InputError("there is nothing to compare: " + ", and ".join(told))
+    page.write(path, comparison.build(runs, public=output is not None), private=output is None)
     return [*told, str(path)]
 
 

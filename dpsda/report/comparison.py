@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from dpsda.privacy.accounting import shown
 from dpsda.report import charts, measurements, page
 from dpsda.report.finished import FinishedRun
-from dpsda.report.measurements import Figure, Measured
-from dpsda.report.page import esc, short
+from dpsda.report.measurements import Figure, Measured, Value
+from dpsda.report.page import esc
+
+Files = tuple[list[Measured], list[Measured]]  # distances and downstream scores of a run
 
 _LOOKS = 4  # how many methods page.css tells apart
 
@@ -18,33 +20,48 @@ _LOOKS = 4  # how many methods page.css tells apart
 def build(runs: list[FinishedRun], *, public: bool) -> str:
     """The page of all figures, or of those against public references alone."""
     measured = [_measured(run, public=public) for run in runs]
-    figures = [measurements.last_figures(*of) for of in measured]
+    figures = [measurements.figures_of(*of) for of in measured]
+    references = {figure.reference for of in figures for figure in of}
     if public:
         kind, note = "Runs compared, on public references", _public_note(runs)
         banner = ""
     else:
-        kind, note = "For the owner of the data", ""
+        kind, note = (
+            "For the owner of the data",
+            (
+                "To choose a run by these figures uses the private records once more, which no certificate covers. "
+                "The runs add up: <code>dpsda total RUN RUN ...</code> says to what."
+            ),
+        )
         banner = page.banner(
             "Computed from private data without noise: do not share.",
             "With <code>--output FILE</code>, a comparison on public references alone is made, which may be shared.",
         )
     sets = list(dict.fromkeys(run.data_set for run in runs))
-    here = [(run, of) for run, of in zip(runs, figures, strict=True) if run.folder.protected or not public]
+    here = [i for i, run in enumerate(runs) if run.folder.protected or not public]
     behind = [run.name for run, of in zip(runs, measured, strict=True) if _is_behind(run, *of)]
-    caption = "Figures are those of the last set that was measured."
+    caption = "Figures are those of the last set that was measured, and of iteration 0, before any vote."
+    caption += f" All are against the split {esc(*references)}." if len(references) == 1 else ""
     caption += f" Older than the last iteration: some of {esc(', '.join(behind))}." if behind else ""
     body = [
         page.header(kind, ", ".join(sets), f"{len(here)} run{'s' if len(here) != 1 else ''} beside each other."),
         banner,
         page.paragraph(note) if note else "",
-        page.section("The runs", page.paragraph(caption), _table(here)) if here else "",
-        *(_plots(name, [pair for pair in here if pair[0].data_set == name], alone=len(sets) == 1) for name in sets),
+        page.section(
+            "The runs", page.paragraph(caption), _tables([(runs[i], measured[i]) for i in here], alone=len(sets) == 1)
+        )
+        if here
+        else "",
+        *(
+            _plots(name, [(runs[i], figures[i]) for i in here if runs[i].data_set == name], alone=len(sets) == 1)
+            for name in sets
+        ),
         *(_paths(name, list(zip(runs, measured, strict=True)), alone=len(sets) == 1) for name in sets),
     ]
     return page.document("Runs compared", body)
 
 
-def _measured(run: FinishedRun, *, public: bool) -> tuple[list[Measured], list[Measured]]:
+def _measured(run: FinishedRun, *, public: bool) -> Files:
     """Distances and downstream scores of a run, as far as the page may show them."""
     folder = run.folder
     if public and not folder.protected:
@@ -81,39 +98,72 @@ def _names(runs: Iterable[FinishedRun]) -> list[str]:
     ]
 
 
-def _columns(figures: Iterable[dict[Figure, float]]) -> list[Figure]:
+def _columns(figures: Iterable[dict[Figure, Value]]) -> list[Figure]:
     """Every figure that a run has, the main ones first."""
     return sorted(dict.fromkeys(figure for of in figures for figure in of), key=lambda figure: not figure.main)
 
 
-def _table(here: list[tuple[FinishedRun, dict[Figure, float]]]) -> str:
-    columns = _columns(of for _, of in here)
-    rows = [
-        [
-            name,
-            run.data_set,
-            run.method,
-            "inf" if math.isinf(run.epsilon) else f"{run.epsilon:g}",
-            shown(float(run.certificate["delta"])),
-            f"{len(run.frame):,}" if len(run.frame) else "n/a",
-            *(short(of[c]) if c in of else "n/a" for c in columns),
+def _title(figure: Figure, columns: Iterable[Figure]) -> str:
+    """The figure's name; with its reference where figures have several."""
+    alone = len({other.reference for other in columns}) == 1
+    return figure.name if alone else f"{figure.name}, {figure.reference}"
+
+
+def _tables(here: list[tuple[FinishedRun, Files]], *, alone: bool) -> str:
+    """A row a run; and beside it, as references, its first texts and real texts in the place of synthetic ones. The
+    main figures show at once. `alone`: there is one data set, which no row has to name."""
+    heads: list[list[str]] = []
+    rows: list[dict[Figure, Value]] = []
+    marked = []
+    for name, (run, files) in zip(_names(run for run, _ in here), here, strict=True):
+        epsilon = "inf" if math.isinf(run.epsilon) else f"{run.epsilon:g}"
+        texts = f"{len(run.frame):,}" if len(run.frame) else "n/a"
+        heads.append([name, run.data_set, epsilon, run.method, shown(float(run.certificate["delta"])), texts])
+        rows.append(measurements.figures_of(*files))
+        before = measurements.figures_of(*files, "0")
+        if before and before != rows[-1]:
+            marked.append(len(rows))
+            heads.append([f"{name}, iteration 0", run.data_set, "", "", "", ""])
+            rows.append(before)
+    for data_set in dict.fromkeys(run.data_set for run, _ in here):
+        real: dict[Figure, Value] = {}
+        for run, files in here:
+            real = measurements.figures_of(*files, "real") | real if run.data_set == data_set else real
+        if real:
+            marked.append(len(rows))
+            heads.append(["real against real", data_set, "", "", "", ""])
+            rows.append(real)
+    titles = ["run", "data set", "epsilon", "method", "delta", "texts"]
+    first, last = [0, 2] if alone else [0, 1, 2], [3, 4, 5]
+    columns = _columns(rows)
+
+    def table(some: list[Figure], first: list[int], last: list[int]) -> str:
+        cells = [
+            [*(head[i] for i in first), *(row[c].shown if c in row else "n/a" for c in some), *(head[i] for i in last)]
+            for head, row in zip(heads, rows, strict=True)
         ]
-        for name, (run, of) in zip(_names(run for run, _ in here), here, strict=True)
-    ]
-    head = ["run", "data set", "method", "epsilon", "delta", "texts", *(figure.name for figure in columns)]
-    return page.table(head, rows, sortable=True)
+        names = [*(titles[i] for i in first), *(_title(c, columns) for c in some), *(titles[i] for i in last)]
+        return page.table(names, cells, sortable=True, marked=marked)
+
+    more = [c for c in columns if not c.main]
+    rest = page.more(f"{len(more)} more figures", table(more, [0], [])) if more else ""
+    return table([c for c in columns if c.main], first, last) + rest
 
 
-def _plots(name: str, here: list[tuple[FinishedRun, dict[Figure, float]]], *, alone: bool) -> str:
-    """One small chart a figure: epsilon to the right, a line a method, bars from the least to the largest seed."""
+def _plots(name: str, here: list[tuple[FinishedRun, dict[Figure, Value]]], *, alone: bool) -> str:
+    """One small chart a figure: epsilon to the right, a line a method, bars from the least to the largest seed. There
+    is nothing to see where all runs have one epsilon."""
+    if len({_nominal(run) for run, _ in here}) < 2:
+        return ""
     methods = list(dict.fromkeys(run.method for run, _ in here))
     looks = {method: f"line{i % _LOOKS}" for i, method in enumerate(methods)}
     drawn: dict[bool, list[str]] = {True: [], False: []}
-    for figure in _columns(of for _, of in here):
+    columns = _columns(of for _, of in here)
+    for figure in columns:
         values: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
         for run, of in here:
             if figure in of:
-                values[run.method][_nominal(run)].append(of[figure])
+                values[run.method][_nominal(run)].append(of[figure].value)
         places = _places({epsilon for by in values.values() for epsilon in by})
         series = []
         for method, by in values.items():
@@ -122,9 +172,9 @@ def _plots(name: str, here: list[tuple[FinishedRun, dict[Figure, float]]], *, al
             spread = [(min(by[e]), max(by[e])) for e in ordered]
             series.append(charts.Line(method, means, spread, looks[method]))
         ticks = [(x, "inf" if math.isinf(e) else f"{e:g}") for e, x in places.items()]
-        title, better, main = figure
+        title = _title(figure, columns)
         chart = charts.lines(f"{title} against epsilon", series, x_name="epsilon", x_ticks=ticks)
-        drawn[main].append(charts.figure(chart, title, f"{better} is better" if better else ""))
+        drawn[figure.main].append(charts.figure(chart, title, f"{figure.better} is better" if figure.better else ""))
     if not any(drawn.values()):
         return ""
     caption = "A point is the mean of the runs of one method and epsilon; a bar goes from the least to the largest."
@@ -137,7 +187,7 @@ def _plots(name: str, here: list[tuple[FinishedRun, dict[Figure, float]]], *, al
     )
 
 
-def _paths(name: str, here: list[tuple[FinishedRun, tuple[list[Measured], list[Measured]]]], *, alone: bool) -> str:
+def _paths(name: str, here: list[tuple[FinishedRun, Files]], *, alone: bool) -> str:
     """Where the iterations of a method lead: nearest text against recall, a chart a budget, the mean over its runs."""
     found: dict[float, dict[str, list[dict[int, tuple[float, float]]]]] = defaultdict(lambda: defaultdict(list))
     for run, (metrics, _) in here:

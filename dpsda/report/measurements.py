@@ -24,6 +24,14 @@ class Figure(NamedTuple):
     name: str
     better: str
     main: bool
+    reference: str
+
+
+class Value(NamedTuple):
+    """What a figure is, and how it is shown, with its spread."""
+
+    value: float
+    shown: str
 
 
 class Metric(NamedTuple):
@@ -121,6 +129,13 @@ class Measured:
     def last(self) -> list[dict[str, str]]:
         """The rows of the set that came last, which is the one that counts."""
         return [row for x, row in self.steps if x == self.steps[-1][0]]
+
+    def rows_of(self, which: str) -> list[dict[str, str]]:
+        """The rows of the `last` set, of iteration `0`, or of `real` texts in their place."""
+        if which == "last":
+            return self.last if self.steps else []
+        keys = ("floor", "real") if which == "real" else (which,)
+        return [row for row in self.rows if row[self._key] in keys]
 
     def behind(self, iterations: Sequence[int]) -> str:
         """A note where the run has iterations beyond those that were measured; else nothing."""
@@ -333,25 +348,29 @@ def trained_on(name: str) -> str:
     return _TRAINED_ON.get(name, name)
 
 
-def last_figures(all_metrics: Iterable[Measured], all_downstream: Iterable[Measured]) -> dict[Figure, float]:
-    """What the last set reached, by figure; those that matter most come first."""
-    found: dict[Figure, float] = {}
+def figures_of(metrics: Iterable[Measured], scores: Iterable[Measured], which: str = "last") -> dict[Figure, Value]:
+    """What a set of texts reached, by figure; those that matter most come first. `which`: the last set; `0`, the texts
+    before any vote; or `real`, real texts in their place."""
+    found: dict[Figure, Value] = {}
     main = list(METRICS)[:FIRST]
-    for measured in all_metrics:
-        for row in measured.last if measured.steps else ():
+    for measured in metrics:
+        for row in measured.rows_of(which):
             for metric in metric_names(measured):
-                value = number(row[metric])
-                if value is not None:
-                    about = METRICS.get(metric, Metric(metric))
-                    found[Figure(f"{about.name}, {measured.reference}", about.better, metric in main)] = value
-    for measured in all_downstream:
-        for row in measured.last if measured.steps else ():
+                about = METRICS.get(metric, Metric(metric))
+                figure = Figure(about.name, about.better, metric in main, measured.reference)
+                found |= _value(figure, row, metric)
+    for measured in scores:
+        for row in measured.rows_of(which):
             for score, name in _SCORES.items():
-                value = number(row.get(score, ""))
-                if value is not None:
-                    which = f"{_TASKS.get(row['task'], row['task'])} ({row['model']})"
-                    better = "lower" if score == "perplexity" else "higher"
-                    main_score = score == ("perplexity" if row["task"] == "lm" else "accuracy")
-                    caption = f"{name[0].upper()}{name[1:]} of {row['target']}, {which}, {measured.reference}"
-                    found[Figure(caption, better, main_score)] = value
+                task = f"{_TASKS.get(row['task'], row['task'])} ({row['model']})"
+                better = "lower" if score == "perplexity" else "higher"
+                main_score = score == ("perplexity" if row["task"] == "lm" else "accuracy")
+                caption = f"{name[0].upper()}{name[1:]} of {row['target']}, {task}"
+                found |= _value(Figure(caption, better, main_score, measured.reference), row, score)
     return dict(sorted(found.items(), key=lambda item: not item[0].main))
+
+
+def _value(figure: Figure, row: dict[str, str], column: str) -> dict[Figure, Value]:
+    value = number(row.get(column, ""))
+    shown = _with_spread(column, row.get(column, ""), row.get(f"{column}_std", ""))
+    return {} if value is None else {figure: Value(value, shown)}

@@ -306,8 +306,8 @@ def test_runs_are_compared(make_run, pages, tmp_path):
     assert pages(*runs, output=out) == [out]
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.html") if path != out}
     told = words(out)
-    assert "0.346" not in told and "0.568" not in told and "Perplexity" not in told and ", train" not in told
-    assert "Distance from real to synthetic, test" in told and "1 left out" in told
+    assert "0.346" not in told and "0.568" not in told and "Perplexity" not in told and "train" not in told
+    assert "All are against the split test." in told and "1 left out" in told
     assert ">c</td>" not in out.read_text() and ">b</td>" in out.read_text()
 
 
