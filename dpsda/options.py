@@ -55,7 +55,9 @@ class NewDataOptions(Options):
     )
     user: str | None = option(None, "the column of who wrote a record, if one may have written several")
     about: list[str] | None = option(None, "subjects that texts may have, from what you know: invoices,passwords")
-    words: list[int] = option([10, 60], "words of a text, at least and at most", least=1)
+    words: list[int] = option(
+        [10, 60], "words that a text is asked to have, at least and at most; an answer may have fewer or more", least=1
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -151,7 +151,9 @@ def _card(facts: dict[str, Any], about: dict[str, str], count: int | None) -> st
         ]
     if facts["cross_check"]:
         low, high = facts["cross_check"]["lower"], facts["cross_check"]["upper"]
-        lines.append(f"| cross-check (PRV) | epsilon between {low:.4f} and {round_up(high)} |")
+        discrete = any(row["event"]["kind"] == "discrete_gaussian" for row in facts["mechanisms"])
+        proxy = ", if the noise were continuous, which may differ by 2%" if discrete else ""
+        lines.append(f"| a second accountant (PRV) | epsilon between {low:.4f} and {round_up(high)}{proxy} |")
     lines += ["", "What was released of the private data:", "", "| releases | what | mechanism | strength |"]
     lines.append("|---|---|---|---|")
     for row in facts["mechanisms"]:

@@ -6,7 +6,7 @@ import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dpsda.arg_utils import typed
 from dpsda.privacy.accounting import epsilon, round_up
@@ -67,6 +67,11 @@ def show(folder: RunFolder, ledger: Ledger, epochs: int, distances: Path, *, log
         config = folder.config()
         print(examples(texts, label_columns(texts.columns, config), row_columns(config)))
         print()
+    end(folder, facts)
+
+
+def end(folder: RunFolder, facts: dict[str, Any]) -> None:
+    """Print the guarantee of a certificate, where the release lies, and how its pages are made."""
     print(facts["statement"])
     print(f"release: {folder.release}")
     print(f"pages of it, to share and for yourself: {typed(f'report {shlex.quote(str(folder.root))}')}")

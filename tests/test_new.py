@@ -59,7 +59,7 @@ def test_what_is_written_runs(tmp_path, table, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert not stop.value.code, printed
     written = {path.name: path.read_text() for path in folder.iterdir()}
-    assert {*written} == {"spec.yaml", "prompts.yaml", "augpe.yaml"}
+    assert {*written} == {"spec.yaml", "prompts.yaml", "augpe.yaml", "finetune.yaml"}
     assert "SECRET" not in printed + "".join(written.values())
     assert (
         "columns that are read: describe" not in printed
@@ -77,13 +77,20 @@ def test_what_is_written_runs(tmp_path, table, capsys, monkeypatch):
         assert re.search(r"Its kind: (bug|feature request)\. Its plan: (free|paid|not given)\.", line)
     assert len({*asked}) == 3
     use(monkeypatch)
-    tried, walked, ran = (line.split() for line in printed.splitlines() if "/dpsda " in line)
+    tried, walked, ran, trained = (line.split() for line in printed.splitlines() if "/dpsda " in line)
     assert tried[1:3] == ["prompts", str(folder)] and Path(tried[0]).is_file()  # they work as they are printed
     assert walked == [*ran, "--dry_run"] and ran[:4] == [tried[0], "augpe", "--config", "tickets/augpe.yaml"]
     options = parse(walked[2:], "dpsda augpe", "", *COMMANDS["augpe"].groups)
     assert (options[1].privacy_unit, options[-1].result_folder) == ("user", "results/tickets")
     COMMANDS["augpe"].route()(*options)
     assert "9 users vote for" in capsys.readouterr().out and not (tmp_path / "results").exists()
+    assert trained[1:] == ["finetune", "--config", "tickets/finetune.yaml", "--epsilon", "4"]
+    options = parse([*trained[2:], "--dry_run"], "dpsda finetune", "", *COMMANDS["finetune"].groups)
+    with pytest.raises(InputError, match=r"128 is more than there is, 9 users: .* a smaller batch, of 1 as an example"):
+        COMMANDS["finetune"].route()(*options)
+    small = ["--batch_size", "4", "--dry_run"]
+    COMMANDS["finetune"].route()(*parse([*trained[2:], *small], "dpsda finetune", "", *COMMANDS["finetune"].groups))
+    assert "training: 40 steps" in capsys.readouterr().out
 
 
 def test_the_rest_is_asked_for(tmp_path, table, monkeypatch, capsys):

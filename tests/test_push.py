@@ -139,6 +139,9 @@ def test_nothing_leaves_that_does_not_verify(run, tmp_path, hub, monkeypatch, ta
     (run / "release" / "synthetic.csv").write_text("text\nanother\n")
     with pytest.raises(PrivacyError, match=r"synthetic\.csv: not the file that was certified"):
         push(run, target)
+    released = shutil.copytree(run / "release", tmp_path / "released")
+    with pytest.raises(LedgerError, match="released: is a release without its ledger; give the folder of the run"):
+        certificate.find(released)
     (run / certificate.FILE).unlink()
     with pytest.raises(LedgerError, match="no certificate here; has the run finished"):
         push(run, target)

@@ -127,7 +127,7 @@ def describe_plan(
         times = f", {options.marginals_noise:g} times that," if options.marginals_noise != 1 else ""
         extra = f" and{times} for {len(marginals.sets)} marginals of the attributes"
     elif LABEL_COUNTS in still:
-        extra = " and for the label counts, an event that the paper does not charge"
+        extra = " and for the label counts, a release of their own"
     if labelled and not label_counts:
         extra += " (the label counts are taken as public)"
     votes = sum(name not in (MARGINALS, LABEL_COUNTS) for name in still)

@@ -120,6 +120,36 @@ def settings(dataset: str, folder: str, unit: str, words: tuple[int, int], shown
     )
 
 
+def training(dataset: str, folder: str, unit: str, words: tuple[int, int], shown: str) -> str:
+    """finetune.yaml"""
+    return "\n".join(
+        [
+            f"# dpsda finetune --config {shown}/finetune.yaml --epsilon 4",
+            "# DP-SGD on the texts themselves, sized for two cores. It takes thousands of records: few teach nothing.",
+            f"dataset: {scalar(dataset)}",
+            f"result_folder: {scalar(folder)}",
+            f"privacy_unit: {unit}",
+            "",
+            "# a larger batch and more steps learn more; one step takes about half a minute on two cores",
+            "batch_size: 128",
+            "steps: 40",
+            "warmup_steps: 10",
+            "checkpoint_steps: 10",
+            "learning_rate: 1e-3",
+            "clip_norm: 0.5",
+            "",
+            "# any causal language model of a hub, or a folder; tokens of a text, with its labels before it",
+            "model_type: embedded:smollm2-135m-instruct",
+            f"max_length: {3 * words[1]}",
+            "",
+            "num_samples: 300",
+            f"length: {2 * words[1]}",
+            "top_p: 0.95",
+            "",
+        ]
+    )
+
+
 def scalar(value: str) -> str:
     """A YAML scalar, in quotes where it could be something else."""
     plain = _PLAIN.fullmatch(value) and value.lower() not in ("null", "~") and value.isascii()

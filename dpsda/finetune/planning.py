@@ -70,7 +70,7 @@ def plan(
     if training.batch_size > units:
         raise InputError(
             f"--batch_size {training.batch_size:,} is more than there is, {units:,} {unit}s: the sampling rate would "
-            "be above 1; take a smaller batch"
+            f"be above 1; take a smaller batch, of {max(1, units // 8):,} as an example"
         )
     before = folder.earlier_config(FINETUNE, config, may_change) if ledger.reservations(FINETUNE) else {}
     rate = training.batch_size / units

@@ -59,7 +59,8 @@ def main(argv: list[str] | None = None) -> int:
     of_run["verify"].add_argument("--signers", type=Path, metavar="FILE", help=about)
     about = "a private SSH key (~/.ssh/id_ed25519), or a public one whose private part ssh-agent has"
     of_run["sign"].add_argument("--key", type=Path, metavar="FILE", required=True, help=about)
-    command = commands.add_parser("total", help="epsilon of several runs on the same data")
+    about = "the epsilon of several runs on the same data together; of a run that is not finished, of what it has spent"
+    command = commands.add_parser("total", help="epsilon of several runs on the same data", description=about)
     command.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     command.add_argument("--delta", type=float, help="default: the smallest of the runs'")
     try:
@@ -181,6 +182,9 @@ def _total(runs: list[Path], delta: float | None) -> None:
     spent, at = certificate.total(runs, delta)
     together = f"({accounting.round_up(spent)}, {accounting.shown(at)})"
     print(f"together: {together}-differentially private, if the runs saw the same data")
+    for run in runs:
+        if certificate.place(run) is None:
+            print(f"{run}: is not finished; what it still spends comes on top")
 
 
 if __name__ == "__main__":

@@ -99,10 +99,17 @@ def publish(ledger: Ledger, facts: dict[str, Any], about: dict[str, str]) -> dic
     return whole
 
 
+def place(run: Path) -> Path | None:
+    """Where the certificate of a run lies; None for a run that never finished."""
+    places = (run / FILE, run / "private" / FILE)  # the second is where a run without a guarantee puts it
+    return next((place for place in places if place.is_file()), None)
+
+
 def find(run: Path) -> Path:
     """The certificate of a run; LedgerError where there is none."""
-    places = (run / FILE, run / "private" / FILE)  # the second is where a run without a guarantee puts it
-    path = next((place for place in places if place.is_file()), None)
+    path = place(run)
+    if path is None and (run / Path(FILE).name).is_file():
+        raise LedgerError(f"{run}: is a release without its ledger; give the folder of the run, with its state/")
     if path is None:
         raise LedgerError(f"{run / FILE}: no certificate here; has the run finished?")
     return path

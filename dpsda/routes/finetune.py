@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apis import engines
-from dpsda import release, start
+from dpsda import release, start, summary
 from dpsda.attributes.marginals import MARGINALS
 from dpsda.attributes.options import RowOptions
 from dpsda.attributes.read_off import codes_of
@@ -124,7 +124,7 @@ def generate(
             print(f"{root}: this run is complete; a larger --epochs or --epsilon extends it{more}")
             return
         facts = release.publish(folder, ledger, texts, card, types)
-        print(f"{facts['statement']}\nrelease: {folder.release}")
+        summary.end(folder, facts)
 
 
 run = start.in_its_folder(generate, "that was a dry run: no model was trained, nothing is kept")

@@ -50,6 +50,7 @@ def run(options: NewDataOptions) -> None:
         "spec.yaml": spec,
         PROMPTS: new.prompts(options.describe, list(labels), list(attributes), subjects, words),
         "augpe.yaml": new.settings(dataset, f"results/{folder.name}", unit, words, str(near)),
+        "finetune.yaml": new.training(dataset, f"results/{folder.name}-finetune", unit, words, str(near)),
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
@@ -164,7 +165,7 @@ def _show(name: str, folder: Path, near: Path, there: list[str], length: int) ->
     book = PromptBook.read(folder / PROMPTS)
     labels = spec.rows()
     book.check("paraphrase", labels, spec.attribute_names)
-    print(f"{near}: spec.yaml, {PROMPTS} and augpe.yaml are written; read them, they are short")
+    print(f"{near}: spec.yaml, {PROMPTS}, augpe.yaml and finetune.yaml are written; read them, they are short")
     read = [*spec.columns, *spec.attribute_names]
     unread = len({*there} - {*read})
     print(f"columns that are read: {', '.join(read)}" + (f"; {unread} others are not" if unread else ""))
@@ -182,3 +183,5 @@ def _show(name: str, folder: Path, near: Path, there: list[str], length: int) ->
     print(f"    {run} --dry_run")
     print("and last, the run itself")
     print(f"    {run}")
+    print("or, with thousands of records, train a model on them under DP (docs/training.md)")
+    print("    " + typed(f"finetune --config {shlex.quote(f'{near}/finetune.yaml')} --epsilon 4"))

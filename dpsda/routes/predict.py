@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dpsda import release, start
+from dpsda import release, start, summary
 from dpsda.arg_utils import typed
 from dpsda.budget import open_histogram
 from dpsda.data import DatasetSpec, PrivateCorpus, load
@@ -192,7 +192,7 @@ def generate(
             return
         frame = _frame(writer, cells, spec, labelled=labelled, continued=prompts is not None)
         facts = release.publish(folder, ledger, frame, about, types)
-        print(f"{facts['statement']}\nrelease: {folder.release}")
+        summary.end(folder, facts)
 
 
 def _answer(folder: RunFolder, ledger: Ledger, writer: Writer, queries: int, block: int) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpsda import embedding, release, start
+from dpsda import embedding, release, start, summary
 from dpsda.budget import multiplier, open_histogram
 from dpsda.data import DatasetSpec, load
 from dpsda.data.layout import layout
@@ -81,8 +81,7 @@ def run(data: ComparedDataOptions, privacy: PrivacyOptions, options: ResampleOpt
             types=types,
             encoder=lambda: embedding.Encoder(embeds.feature_extractor, device=options.device),
         ).run()
-    print(facts["statement"])
-    print(f"release: {folder.release}")
+    summary.end(folder, facts)
 
 
 @dataclass

@@ -11,7 +11,8 @@ import sys
 import numpy as np
 import pytest
 
-from dpsda.privacy import certificate
+from dpsda.privacy import accounting, certificate
+from dpsda.privacy.__main__ import main as privacy_command
 from dpsda.privacy.accounting import DiscreteGaussian, epsilon
 from dpsda.privacy.errors import BudgetError, LedgerError, PrivacyError
 from dpsda.privacy.files import MARKER, write_atomic
@@ -259,12 +260,17 @@ def test_a_rewritten_chain_does_not_fit_the_certificate(tmp_path):
         certificate.verify(tmp_path)
 
 
-def test_runs_on_the_same_data_add_up(tmp_path):
+def test_runs_on_the_same_data_add_up(tmp_path, capsys):
     one, two = tmp_path / "one", tmp_path / "two"
     facts = finished(one)
     shutil.copytree(one, two)
     spent, delta = certificate.total([one, two])
     assert delta == 1e-5 and facts["epsilon"] < spent < 2 * facts["epsilon"]
+    (two / certificate.FILE).unlink()  # as before it finishes
+    assert privacy_command(["total", str(one), str(two)]) == 0
+    together, *unfinished = capsys.readouterr().out.splitlines()
+    assert together.startswith(f"together: ({accounting.round_up(spent)}, 1e-05)-differentially private")
+    assert unfinished == [f"{two}: is not finished; what it still spends comes on top"]
     started(tmp_path / "user", unit="user").close()
     with pytest.raises(PrivacyError, match="unit"):
         certificate.total([one, tmp_path / "user"])
