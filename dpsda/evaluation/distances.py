@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from dpsda.arg_utils import typed
 from dpsda.errors import InputError
 from dpsda.evaluation import metrics, results
 from dpsda.evaluation import rows as row_metrics
@@ -89,11 +91,13 @@ def measure(options: SubjectOptions, settings: MetricOptions) -> None:
         for name, key in zip([metrics.FLOOR, *names], keys, strict=True)
     ]
     table.write(rows)
-    if (public and subject.protected) or options.log_private:
+    shown = (public and subject.protected) or options.log_private
+    if shown:
         print(_shown(rows))
     if subject.has_rows:
         _measure_rows(subject, corpus, names, encoder, settings, public=public, log_private=options.log_private)
-    print(f"{len(names)} sets against {against}: {time.monotonic() - started:.0f} s, {table.csv}")
+    page = "" if shown else f"; `{typed(f'report {shlex.quote(options.result_folder)}')}` shows it"
+    print(f"{len(names)} sets against {against}: {time.monotonic() - started:.0f} s, {table.csv}{page}")
 
 
 def _measure_rows(
