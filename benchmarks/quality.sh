@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Does it work, does the budget matter, and what earns its place? Rotten Tomatoes, 300 texts. Three seeds of the quickstart at
-# epsilon 4 and 1, of the paper's votes, of a trained generator with a vote, and of the quickstart with labels from the prompts; one
-# of a control that makes the same model calls and keeps texts at random, of the quickstart at epsilon 2 and without noise, and of
-# it with one option changed. Every figure by a second encoder, too; of three runs a fine-tuned classifier and a language model
-# that learn from the texts.
+# epsilon 4 and 1, of the paper's votes, of a trained generator with a vote, of the quickstart with labels from the prompts, and of it
+# with half of the new texts by example. One of a control that makes the same model calls and keeps texts at random, of the quickstart
+# at epsilon 2 and without noise, and of it with one option changed. Every figure by a second encoder, too; of three runs a fine-tuned
+# classifier and a language model that learn from the texts.
 # References are the public held-out split. Options are those of main.py, for all but the trained generator. Runs go to
 # results/quality, one a core at a time (on one thread each, which is faster than one after the other), and what is there is not
-# done again. About three hours.
+# done again. Three to five hours.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export out=results/quality
@@ -52,8 +52,8 @@ learnt() {
 export -f one learnt
 
 {
-    printf '%s\n' {0,1,2}' '{eps4,paper,eps1,composed,prompts}
-    printf '%s\n' '0 '{none,random,epsinf,eps2,global,centred,example}
+    printf '%s\n' {0,1,2}' '{eps4,paper,eps1,composed,prompts,example}
+    printf '%s\n' '0 '{none,random,epsinf,eps2,global,centred}
 } | xargs -P "$(nproc)" -L 1 bash -c 'one "$@"' one "$@"
 printf '%s\n' eps4 paper composed | xargs -P "$(nproc)" -L 1 bash -c 'learnt "$@"' learnt
 .venv/bin/python benchmarks/quality.py "$out"
