@@ -45,9 +45,9 @@ learnt() {
     local run=$out/$1-0
     exec >>"$run.log"
     .venv/bin/python downstream.py --config data/rotten_tomatoes/downstream.yaml --result_folder "$run" \
-        --task lm --models embedded:smollm2-135m-instruct --epochs 1 --synthetic_iteration last --seeds 0
+        --task lm --models embedded:smollm2-135m-instruct --epochs 1 --synthetic_iteration last --real_size 300 --seeds 0
     .venv/bin/python downstream.py --config data/rotten_tomatoes/downstream.yaml --result_folder "$run" \
-        --task classify --synthetic_iteration last --seeds 0
+        --task classify --synthetic_iteration last --real_size 300 --seeds 0
 }
 export -f one learnt
 

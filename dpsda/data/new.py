@@ -125,7 +125,7 @@ def training(dataset: str, folder: str, unit: str, words: tuple[int, int], shown
     return "\n".join(
         [
             f"# dpsda finetune --config {shown}/finetune.yaml --epsilon 4",
-            "# DP-SGD on the texts themselves, sized for two cores. It takes thousands of records; hundreds teach little.",
+            "# DP-SGD on the texts themselves, sized for two cores. It takes thousands of records; few teach little.",
             f"dataset: {scalar(dataset)}",
             f"result_folder: {scalar(folder)}",
             f"privacy_unit: {unit}",
