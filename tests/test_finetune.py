@@ -272,7 +272,7 @@ def test_pages_and_figures_of_what_was_trained(tmp_path, dataset, llama, bert, m
     assert "A model with a privacy guarantee" in model and "all private texts, under DP" in model
     assert "The texts" not in model and "Where the texts lie" not in owned
     assert "DP fine-tuning of a classifier" in comparison and "Accuracy of kind, Fine-tuned classifier" in comparison
-    assert "Distance from real to synthetic, test" in comparison
+    assert "Distance from real to synthetic" in comparison and "All are against the split test." in comparison
 
 
 # crashes

@@ -106,7 +106,8 @@ def test_a_new_data_set_lies_where_the_command_is_given(installed, tmp_path):
     options = ["--data", "notes.csv", "--text", "note", "--describe", "a short note"]
     done = dpsda(installed, tmp_path, "new", "notes", *options)
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in (tmp_path / "data/notes").iterdir()} == {"spec.yaml", "prompts.yaml", "augpe.yaml"}
+    written = {path.name for path in (tmp_path / "data/notes").iterdir()}
+    assert written == {"spec.yaml", "prompts.yaml", "augpe.yaml", "finetune.yaml"}
     unknown = dpsda(
         installed, tmp_path, "augpe", "--dataset", "note", "--epsilon", "4", "--result_folder", "run", "--dry_run"
     )
