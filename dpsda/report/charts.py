@@ -57,7 +57,8 @@ def lines(
     levels += [y for line in series for low_high in line.spread for y in low_high]
     low, high = min(levels), max(levels)
     pad = (high - low) * 0.12 or abs(high) * 0.1 or 1.0
-    low, high = 0.0 if from_zero else max(low - pad, min(low, 0.0)), high + pad  # nothing below zero has no axis there
+    below = 0.0 if from_zero else low - pad
+    low, high = max(below, 0.0) if low >= 0 else below, high + pad  # what is never below zero has no axis there
     first, last = min(x for x, _ in x_ticks), max(x for x, _ in x_ticks)
 
     def x_at(x: float) -> float:

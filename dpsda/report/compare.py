@@ -39,11 +39,12 @@ def compare(roots: list[Path], output: Path | None = None) -> list[str]:
         for root, places in folders.items()
         if not any(measurements.metrics(p, public=False) or measurements.downstream(p, public=False) for p in places)
     ]
-    if output:
-        how = ["a public page needs figures against a split that spec.yaml calls public" for _ in bare]
-    else:
-        how = [f"`{typed(f'metric --result_folder {shlex.quote(root)}')}` does that" for root in bare]
-    told = [f"nothing is measured of {root}; {remedy}" for root, remedy in zip(bare, how, strict=True)]
+    public = "a public page needs figures against a split that spec.yaml calls public"
+    told = [
+        f"nothing is measured of {root}; "
+        + (public if output else f"`{typed(f'metric --result_folder {shlex.quote(root)}')}` does that")
+        for root in bare
+    ]
     if len(bare) == len(runs):
         raise InputError("there is nothing to compare: " + ", and ".join(told))
     page.write(path, comparison.build(runs, public=output is not None), private=output is None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from dpsda.privacy.accounting import shown
 from dpsda.report import charts, measurements, page
@@ -12,70 +13,66 @@ from dpsda.report.finished import FinishedRun
 from dpsda.report.measurements import Figure, Measured, Value
 from dpsda.report.page import esc
 
-Files = tuple[list[Measured], list[Measured]]  # distances and downstream scores of a run
-
 _LOOKS = 4  # how many methods page.css tells apart
+
+
+class Compared(NamedTuple):
+    """A run, and its distances and downstream scores, as far as the page may show them."""
+
+    run: FinishedRun
+    metrics: list[Measured]
+    scores: list[Measured]
+
+    def figures(self, which: str = "last") -> dict[Figure, Value]:
+        return measurements.figures_of(self.metrics, self.scores, which)
+
+    @property
+    def is_behind(self) -> bool:
+        return any(of.behind(self.run.folder.steps()) for of in (*self.metrics, *self.scores))
 
 
 def build(runs: list[FinishedRun], *, public: bool) -> str:
     """The page of all figures, or of those against public references alone."""
-    measured = [_measured(run, public=public) for run in runs]
-    figures = [measurements.figures_of(*of) for of in measured]
-    references = {figure.reference for of in figures for figure in of}
+    here = [_compared(run, public=public) for run in runs if run.folder.protected or not public]
+    references = {figure.reference for one in here for figure in one.figures()}
     if public:
         kind, note = "Runs compared, on public references", _public_note(runs)
         banner = ""
     else:
-        kind, note = (
-            "For the owner of the data",
-            (
-                "To choose a run by these figures uses the private records once more, which no certificate covers. "
-                "The runs add up: <code>dpsda total RUN RUN ...</code> says to what."
-            ),
+        kind = "For the owner of the data"
+        note = (
+            "Choosing a run by these figures uses the private records once more, and no certificate covers that. What "
+            "the runs spend adds up: <code>dpsda total RUN RUN ...</code> says how much."
         )
         banner = page.banner(
             "Computed from private data without noise: do not share.",
             "With <code>--output FILE</code>, a comparison on public references alone is made, which may be shared.",
         )
     sets = list(dict.fromkeys(run.data_set for run in runs))
-    here = [i for i, run in enumerate(runs) if run.folder.protected or not public]
-    behind = [run.name for run, of in zip(runs, measured, strict=True) if _is_behind(run, *of)]
+    alone = len(sets) == 1
+    behind = [one.run.name for one in here if one.is_behind]
     caption = "Figures are those of the last set that was measured, and of iteration 0, before any vote."
     caption += f" All are against the split {esc(*references)}." if len(references) == 1 else ""
     caption += f" Older than the last iteration: some of {esc(', '.join(behind))}." if behind else ""
     body = [
         page.header(kind, ", ".join(sets), f"{len(here)} run{'s' if len(here) != 1 else ''} beside each other."),
         banner,
-        page.paragraph(note) if note else "",
-        page.section(
-            "The runs", page.paragraph(caption), _tables([(runs[i], measured[i]) for i in here], alone=len(sets) == 1)
-        )
-        if here
-        else "",
-        *(
-            _plots(name, [(runs[i], figures[i]) for i in here if runs[i].data_set == name], alone=len(sets) == 1)
-            for name in sets
-        ),
-        *(_paths(name, list(zip(runs, measured, strict=True)), alone=len(sets) == 1) for name in sets),
+        page.paragraph(note),
+        page.section("The runs", page.paragraph(caption), _tables(here, alone=alone)) if here else "",
+        *(_plots(name, [one for one in here if one.run.data_set == name], alone=alone) for name in sets),
+        *(_paths(name, [one for one in here if one.run.data_set == name], alone=alone) for name in sets),
     ]
     return page.document("Runs compared", body)
 
 
-def _measured(run: FinishedRun, *, public: bool) -> Files:
-    """Distances and downstream scores of a run, as far as the page may show them."""
+def _compared(run: FinishedRun, *, public: bool) -> Compared:
     folder = run.folder
-    if public and not folder.protected:
-        return [], []
     metrics = measurements.metrics(folder.shared, public=folder.protected)
     scores = measurements.downstream(folder.shared, public=folder.protected)
     if not public and folder.protected:
         metrics += measurements.metrics(folder.private, public=False)
         scores += measurements.downstream(folder.private, public=False)
-    return metrics, scores
-
-
-def _is_behind(run: FinishedRun, metrics: list[Measured], scores: list[Measured]) -> bool:
-    return any(of.behind(run.folder.steps()) for of in (*metrics, *scores))
+    return Compared(run, metrics, scores)
 
 
 def _public_note(runs: list[FinishedRun]) -> str:
@@ -109,26 +106,27 @@ def _title(figure: Figure, columns: Iterable[Figure]) -> str:
     return figure.name if alone else f"{figure.name}, {figure.reference}"
 
 
-def _tables(here: list[tuple[FinishedRun, Files]], *, alone: bool) -> str:
+def _tables(here: list[Compared], *, alone: bool) -> str:
     """A row a run; and beside it, as references, its first texts and real texts in the place of synthetic ones. The
     main figures show at once. `alone`: there is one data set, which no row has to name."""
     heads: list[list[str]] = []
     rows: list[dict[Figure, Value]] = []
     marked = []
-    for name, (run, files) in zip(_names(run for run, _ in here), here, strict=True):
+    for name, one in zip(_names(one.run for one in here), here, strict=True):
+        run = one.run
         epsilon = "inf" if math.isinf(run.epsilon) else f"{run.epsilon:g}"
         texts = f"{len(run.frame):,}" if len(run.frame) else "n/a"
         heads.append([name, run.data_set, epsilon, run.method, shown(float(run.certificate["delta"])), texts])
-        rows.append(measurements.figures_of(*files))
-        before = measurements.figures_of(*files, "0")
+        rows.append(one.figures())
+        before = one.figures("0")
         if before and before != rows[-1]:
             marked.append(len(rows))
             heads.append([f"{name}, iteration 0", run.data_set, "", "", "", ""])
             rows.append(before)
-    for data_set in dict.fromkeys(run.data_set for run, _ in here):
-        real: dict[Figure, Value] = {}
-        for run, files in here:
-            real = measurements.figures_of(*files, "real") | real if run.data_set == data_set else real
+    reals: dict[str, dict[Figure, Value]] = defaultdict(dict)
+    for one in here:
+        reals[one.run.data_set] = one.figures("real") | reals[one.run.data_set]
+    for data_set, real in reals.items():
         if real:
             marked.append(len(rows))
             heads.append(["real against real", data_set, "", "", "", ""])
@@ -150,18 +148,19 @@ def _tables(here: list[tuple[FinishedRun, Files]], *, alone: bool) -> str:
     return table([c for c in columns if c.main], first, last) + rest
 
 
-def _plots(name: str, here: list[tuple[FinishedRun, dict[Figure, Value]]], *, alone: bool) -> str:
+def _plots(name: str, here: list[Compared], *, alone: bool) -> str:
     """One small chart a figure: epsilon to the right, a line a method, bars from the least to the largest seed. There
     is nothing to see where all runs have one epsilon."""
-    if len({_nominal(run) for run, _ in here}) < 2:
+    if len({_nominal(one.run) for one in here}) < 2:
         return ""
-    methods = list(dict.fromkeys(run.method for run, _ in here))
+    methods = list(dict.fromkeys(one.run.method for one in here))
     looks = {method: f"line{i % _LOOKS}" for i, method in enumerate(methods)}
     drawn: dict[bool, list[str]] = {True: [], False: []}
-    columns = _columns(of for _, of in here)
+    found = [(one.run, one.figures()) for one in here]
+    columns = _columns(of for _, of in found)
     for figure in columns:
         values: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
-        for run, of in here:
+        for run, of in found:
             if figure in of:
                 values[run.method][_nominal(run)].append(of[figure].value)
         places = _places({epsilon for by in values.values() for epsilon in by})
@@ -187,10 +186,10 @@ def _plots(name: str, here: list[tuple[FinishedRun, dict[Figure, Value]]], *, al
     )
 
 
-def _paths(name: str, here: list[tuple[FinishedRun, Files]], *, alone: bool) -> str:
+def _paths(name: str, here: list[Compared], *, alone: bool) -> str:
     """Where the iterations of a method lead: nearest text against recall, a chart a budget, the mean over its runs."""
     found: dict[float, dict[str, list[dict[int, tuple[float, float]]]]] = defaultdict(lambda: defaultdict(list))
-    for run, (metrics, _) in here:
+    for run, metrics, _ in here:
         rows = next((m.rows for m in metrics if {"recall", "nn_real"} <= set(m.columns)), [])
         places = {
             int(row["set"]): (recall, distance)
@@ -199,7 +198,7 @@ def _paths(name: str, here: list[tuple[FinishedRun, Files]], *, alone: bool) -> 
             and (recall := page.number(row["recall"])) is not None
             and (distance := page.number(row["nn_real"])) is not None
         }
-        if len(places) > 1 and run.data_set == name:
+        if len(places) > 1:
             found[_nominal(run)][run.method].append(places)
     looks = {
         method: f"line{i % _LOOKS}" for i, method in enumerate(dict.fromkeys(m for by in found.values() for m in by))
