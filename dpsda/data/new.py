@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
+MODEL = "embedded:smollm2-135m-instruct"
 TEMPERATURE = 0.8  # for a small model
 TONES = ("plain", "polite", "casual", "impatient", "worried", "formal", "friendly", "matter-of-fact")
 # phrases of a model that talks about its answer, leaves blanks in it, or speaks as an assistant
@@ -101,10 +102,7 @@ def settings(dataset: str, folder: str, unit: str, words: tuple[int, int], shown
     return "\n".join(
         [
             f"# dpsda augpe --config {shown}/augpe.yaml --epsilon 4",
-            f"dataset: {scalar(dataset)}",
-            f"result_folder: {scalar(folder)}",
-            f"privacy_unit: {unit}",
-            "",
+            *_run(dataset, folder, unit),
             "# more texts where the line `signal:` of a run says that there are votes enough",
             "num_seed_samples: 60",
             "epochs: 2",
@@ -112,7 +110,7 @@ def settings(dataset: str, folder: str, unit: str, words: tuple[int, int], shown
             "L: 3",
             "",
             "# any model of a hub, a folder, or of a server; a larger one writes better",
-            "model_type: embedded:smollm2-135m-instruct",
+            f"model_type: {MODEL}",
             f"length: {2 * words[1]}",
             f"temperature: {TEMPERATURE}",
             "",
@@ -125,11 +123,8 @@ def training(dataset: str, folder: str, unit: str, words: tuple[int, int], shown
     return "\n".join(
         [
             f"# dpsda finetune --config {shown}/finetune.yaml --epsilon 4",
-            "# DP-SGD on the texts themselves, sized for two cores. It takes thousands of records; few teach little.",
-            f"dataset: {scalar(dataset)}",
-            f"result_folder: {scalar(folder)}",
-            f"privacy_unit: {unit}",
-            "",
+            "# DP-SGD on the texts themselves, sized for two cores. It needs thousands of records.",
+            *_run(dataset, folder, unit),
             "# a larger batch and more steps learn more; one step takes about half a minute on two cores",
             "batch_size: 128",
             "steps: 40",
@@ -139,7 +134,7 @@ def training(dataset: str, folder: str, unit: str, words: tuple[int, int], shown
             "clip_norm: 0.5",
             "",
             "# any causal language model of a hub, or a folder; tokens of a text, with its labels before it",
-            "model_type: embedded:smollm2-135m-instruct",
+            f"model_type: {MODEL}",
             f"max_length: {3 * words[1]}",
             "",
             "num_samples: 300",
@@ -148,6 +143,11 @@ def training(dataset: str, folder: str, unit: str, words: tuple[int, int], shown
             "",
         ]
     )
+
+
+def _run(dataset: str, folder: str, unit: str) -> list[str]:
+    """The lines that the settings of every route begin with."""
+    return [f"dataset: {scalar(dataset)}", f"result_folder: {scalar(folder)}", f"privacy_unit: {unit}", ""]
 
 
 def scalar(value: str) -> str:

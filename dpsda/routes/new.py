@@ -176,7 +176,7 @@ def _show(name: str, folder: Path, near: Path, there: list[str], length: int) ->
     for which in np.resize(rng.permutation(len(labels)), SHOWN):
         print(f"    {book.initial(labels[which], rng).text}")
     print("next: try the prompts on a model without any record, then see what a run would do, without a vote of one")
-    model = f"--model_type embedded:smollm2-135m-instruct --length {length} --temperature {new.TEMPERATURE}"
+    model = f"--model_type {new.MODEL} --length {length} --temperature {new.TEMPERATURE}"
     print("    " + typed(f"prompts {shlex.quote(name)} {model}"))
     settings = shlex.quote(f"{near}/augpe.yaml")
     run = typed(f"augpe --config {settings} --epsilon 4")
