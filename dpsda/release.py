@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dpsda import croissant
 from dpsda.data.layout import cast
 from dpsda.privacy import certificate
-from dpsda.privacy.accounting import round_up, shown
+from dpsda.privacy.accounting import PROXY_TOLERANCE, round_up, shown
 from dpsda.privacy.files import appearing, drop_unfinished, write_atomic, write_json
 from dpsda.privacy.ledger import Ledger
 from dpsda.runs import RunFolder, csv_bytes, read_json
@@ -152,7 +152,7 @@ def _card(facts: dict[str, Any], about: dict[str, str], count: int | None) -> st
     if facts["cross_check"]:
         low, high = facts["cross_check"]["lower"], facts["cross_check"]["upper"]
         discrete = any(row["event"]["kind"] == "discrete_gaussian" for row in facts["mechanisms"])
-        proxy = ", if the noise were continuous, which may differ by 2%" if discrete else ""
+        proxy = f" for continuous noise; discrete noise may differ by {PROXY_TOLERANCE:.0%}" if discrete else ""
         lines.append(f"| a second accountant (PRV) | epsilon between {low:.4f} and {round_up(high)}{proxy} |")
     lines += ["", "What was released of the private data:", "", "| releases | what | mechanism | strength |"]
     lines.append("|---|---|---|---|")
