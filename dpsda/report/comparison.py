@@ -52,7 +52,7 @@ def build(runs: list[FinishedRun], *, public: bool) -> str:
     alone = len(sets) == 1
     behind = [one.run.name for one in here if one.is_behind]
     caption = "Figures are those of the last set that was measured, and of iteration 0, before any vote."
-    caption += f" All are against the split {esc(*references)}." if len(references) == 1 else ""
+    caption += f" All are against {esc(measurements.where(*references))}." if len(references) == 1 else ""
     caption += f" Older than the last iteration: some of {esc(', '.join(behind))}." if behind else ""
     body = [
         page.header(kind, ", ".join(sets), f"{len(here)} run{'s' if len(here) != 1 else ''} beside each other."),

@@ -150,8 +150,12 @@ class Measured:
 
     @property
     def title(self) -> str:
-        where = "the file that was given" if self.reference == "file" else f"the split {self.reference}"
-        return f"Against {where}{' (public)' if self.public else ''}"
+        return f"Against {where(self.reference)}{' (public)' if self.public else ''}"
+
+
+def where(reference: str) -> str:
+    """What a reference is, in words."""
+    return "the file that was given" if reference == "file" else f"the split {reference}"
 
 
 def metrics(folder: Path, *, public: bool) -> list[Measured]:
