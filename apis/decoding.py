@@ -7,6 +7,7 @@ the row's first decode step. A prefix that several prompts share is read once.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -199,11 +200,15 @@ class Decoder:
     def run(self, requests: Sequence[Request], batch: int) -> Iterator[tuple[int, list[int]]]:
         """Yield (index of the request, its answer's tokens), in the order in which they finish.
 
-        Longest answers first: the short ones fill the gaps at the end. Within a cap, groups and lengths stay together.
+        Group by group, so that its prompts are read together, and the widest group first, as a step is as wide as its
+        widest row. In a group the longest answers come first: the short ones fill the gaps at the end.
         """
         device = self.weight.device
-        # taken from the end
-        queue = sorted(range(len(requests)), key=lambda i: (requests[i].cap, requests[i].group, len(requests[i].ids)))
+        widest = defaultdict[int, int](int)
+        for r in requests:
+            widest[r.group] = max(widest[r.group], len(r.ids) + r.cap)
+        order = [(widest[r.group], r.group, r.cap, len(r.ids)) for r in requests]
+        queue = sorted(range(len(requests)), key=order.__getitem__)  # taken from the end
         batch = min(batch, len(queue))
         slots = SlotCache(batch)
         tokens = torch.zeros(batch, dtype=torch.long, device=device)  # the token each slot reads next

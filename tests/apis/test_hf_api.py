@@ -20,7 +20,7 @@ from transformers import (
 
 from apis import hf_api
 from apis.api import Prompt
-from apis.decoding import Sampler
+from apis.decoding import Decoder, Sampler
 from apis.hf_api import EMBEDDED, HFAPI
 from dpsda.errors import InputError
 
@@ -148,6 +148,16 @@ def test_shared_prefix_changes_nothing(folder, monkeypatch):
     monkeypatch.setattr("apis.hf_api.LEAST_SHARED", 10**9)
     assert not any(request.shared for request in api.requests(prompts))
     assert api.generate(prompts, seed=0) == shared
+
+
+def test_what_a_group_shares_is_read_once_and_its_prompts_together(llama, monkeypatch):
+    """Whatever the caps are, and the order in which the prompts come."""
+    shots = [tuple((f"w{3 * g + k} w{k}", f"w{g} w{k}") for k in range(3)) for g in range(4)]
+    prompts = [Prompt(f"w{i} w{i + 1}", "w40 w41", shots[i % 4], 1 + i * 7 % 20) for i in range(32)]
+    api, read, seen = engine(llama, batch_size=64), Decoder.read, []
+    monkeypatch.setattr(Decoder, "read", lambda *given: seen.append(len(given[1])) or read(*given))
+    api.generate(prompts, seed=0)
+    assert seen == [1, 8] * 4
 
 
 def test_answers_do_not_depend_on_order(folder):
