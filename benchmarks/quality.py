@@ -25,7 +25,7 @@ SETTINGS = {
     "prompts": "epsilon 4, labels from the prompts",
     "global": "epsilon 4, hubs corrected by `global`",
     "centred": "epsilon 4, hubs corrected by `centred`",
-    "example": "epsilon 4, half of the new texts by example",
+    "rewritten": "epsilon 4, all new texts by rewriting",
     "composed": "epsilon 4, a generator trained under DP, and one vote",
     "paper": "epsilon 4, hubs not corrected, three iterations",
 }

@@ -24,7 +24,7 @@ from dpsda.attributes.release import Rows
 from dpsda.augpe import planning
 from dpsda.augpe.ballot import Ballot
 from dpsda.augpe.labels import labels_of
-from dpsda.augpe.options import EXAMPLES, AugPEOptions
+from dpsda.augpe.options import EXAMPLES, SHOWN_IN, AugPEOptions
 from dpsda.augpe.pace import Pace
 from dpsda.augpe.population import Fits, Made, Population, Varies, initial, lookahead, prompt_lines, variations
 from dpsda.augpe.selection import RULES, select
@@ -303,7 +303,7 @@ class Evolution:
         """What draws a prompt that varies a text of a label and row; or a prompt for a new one, which shows it with
         others that were `kept`."""
         rng, kind, degree = self._rng(t, stream), self.options.variation_type, self.options.degree(t)
-        shown = {} if kept is None or not self.options.in_context_share else self._examples(kept, rng)
+        shown = {} if kept is None or not self.options.in_context_share else self._examples(t, kept, rng)
 
         def prompt(text: str, cell: int, row: np.ndarray) -> Prompt:
             label = self._label(cell, row)
@@ -313,17 +313,19 @@ class Evolution:
 
         return prompt
 
-    def _examples(self, kept: Population, rng: np.random.Generator) -> dict[tuple[int, str], Shots]:
-        """The shots that show each kept text: those of a label are put into random groups, as an engine reads what
-        prompts begin with once for all that begin alike."""
+    def _examples(self, t: int, kept: Population, rng: np.random.Generator) -> dict[tuple[int, str], Shots]:
+        """The shots that are shown in the place of each kept text: random ones of its label. Some SHOWN_IN prompts show
+        the same, as an engine reads what prompts begin with once for all that begin alike."""
         shown: dict[tuple[int, str], Shots] = {}
+        expected = self.options.times(t) * self.options.in_context_share  # prompts by example for each kept text
+        size = max(EXAMPLES, round(SHOWN_IN / expected)) if expected else len(kept)
         for cell in np.unique(kept.cells).tolist():
             own = rng.permutation(np.flatnonzero(kept.cells == cell))
-            for group in np.array_split(own, math.ceil(len(own) / EXAMPLES)):
-                texts = [kept.texts[i] for i in group]
-                labels = [self._label(cell, kept.rows[i]) for i in group]
+            for group in np.array_split(own, math.ceil(len(own) / size)):
+                texts = [kept.texts[i] for i in group[:EXAMPLES]]
+                labels = [self._label(cell, kept.rows[i]) for i in group[:EXAMPLES]]
                 shots = self.book.examples(texts, labels, rng)
-                shown |= {(cell, text): shots for text in texts}
+                shown |= {(cell, kept.texts[i]): shots for i in group}
         return shown
 
     def _asks_at(self, t: int) -> int:

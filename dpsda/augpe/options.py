@@ -9,7 +9,8 @@ from dpsda.arg_utils import Options, option
 from dpsda.augpe.selection import RULES
 from dpsda.errors import InputError
 
-EXAMPLES = 4  # kept texts that a prompt by example shows
+EXAMPLES = 2  # kept texts that a prompt by example shows
+SHOWN_IN = 4  # about how many prompts by example show the same ones
 FIT_ASKS = 3  # how often a text is asked for because it does not say what its row says
 # corrections for hubs, with their strength (dpsda/augpe/ballot.py)
 CORRECTIONS = {"csls": 0.5, "global": 0.5, "centred": 1.0, "none": 0.0}
