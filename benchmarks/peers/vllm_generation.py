@@ -16,11 +16,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from figures import record
 
-SAMPLING: dict[str, Any] = {"temperature": 1.2, "top_k": 50, "top_p": 1.0}
 ROUNDS = 3  # the first of them warms up
 SETTINGS = {
     "OMP_NUM_THREADS": "1",
@@ -33,15 +31,16 @@ SETTINGS = {
 
 def hfapi(folder: Path) -> Iterator[int]:
     """Each time it is asked, all answers; how many useful tokens they have."""
-    from generation import make_prompts
+    from generation import SAMPLING, make_prompts
 
     from apis.hf_api import EMBEDDED, HFAPI
 
     api = HFAPI(EMBEDDED, device="cpu", progress=False, **SAMPLING)
     prompts = make_prompts(int((folder / "prompts").read_text()))
-    lines = [json.dumps({"ids": list(r.ids), "cap": r.cap}) + "\n" for r in api.requests(prompts)]
-    (folder / "requests.jsonl").write_text("".join(lines))
-    (folder / "model").write_text(api.model.config._name_or_path)
+    sampling = {name: SAMPLING[name] for name in ("temperature", "top_k", "top_p")}
+    requests = [{"ids": list(r.ids), "sampling": {**sampling, "max_tokens": r.cap}} for r in api.requests(prompts)]
+    given = {"model": api.model.config._name_or_path, "requests": requests}
+    (folder / "given.json").write_text(json.dumps(given))
     for seed in range(ROUNDS):
         before = api.tokens_generated
         api.generate(prompts, seed)
@@ -49,13 +48,13 @@ def hfapi(folder: Path) -> Iterator[int]:
 
 
 def vllm(folder: Path) -> Iterator[int]:
-    """The same of vLLM, with the tokens of the same prompts."""
+    """The same of vLLM, with the model, the tokens and the sampler that HFAPI had."""
     from vllm import LLM, SamplingParams, TokensPrompt
 
-    given = [json.loads(line) for line in (folder / "requests.jsonl").read_text().splitlines()]
-    model = LLM((folder / "model").read_text(), dtype="bfloat16", max_model_len=512, max_num_seqs=128)
-    prompts = [TokensPrompt(prompt_token_ids=request["ids"]) for request in given]
-    sampling = [SamplingParams(max_tokens=request["cap"], **SAMPLING) for request in given]
+    given = json.loads((folder / "given.json").read_text())
+    model = LLM(given["model"], dtype="bfloat16", max_model_len=512, max_num_seqs=128)
+    prompts = [TokensPrompt(prompt_token_ids=request["ids"]) for request in given["requests"]]
+    sampling = [SamplingParams(**request["sampling"]) for request in given["requests"]]
     for _ in range(ROUNDS):
         model.reset_prefix_cache()  # else a round would find the prompts of the one before already read
         answers = model.generate(prompts, sampling, use_tqdm=False)

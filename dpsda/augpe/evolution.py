@@ -300,8 +300,8 @@ class Evolution:
         return total / degree if own is None else (total + own) / (degree + 1)
 
     def _varying(self, t: int, stream: int, kept: Population | None = None) -> Varies:
-        """What draws a prompt that varies a text of a label and row; or a prompt for a new one, which shows it with
-        others that were `kept`."""
+        """What draws a prompt that varies a text of a label and row; or a prompt for a new text in its place, which
+        shows some that were `kept`."""
         rng, kind, degree = self._rng(t, stream), self.options.variation_type, self.options.degree(t)
         shown = {} if kept is None or not self.options.in_context_share else self._examples(t, kept, rng)
 
@@ -322,8 +322,8 @@ class Evolution:
         for cell in np.unique(kept.cells).tolist():
             own = rng.permutation(np.flatnonzero(kept.cells == cell))
             for group in np.array_split(own, math.ceil(len(own) / size)):
-                texts = [kept.texts[i] for i in group[:EXAMPLES]]
-                labels = [self._label(cell, kept.rows[i]) for i in group[:EXAMPLES]]
+                first = group[:EXAMPLES]
+                texts, labels = [kept.texts[i] for i in first], [self._label(cell, kept.rows[i]) for i in first]
                 shots = self.book.examples(texts, labels, rng)
                 shown |= {(cell, kept.texts[i]): shots for i in group}
         return shown
