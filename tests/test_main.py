@@ -502,9 +502,9 @@ EchoAPI.generate = lambda *call: (time.sleep(0.05), generate(*call))[1]
 
 def test_killed_at_twenty_random_moments_a_run_still_finishes_within_its_budget(tmp_path, dataset):
     """SIGKILL at random moments of a run, each on what the one before left: no release stores twice, no stored result
-    changes, and the spend is that of a run that nobody killed. Votes are corrected and tell the labels, as in the
-    quickstart."""
-    root, evolution = tmp_path / "run", {"epochs": 6, "labels_from": "votes"}
+    changes, and the spend is that of a run that nobody killed. Votes are corrected and tell the labels, and half of
+    the new texts are by example, as in the quickstart."""
+    root, evolution = tmp_path / "run", {"epochs": 6, "labels_from": "votes", "in_context_share": 0.5}
     killer = Killer(
         SLOWLY,
         f"augpe.generate(Path({str(root)!r}), *options(Path({str(dataset)!r}), evolution={evolution}))",
