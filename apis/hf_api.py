@@ -21,10 +21,12 @@ from dpsda.devices import multiplies_bfloat16, pick_device
 from dpsda.errors import InputError
 from dpsda.gguf import unpacked
 from dpsda.libraries import check_no_adapter, check_whole, loading
+from dpsda.threads import most_parts, side_by_side
 
 EMBEDDED = "embedded:smollm2-135m-instruct"
 REMEDY = f"give the folder of a whole model, a .gguf file or a hub name; {EMBEDDED} needs no hub"
 PACKED_FOR = 128  # rows that packed weights are laid out for: a full batch on a CPU
+LEAST_PART = 8  # requests that are worth a batch of their own beside another one
 LEAST_SHARED = 4  # a prefix is read once where at least this many prompts share at least this many tokens
 
 
@@ -36,6 +38,7 @@ class HFAPI(TextAPI):
     """
 
     tokens_generated = 0  # over the life of the engine, stop tokens included
+    SMALL_BYTES = 2**30  # of weights
     CACHE_BYTES = 2**30  # for keys and values on a CPU; a GPU gives half of what is free
 
     def __init__(
@@ -106,7 +109,14 @@ class HFAPI(TextAPI):
             return
         requests = [replace(r, draws=own) for r, own in zip(self.requests(prompts), draws, strict=True)]
         decoder = Decoder(self.model, self.stops, Sampler(**self.sampling))
-        for i, answer in decoder.run(requests, self.batch_size or self.fit(requests)):
+        shares = split(requests, self.parts(len(requests)))
+        batch = max(1, (self.batch_size or self.fit(requests, len(shares))) // len(shares))
+
+        def answers(share: list[int]) -> Iterator[tuple[int, list[int]]]:
+            for i, answer in decoder.run([requests[i] for i in share], batch):
+                yield share[i], answer
+
+        for i, answer in side_by_side([answers(share) for share in shares]):
             self.tokens_generated += min(len(answer) + 1, requests[i].cap)
             yield i, self.tokenizer.decode(answer, skip_special_tokens=True)
 
@@ -191,11 +201,17 @@ class HFAPI(TextAPI):
             )
         return system
 
-    def fit(self, requests: Sequence[Request]) -> int:
-        """How many rows of the longest request the memory for keys and values holds, up to what still gains speed."""
+    def parts(self, requests: int) -> int:
+        """Into how many batches so many requests are best cut. Of a large model each would read all the weights."""
+        small = weight_bytes(self.model) <= self.SMALL_BYTES
+        return max(1, min(most_parts(self.device.type), requests // LEAST_PART)) if small else 1
+
+    def fit(self, requests: Sequence[Request], parts: int) -> int:
+        """How many rows of the longest request the memory for keys and values holds, up to what still gains speed in so
+        many batches."""
         row = self.token_bytes * max(len(r.ids) + r.cap for r in requests)
         memory = torch.cuda.mem_get_info(self.device)[0] // 2 if self.device.type == "cuda" else self.CACHE_BYTES
-        return max(1, min(memory // row, 512 if self.device.type == "cuda" else PACKED_FOR))
+        return max(1, min(memory // row, parts * (512 if self.device.type == "cuda" else PACKED_FOR)))
 
     @property
     def token_bytes(self) -> int:
@@ -210,6 +226,26 @@ def common_length(rows: list[list[int]]) -> int:
     """How many leading tokens all rows share: the first and the last in sorted order differ the earliest."""
     first, last = min(rows), max(rows)
     return next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+
+
+def split(requests: Sequence[Request], parts: int) -> list[list[int]]:
+    """The numbers of the requests in so many lists of about the same work, or fewer. A group stays together, unless it
+    is so large that reading its prefix once a list is little."""
+    groups = defaultdict(list)
+    for i, request in enumerate(requests):
+        groups[request.group].append(i)
+    pieces: dict[tuple[int, ...], int] = {}  # and the tokens of each
+    for group, members in groups.items():
+        apart = group < 0 or len(members) >= parts * LEAST_PART
+        for piece in zip(members) if apart else [tuple(members)]:
+            pieces[piece] = sum(len(requests[i].ids) - requests[i].shared + requests[i].cap for i in piece)
+    lists: list[list[int]] = [[] for _ in range(parts)]
+    tokens = [0] * parts
+    for piece in sorted(pieces, key=pieces.__getitem__, reverse=True):
+        least = tokens.index(min(tokens))
+        lists[least] += piece
+        tokens[least] += pieces[piece]
+    return [sorted(one) for one in lists if one]
 
 
 def folded(prompt: Prompt) -> Prompt:
@@ -340,6 +376,12 @@ class GatedLinear(torch.nn.Module):
         linear = torch.ops.mkldnn._linear_pointwise
         gated = linear(rows, self.gate.packed, self.gate.bias, "swish", [], "")
         return self.down(linear.binary(rows, gated, self.up.packed, self.up.bias, "mul"))
+
+
+def weight_bytes(model: torch.nn.Module) -> int:
+    """The size of all weights, packed ones too."""
+    packed = (module.packed for module in model.modules() if isinstance(module, PackedLinear))
+    return sum(weight.nbytes for weight in (*model.parameters(), *packed))
 
 
 def gated(module: torch.nn.Module, dtype: torch.dtype) -> GatedLinear | None:

@@ -29,6 +29,7 @@ from dpsda.errors import InputError
 from dpsda.gguf import unpacked
 from dpsda.libraries import check_whole, fit_vocabulary, loading
 from dpsda.privacy.files import private_folder
+from dpsda.threads import most_parts, side_by_side
 
 GROUP = 8192  # texts between two writes to the cache: what a kill can lose, and the tokens held in memory
 IN_MEMORY = 1 << 30  # bytes of vectors up to which they are held in memory
@@ -153,14 +154,21 @@ class Encoder:
         tokens = self._tokenise(texts)
         lengths = [len(row) for row in tokens["input_ids"]]
         widths, counts = np.array([_width(length, self._limit) for length in lengths]), np.array(lengths)
-        out = np.empty((len(texts), self.dim), dtype=np.float32)
+        batches = []
         for width, full in sorted(set(zip(widths.tolist(), (counts == widths).tolist(), strict=True)), reverse=True):
             rows = np.flatnonzero((widths == width) & ((counts == width) == full))
             size = self._rows(width)
-            for start in range(0, len(rows), size):
-                batch = rows[start : start + size]
-                out[batch] = self._forward(tokens, batch, width)
-                progress(len(batch))
+            batches += [(rows[start : start + size], width) for start in range(0, len(rows), size)]
+        left = iter(batches)
+
+        def vectors() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for batch, width in left:  # of which each thread takes the next one
+                yield batch, self._forward(tokens, batch, width)
+
+        out = np.empty((len(texts), self.dim), dtype=np.float32)
+        for batch, found in side_by_side([vectors() for _ in range(most_parts(self.device))]):
+            out[batch] = found
+            progress(len(batch))
         return out
 
     def _forward(self, tokens: dict, batch: Sequence[int] | np.ndarray, width: int) -> np.ndarray:

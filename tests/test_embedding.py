@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dpsda import embedding
 from dpsda.data import DatasetSpec, load
@@ -48,6 +49,21 @@ def test_a_text_does_not_see_the_others(encoders, texts, dtype, n):
     shuffled = rng.permutation(n)
     for rows in (shuffled[shuffled != 1], np.array([0]), np.array([1, 50])):
         assert np.array_equal(encoder.embed([texts[i] for i in rows], private=True), vectors[rows])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_up_to_four_cores_change_no_bit(encoders, texts, dtype):
+    """Nor does it matter how many batches there are for them."""
+    encoder, texts, before = encoders[dtype], texts[2:22], torch.get_num_threads()
+    vectors = {}
+    try:
+        for cores in (1, 2, 4):
+            torch.set_num_threads(cores)
+            vectors[cores] = encoder.embed(texts, private=True)
+            assert np.array_equal(encoder.embed(texts[:1], private=True), vectors[cores][:1])
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(vectors[1], vectors[2]) and np.array_equal(vectors[1], vectors[4])
 
 
 def test_same_as_sentence_transformers(encoders, texts, folder):

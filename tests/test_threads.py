@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
+import torch
 
 from dpsda import threads
 
@@ -50,3 +53,55 @@ def test_what_this_process_does_itself_is_no_neighbour(monkeypatch, capsys, mine
     monkeypatch.setattr(threads, "_used", lambda: (20.0, mine))
     threads._say((0.0, 0.0), time.monotonic() - 10)
     assert not capsys.readouterr().err
+
+
+@pytest.fixture
+def four_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("iterators, share", [(2, 2), (3, 1), (4, 1)])
+def test_side_by_side_each_has_its_share_of_the_cores(four_threads, iterators, share):
+    meet = threading.Barrier(iterators, timeout=60)  # none goes on before all have begun
+
+    def counts(number):
+        meet.wait()
+        for item in range(5):
+            yield number, item, torch.get_num_threads()
+
+    found = list(threads.side_by_side([counts(number) for number in range(iterators)]))
+    assert sorted(found) == [(number, item, share) for number in range(iterators) for item in range(5)]
+    assert torch.get_num_threads() == 4
+    after = []
+    later = threading.Thread(target=lambda: after.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert after == [4]
+
+
+def test_side_by_side_an_error_ends_it(four_threads):
+    def fails():
+        yield "first"
+        raise ValueError("what one of them raises")
+
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="what one of them raises"):
+        list(threads.side_by_side([fails(), itertools.repeat("more")]))
+    assert threading.active_count() == before
+
+
+def test_side_by_side_ends_where_nobody_takes_more(four_threads):
+    before = threading.active_count()
+    items = threads.side_by_side([itertools.count(), itertools.count()])
+    next(items)
+    items.close()
+    assert threading.active_count() == before
+
+
+def test_one_core_computes_where_it_is_asked():
+    assert threads.most_parts("cuda") == 1
+    [name] = threads.side_by_side([(threading.current_thread().name for _ in range(1))])
+    assert name == threading.current_thread().name

@@ -20,8 +20,8 @@ from transformers import (
 
 from apis import hf_api
 from apis.api import Prompt
-from apis.decoding import Decoder, Sampler
-from apis.hf_api import EMBEDDED, HFAPI
+from apis.decoding import Decoder, Request, Sampler
+from apis.hf_api import EMBEDDED, HFAPI, split
 from dpsda.errors import InputError
 
 VOCABULARY = 48  # small, so that random models reach their stop token
@@ -163,6 +163,47 @@ def test_what_a_group_shares_is_read_once_and_its_prompts_together(llama, monkey
 def test_answers_do_not_depend_on_order(folder):
     api, prompts = engine(folder, do_sample=False, batch_size=8), mixed(30)
     assert api.generate(prompts[::-1], seed=0)[::-1] == api.generate(prompts, seed=0)
+
+
+@pytest.fixture
+def cores():
+    """Sets how many threads there are."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_on_more_cores_there_are_more_batches_and_the_same_answers(folder, cores, monkeypatch):
+    prompts, run, batches = mixed(40), Decoder.run, []
+    monkeypatch.setattr(
+        Decoder, "run", lambda self, part, size: batches.append((len(part), size)) or run(self, part, size)
+    )
+    api = engine(folder, temperature=1.5, batch_size=12)
+    cores(1)
+    alone = api.generate(prompts, seed=3)
+    cores(3)
+    assert api.generate(prompts, seed=3) == alone == engine(folder, temperature=1.5).generate(prompts, seed=3)
+    assert batches[:2] == [(1, 1), (40, 12)]  # the first is the trial of a model that was loaded
+    parts = batches[2:5]
+    assert sum(size for size, _ in parts) == 40 and min(parts)[0] > 1 and {size for _, size in parts} == {4}
+    monkeypatch.setattr(HFAPI, "SMALL_BYTES", 1)
+    del batches[:]
+    assert api.generate(prompts, seed=3) == alone and batches == [(40, 12)]
+
+
+def test_what_shares_a_prefix_stays_together_unless_it_is_much():
+    few = [Request(range(100), 10, group, 80) for group in range(6) for _ in range(4)]
+    much = [Request(range(20 + i % 7), 10, 9, 10) for i in range(60)]
+    alone = [Request(range(30), 5 + i) for i in range(5)]
+    requests = [*few, *much, *alone]
+    lists = split(requests, 3)
+    assert sorted(i for one in lists for i in one) == list(range(len(requests)))
+    tokens = [sum(len(requests[i].ids) - requests[i].shared + requests[i].cap for i in one) for one in lists]
+    assert max(tokens) - min(tokens) <= 40
+    for group in range(6):
+        assert sum(any(requests[i].group == group for i in one) for one in lists) == 1
+    assert all(any(requests[i].group == 9 for i in one) for one in lists)
+    assert split(few[:4], 3) == [[0, 1, 2, 3]] and split(requests, 1) == [list(range(len(requests)))]
 
 
 def test_caps_and_count_of_tokens(llama):
