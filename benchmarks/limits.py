@@ -73,12 +73,18 @@ def int8_seconds(linears: Sequence, rows: int) -> float:
 
 def bound(api, requests: Sequence, generated: int, batch: int = 128, chunk: int = 1024) -> float:
     """Seconds of the products alone for these requests of HFAPI: prompts read in chunks without the head, what they
-    share once, and every token written in a full batch."""
+    share once, and every token written in a full batch. Each core has products of its own."""
+    import torch
+
     linears = layers(api.model)
     heads = {request.group: request.shared for request in requests if request.shared}
     read = sum(len(r.ids) - 1 - r.shared for r in requests) + sum(heads.values())
+    cores = torch.get_num_threads()
+    torch.set_num_threads(1)
     prompts = seconds(linears[:-1], chunk, api.model.dtype) * read / chunk
-    return prompts + seconds(linears, batch, api.model.dtype) * generated / batch
+    answers = seconds(linears, batch, api.model.dtype) * generated / batch
+    torch.set_num_threads(cores)
+    return (prompts + answers) / cores
 
 
 def main() -> None:

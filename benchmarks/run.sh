@@ -13,7 +13,7 @@ out=results/benchmarks
 # small NAME: its options for --quick; no such benchmark fails
 small() {
     case $1 in
-    limits | generation) echo "--quick" ;;
+    limits | generation | scale) echo "--quick" ;;
     embedding) echo "--short 300 --long 30" ;;
     neighbors) echo "--queries 5000 --candidates 1000 --k 1" ;;
     votes) echo "--records 50000 --dim 64 --labels 5 --candidates 2000" ;;
@@ -32,7 +32,7 @@ small() {
 quick=
 [ "${1:-}" != --quick ] || { quick=1 && shift; }
 names=("$@")
-[ $# -gt 0 ] || names=(limits generation embedding neighbors votes loading remote metrics finetuning dp_training pmixed cluster augpe)
+[ $# -gt 0 ] || names=(limits generation embedding neighbors votes loading scale remote metrics finetuning dp_training pmixed cluster augpe)
 mkdir -p "$out"
 rm -f "$FIGURES"
 for name in "${names[@]}"; do

@@ -1,9 +1,9 @@
 """What benchmarks/peers/generation.sh does: the same prompts for HFAPI and for vLLM's engine.
 
-    PYTHONPATH=.:benchmarks python benchmarks/peers/vllm_generation.py PROMPTS VLLM_PYTHON FOLDER
+    PYTHONPATH=.:benchmarks python benchmarks/peers/vllm_generation.py PROMPTS CORES VLLM_PYTHON FOLDER
 
 Prompts, caps, the sampler and what counts as a useful token are those of benchmarks/generation.py. Each engine runs
-alone, on one thread, in a process of its own. HFAPI runs before and after vLLM, so that both see the same machine.
+alone, on the same cores, in a process of its own. HFAPI runs before and after vLLM, so that both see the same machine.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from figures import record
 
 ROUNDS = 3  # the first of them warms up
 SETTINGS = {
-    "OMP_NUM_THREADS": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "0",
     "VLLM_CPU_KVCACHE_SPACE": "2",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_NO_USAGE_STATS": "1",
@@ -72,18 +70,21 @@ def measure(engine: Callable[[Path], Iterator[int]], folder: Path) -> None:
     print(json.dumps(found))
 
 
-def main(prompts: str, vllm_python: str, folder: Path) -> None:
+def main(prompts: str, cores: int, vllm_python: str, folder: Path) -> None:
     (folder / "prompts").write_text(prompts)
+    own = sorted(os.sched_getaffinity(0))[:cores]
+    os.sched_setaffinity(0, own)  # of the engines, too
+    threads = {"OMP_NUM_THREADS": str(cores), "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, own))}
     rates: dict[str, list[float]] = {"hfapi": [], "vllm": []}
     for engine, python in (("hfapi", sys.executable), ("vllm", vllm_python), ("hfapi", sys.executable)):
-        command, env = [python, __file__, engine, str(folder)], {**os.environ, **SETTINGS}
+        command, env = [python, __file__, engine, str(folder)], {**os.environ, **SETTINGS, **threads}
         out = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
         found = json.loads(out.splitlines()[-1])
         print(f"{engine}: {', '.join(f'{one:.0f}' for one in found)} useful tokens/s", flush=True)
         rates[engine] += found
     ours, theirs = (statistics.median(rates[engine]) for engine in ("hfapi", "vllm"))
     print(f"HFAPI is faster by {ours / theirs:.2f}x")
-    record("texts of a local model", ours, theirs, "tokens/s", "vLLM's engine, one thread")
+    record("texts of a local model", ours, theirs, "tokens/s", f"vLLM's engine, {cores} cores")
 
 
 if __name__ == "__main__":
@@ -91,4 +92,4 @@ if __name__ == "__main__":
     if sys.argv[1] in engines:
         measure(engines[sys.argv[1]], Path(sys.argv[2]))
     else:
-        main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+        main(sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))
