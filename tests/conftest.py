@@ -133,3 +133,13 @@ def options(dataset: Path, *, data=None, privacy=None, evolution=None, rows=None
         EngineOptions(**(engine or {})),
         TrackedRunOptions(**{"result_folder": "unused", **run}),
     )
+
+
+@pytest.fixture
+def cores():
+    """Sets how many threads PyTorch has, for one test."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

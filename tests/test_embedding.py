@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from dpsda import embedding
 from dpsda.data import DatasetSpec, load
@@ -52,17 +51,13 @@ def test_a_text_does_not_see_the_others(encoders, texts, dtype, n):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_up_to_four_cores_change_no_bit(encoders, texts, dtype):
+def test_up_to_four_cores_change_no_bit(encoders, texts, dtype, cores):
     """Nor does it matter how many batches there are for them."""
-    encoder, texts, before = encoders[dtype], texts[2:22], torch.get_num_threads()
-    vectors = {}
-    try:
-        for cores in (1, 2, 4):
-            torch.set_num_threads(cores)
-            vectors[cores] = encoder.embed(texts, private=True)
-            assert np.array_equal(encoder.embed(texts[:1], private=True), vectors[cores][:1])
-    finally:
-        torch.set_num_threads(before)
+    encoder, texts, vectors = encoders[dtype], texts[2:22], {}
+    for number in (1, 2, 4):
+        cores(number)
+        vectors[number] = encoder.embed(texts, private=True)
+        assert np.array_equal(encoder.embed(texts[:1], private=True), vectors[number][:1])
     assert np.array_equal(vectors[1], vectors[2]) and np.array_equal(vectors[1], vectors[4])
 
 

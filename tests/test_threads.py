@@ -55,16 +55,9 @@ def test_what_this_process_does_itself_is_no_neighbour(monkeypatch, capsys, mine
     assert not capsys.readouterr().err
 
 
-@pytest.fixture
-def four_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("iterators, share", [(2, 2), (3, 1), (4, 1)])
-def test_side_by_side_each_has_its_share_of_the_cores(four_threads, iterators, share):
+def test_side_by_side_each_has_its_share_of_the_cores(cores, iterators, share):
+    cores(4)
     meet = threading.Barrier(iterators, timeout=60)  # none goes on before all have begun
 
     def counts(number):
@@ -82,7 +75,9 @@ def test_side_by_side_each_has_its_share_of_the_cores(four_threads, iterators, s
     assert after == [4]
 
 
-def test_side_by_side_an_error_ends_it(four_threads):
+def test_side_by_side_an_error_ends_it(cores):
+    cores(4)
+
     def fails():
         yield "first"
         raise ValueError("what one of them raises")
@@ -93,7 +88,8 @@ def test_side_by_side_an_error_ends_it(four_threads):
     assert threading.active_count() == before
 
 
-def test_side_by_side_ends_where_nobody_takes_more(four_threads):
+def test_side_by_side_ends_where_nobody_takes_more(cores):
+    cores(4)
     before = threading.active_count()
     items = threads.side_by_side([itertools.count(), itertools.count()])
     next(items)

@@ -165,14 +165,6 @@ def test_answers_do_not_depend_on_order(folder):
     assert api.generate(prompts[::-1], seed=0)[::-1] == api.generate(prompts, seed=0)
 
 
-@pytest.fixture
-def cores():
-    """Sets how many threads there are."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 def test_on_more_cores_there_are_more_batches_and_the_same_answers(folder, cores, monkeypatch):
     prompts, run, batches = mixed(40), Decoder.run, []
     monkeypatch.setattr(
